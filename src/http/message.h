@@ -43,7 +43,12 @@ enum field_id {
     FIELD_COUNT
 };
 
-enum field_flag { FIELD_HOP = 1, FIELD_PROTECTED = 2, FIELD_FORWARDED = 4, FIELD_SINGLE = 8 };
+enum field_flag {
+    FIELD_IS_HOP = 1,
+    FIELD_IS_PROTECTED = 2,
+    FIELD_IS_FORWARDED = 4,
+    FIELD_IS_SINGLE = 8,
+};
 
 /* One field line. The value has no OWS at its ends and no control byte but HTAB. */
 struct field {
