@@ -1,0 +1,211 @@
+/*
+ * The compiled configuration: one immutable, position-independent block of bytes that the compiler
+ * process emits into a sealed memfd and every other process maps read-only. No text is parsed
+ * after compilation. References are offsets from the block's start; generation_open checks every
+ * one of them, every index and every enum, so that later reads need no checks.
+ *
+ * Records are plain structs of this build; `layout` refuses a block of any other. All times are
+ * microseconds, all sizes bytes.
+ */
+#ifndef SENTINEL_CONFIG_GENERATION_H
+#define SENTINEL_CONFIG_GENERATION_H
+
+#include "base/span.h"
+#include "base/status.h"
+#include "net/address.h"
+
+enum { GENERATION_SIZE_MAX = 64 * 1024 * 1024 };
+
+/* count elements (bytes for text) at offset. Offset 0 with count 0 is the empty reference. */
+struct ref {
+    uint32_t offset;
+    uint32_t count;
+};
+
+/* Where a thing stands in the configuration, for logs: `file:line`, never shown to clients. */
+struct generation_place {
+    struct ref file; /* text; empty for built-in configuration */
+    uint32_t line;
+    uint32_t reserved;
+};
+
+struct generation_limits {
+    uint32_t header_fields;           /* fields in one head */
+    uint32_t head_size;               /* bytes of one head, request line included */
+    uint32_t request_line;            /* bytes */
+    uint32_t connections_per_client;  /* one client address; IPv6 by /64 */
+    uint32_t requests_per_connection; /* then the connection is closed after the response */
+    uint32_t requests;                /* in flight, all workers */
+    uint32_t upstream_connections;    /* all workers */
+    uint32_t reserved;
+    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
+};
+
+struct generation_timeouts {
+    uint64_t request_head;
+    uint64_t request_body_idle;
+    uint64_t keep_alive;
+    uint64_t response_write_idle;
+    uint64_t connect;
+    uint64_t queue;
+    uint64_t continue_wait;       /* for 100 Continue from the upstream, then the body is sent */
+    uint64_t upstream_body_idle;
+    uint64_t upstream_keep_alive;
+    uint64_t linger;              /* after an early close */
+    uint64_t request_body_min_rate; /* bytes per second, judged after 10 s; 0: no minimum */
+};
+
+struct generation_server {
+    uint32_t workers;     /* resolved: at least 1 */
+    uint32_t connections; /* max-connections, all workers */
+    uint64_t shutdown_timeout;
+    struct address admin;       /* family ADDRESS_NONE: no admin listener */
+    uint32_t merge_slashes;     /* boolean */
+    struct ref admin_hosts;     /* struct ref[] of text: further Host values that are allowed */
+    struct ref access_log;      /* text: "stdout", "off" or an absolute path */
+    struct generation_limits limits;
+    struct generation_timeouts timeouts;
+};
+
+struct generation_listener {
+    struct ref name; /* text */
+    struct address address;
+    uint32_t reserved;
+    struct ref trusted_proxies; /* struct address_block[] */
+    struct generation_place place;
+};
+
+enum generation_balancer { BALANCER_ROUND_ROBIN };
+enum generation_health { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP };
+
+struct generation_upstream {
+    struct ref name; /* text */
+    uint32_t balancer;       /* enum generation_balancer */
+    uint32_t endpoint_first; /* index into endpoints */
+    uint32_t endpoint_count; /* at least 1 */
+    uint32_t health;         /* enum generation_health */
+    struct ref health_path;  /* text, HEALTH_HTTP only */
+    struct ref health_host;  /* text: the Host field of a check */
+    uint64_t health_interval;
+    uint64_t health_timeout;
+    uint32_t health_rise; /* successes that make an endpoint healthy */
+    uint32_t health_fall; /* failures that make it unhealthy */
+    struct generation_place place;
+};
+
+struct generation_endpoint {
+    struct ref text; /* text: the target as printed in logs and metrics */
+    struct address address;
+    uint32_t weight; /* 1 to 256 */
+    uint32_t upstream;
+    uint32_t reserved;
+};
+
+struct generation_field {
+    struct ref name;  /* text, canonical spelling as configured */
+    struct ref value; /* text */
+};
+
+enum generation_action { ACTION_UPSTREAM, ACTION_REDIRECT, ACTION_RESPOND };
+
+struct generation_route {
+    struct ref name; /* text */
+    uint32_t action; /* enum generation_action */
+    uint32_t upstream;      /* ACTION_UPSTREAM: index */
+    uint32_t status;        /* ACTION_REDIRECT, ACTION_RESPOND */
+    uint32_t keep_path;     /* ACTION_REDIRECT: append path and query of the request */
+    struct ref location;    /* text, ACTION_REDIRECT */
+    struct ref body;        /* text, ACTION_RESPOND */
+    struct ref content_type; /* text, ACTION_RESPOND */
+    struct ref upstream_host; /* text: Host towards the upstream; empty keeps the client's */
+    uint64_t timeout;        /* until the response head */
+    uint64_t try_timeout;    /* of one attempt; 0: only `timeout` */
+    uint64_t body_size;      /* max-body-size; 0: unlimited */
+    uint32_t attempts;       /* at least 1 */
+    uint32_t allow_encoded_slash;
+    uint32_t allow_encoded_backslash;
+    uint32_t upstream_wins;  /* the upstream's own security fields are kept */
+    struct ref security;     /* struct generation_field[]: set on every response */
+    struct generation_place place;
+};
+
+/* The router's tables; src/route/router.h says how they are searched. */
+enum rule_path { RULE_PATH_ANY, RULE_PATH_PREFIX, RULE_PATH_EXACT };
+enum rule_host { RULE_HOST_ANY, RULE_HOST_SUFFIX, RULE_HOST_EXACT };
+
+struct generation_condition {
+    struct ref name;  /* text: field name (lower case) or query key */
+    struct ref value; /* text; ignored where present_only */
+    uint32_t present_only;
+    uint32_t is_query; /* else a header field */
+    uint32_t group;    /* same name in one match: alternatives share a group, any may hold */
+    uint32_t reserved;
+};
+
+/* One alternative of a route: one path and one host value of one `match`. Sorted, best first. */
+struct generation_rule {
+    uint32_t route;
+    uint32_t path_kind; /* enum rule_path */
+    uint32_t host_kind; /* enum rule_host */
+    uint32_t method_mask; /* bit per enum method; 0: any */
+    struct ref path;    /* text; a prefix has no trailing slash but for "/" itself */
+    struct ref host;    /* text, lower case; a suffix starts with its dot */
+    struct ref methods; /* struct ref[] of text: the other methods (METHOD_OTHER) by name */
+    struct ref conditions; /* struct generation_condition[], grouped: by group in order */
+    struct generation_place place;
+};
+
+/* One bucket of the open-addressed path index: rules with this path, a run in rule_lists. */
+struct generation_bucket {
+    uint32_t hash;
+    uint32_t path_kind; /* RULE_PATH_ANY: the bucket is free */
+    struct ref path;    /* text */
+    struct ref rules;   /* uint32_t[]: indexes of rules, best first */
+};
+
+struct generation_header {
+    uint64_t magic;
+    uint32_t layout; /* sizeof all record types folded into one number */
+    uint32_t size;   /* of the whole block */
+    uint64_t number; /* of this generation, increasing */
+    struct generation_server server;
+    struct ref listeners;
+    struct ref upstreams;
+    struct ref endpoints;
+    struct ref routes;
+    struct ref rules;
+    struct ref buckets;   /* power of two, at most half full */
+    struct ref any_rules; /* uint32_t[]: rules without a path, best first */
+    struct ref default_security; /* struct generation_field[]: for answers without a route */
+};
+
+/* An opened block. Borrowed: whoever mapped it unmaps it after the last reader. */
+struct generation {
+    const uint8_t *base;
+    const struct generation_header *header;
+};
+
+/*
+ * Checks the block completely (magic, layout, size, alignment, bounds, indexes, enums, ranges that
+ * the workers rely on). The block must be 8-byte aligned and stay mapped and unchanged. False for
+ * anything that this build's compiler could not have written; never reads outside the block.
+ */
+NODISCARD bool generation_open(struct generation *generation, struct span block);
+
+/* Resolves text or an array. The reference must be from this generation. */
+static inline struct span generation_text(const struct generation *generation, struct ref ref)
+{
+    return span_of(generation->base + ref.offset, ref.count);
+}
+
+static inline const void *generation_array(const struct generation *generation, struct ref ref)
+{
+    return generation->base + ref.offset;
+}
+
+const struct generation_listener *generation_listener(const struct generation *, uint32_t index);
+const struct generation_upstream *generation_upstream(const struct generation *, uint32_t index);
+const struct generation_endpoint *generation_endpoint(const struct generation *, uint32_t index);
+const struct generation_route *generation_route(const struct generation *, uint32_t index);
+
+#endif
