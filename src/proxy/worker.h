@@ -1,0 +1,49 @@
+/*
+ * The dataplane of one process: listeners, sessions, exchanges, upstream pools, timers. It is one
+ * thread, holds all its state in one context, and reaches the outside through io.h only, so that
+ * the simulator can run many. Everything is allocated at creation, sized from the generation.
+ */
+#ifndef SENTINEL_PROXY_WORKER_H
+#define SENTINEL_PROXY_WORKER_H
+
+#include "config/generation.h"
+#include "io/io.h"
+
+struct access_log;
+struct health_view;
+struct metrics;
+struct worker;
+
+struct worker_options {
+    struct io *io;
+    const struct generation *generation; /* borrowed, mapped for the worker's whole life */
+    const int *listeners;                /* one descriptor for each of the generation's listeners */
+    struct metrics *metrics;             /* borrowed: the cells of this worker's segment */
+    struct access_log *access_log;       /* borrowed: the writing end of its ring */
+    const struct health_view *health;    /* borrowed: what the controller says of endpoints */
+    uint32_t index;                      /* which worker this is, from 0 */
+};
+
+/* NULL when memory or listeners cannot be had; errno tells. */
+NODISCARD struct worker *worker_create(const struct worker_options *options);
+
+/* Ends everything at once: open connections are closed. Accepts NULL. */
+void worker_destroy(struct worker *worker);
+
+/*
+ * One turn: waits at most until the next deadline (not at all in the simulator), serves what is
+ * ready, fires due timers, accepts.
+ */
+void worker_turn(struct worker *worker);
+
+/*
+ * Begins the drain: what waits in the accept queues is taken once, listeners are closed, idle
+ * connections too, running exchanges finish and their connections close. After the generation's
+ * shutdown timeout what remains is aborted.
+ */
+void worker_drain(struct worker *worker);
+
+/* True once a drain has nothing left. */
+bool worker_is_drained(const struct worker *worker);
+
+#endif
