@@ -1,0 +1,56 @@
+/*
+ * What the compiler may know of the world besides its input text: variables, the number of cores
+ * and a way to resolve names. It is a value that the caller fills, so that tests and the simulator
+ * give a world of their own and the compiler itself never asks the system. Compiler process only.
+ */
+#ifndef SENTINEL_CONFIG_ENVIRONMENT_H
+#define SENTINEL_CONFIG_ENVIRONMENT_H
+
+#include "base/arena.h"
+#include "base/span.h"
+#include "base/status.h"
+#include "net/address.h"
+
+enum { ENVIRONMENT_ADDRESSES_MAX = 64 }; /* addresses taken from one name */
+
+/*
+ * Resolves a host name to at most ENVIRONMENT_ADDRESSES_MAX addresses with that port and returns
+ * their count; 0 when the name has none. The name has no NUL inside.
+ */
+typedef size_t environment_resolve(struct span host, uint16_t port,
+                                   struct address addresses[ENVIRONMENT_ADDRESSES_MAX]);
+
+struct environment {
+    const char *const *variables; /* NAME=VALUE, closed by NULL, borrowed; NULL: none are set */
+    uint32_t cores;               /* what `workers 0` means; at least 1 */
+    environment_resolve *resolve; /* NULL: no name resolves */
+};
+
+/*
+ * The process's own world: its variables (pass environ; borrowed), the cores it may run on, and the
+ * system's resolver, which may block for as long as the system lets it.
+ */
+struct environment environment_of_system(char **variables);
+
+/* The value of a variable, borrowed; false when it is not set. */
+NODISCARD bool environment_find(const struct environment *environment, struct span name,
+                                struct span *value);
+
+/* How an expansion ended. */
+enum expansion {
+    EXPANSION_DONE,
+    EXPANSION_UNSET,     /* `wrong` names a variable that is not set and has no default */
+    EXPANSION_MALFORMED, /* `wrong` is a `${` without its end or without a proper name */
+    EXPANSION_NO_ROOM,   /* the arena is full */
+};
+
+/*
+ * Replaces `${NAME}` and `${NAME:-default}` (used when NAME is unset or empty); `$${` stands for a
+ * literal `${`. Values are not expanded again. *expanded is the text itself where nothing had to be
+ * replaced, otherwise it lies in the arena.
+ */
+NODISCARD enum expansion environment_expand(const struct environment *environment,
+                                            struct arena *arena, struct span text,
+                                            struct span *expanded, struct span *wrong);
+
+#endif
