@@ -1,7 +1,7 @@
 /*
  * A bounded workspace: a bump allocator over memory that its owner provides and sized once. It
- * never grows. Running out is visible twice: the allocation returns NULL, and `overflowed` stays set
- * until reset, so that a caller may build several pieces and check once. Not thread-safe.
+ * never grows. Running out is visible twice: the allocation returns NULL, and `overflowed` stays
+ * set until reset, so that a caller may build several pieces and check once. Not thread-safe.
  */
 #ifndef SENTINEL_BASE_ARENA_H
 #define SENTINEL_BASE_ARENA_H
@@ -32,8 +32,7 @@ NODISCARD void *arena_calloc(struct arena *arena, size_t count, size_t size);
 NODISCARD struct span arena_copy(struct arena *arena, struct span bytes);
 
 /* Formats text; a span with NULL data means it did not fit. The result is also NUL-terminated. */
-NODISCARD struct span arena_printf(struct arena *arena, const char *format, ...)
-    PRINTF_LIKE(2, 3);
+NODISCARD struct span arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* A mark to return to: everything allocated after it is forgotten. */
 static inline size_t arena_mark(const struct arena *arena)

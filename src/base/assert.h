@@ -11,8 +11,7 @@
 _Noreturn void assert_failed(const char *expression, const char *file, int line);
 
 #define ASSERT(expression)                                                                         \
-    (__builtin_expect(!!(expression), 1) ? (void)0                                                 \
-                                         : assert_failed(#expression, __FILE__, __LINE__))
+    (__builtin_expect(!!(expression), 1) ? (void)0 : assert_failed(#expression, __FILE__, __LINE__))
 
 /* A point that correct code cannot reach, such as the default of an exhaustive switch. */
 #define UNREACHABLE(why) assert_failed(why, __FILE__, __LINE__)

@@ -14,8 +14,7 @@ struct list {
 };
 
 /* The object that embeds this link as the named member. */
-#define CONTAINER_OF(link, type, member)                                                           \
-    ((type *)(void *)((char *)(link)-offsetof(type, member)))
+#define CONTAINER_OF(link, type, member) ((type *)(void *)((char *)(link)-offsetof(type, member)))
 
 static inline void list_init(struct list *link)
 {

@@ -44,6 +44,7 @@ struct io_socket {
     uint8_t kind;
     uint8_t ready; /* sticky bits of enum io_ready */
     bool stream;   /* TCP: a short read means drained */
+    bool foreign;  /* the descriptor is not ours to close: listeners, channels */
     struct list ready_link;
 };
 

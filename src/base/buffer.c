@@ -1,0 +1,185 @@
+#include "base/buffer.h"
+
+#include "base/assert.h"
+
+enum { POOL_BUFFERS_MIN = 8, POOL_RESERVE_SHARE = 8 };
+
+struct buffer {
+    struct buffer *next;
+    uint64_t reserved; /* keeps the bytes aligned */
+    uint8_t bytes[BUFFER_SIZE];
+};
+
+bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes)
+{
+    uint64_t count = bytes / BUFFER_SIZE;
+    if (count < POOL_BUFFERS_MIN) {
+        count = POOL_BUFFERS_MIN;
+    }
+    if (count > UINT32_MAX / 2) {
+        count = UINT32_MAX / 2;
+    }
+    *pool = (struct buffer_pool){.reserve = (uint32_t)(count / POOL_RESERVE_SHARE)};
+    list_init(&pool->waiters);
+    return slab_init(&pool->slab, sizeof(struct buffer), (uint32_t)count);
+}
+
+void buffer_pool_deinit(struct buffer_pool *pool)
+{
+    ASSERT(pool->slab.memory == NULL || list_is_empty(&pool->waiters));
+    slab_deinit(&pool->slab);
+}
+
+static void queue_check(const struct byte_queue *queue)
+{
+    ASSERT((queue->first == NULL) == (queue->buffers == 0));
+    ASSERT(queue->buffers <= BYTE_QUEUE_BUFFERS_MAX);
+    ASSERT(queue->tail <= BUFFER_SIZE && queue->offset <= BUFFER_SIZE);
+    ASSERT(queue->buffers == 0 ||
+           queue->size == (queue->buffers - 1) * BUFFER_SIZE + queue->tail - queue->offset);
+}
+
+/* Buffers that bodies may still take: fewer for each queue as the pool fills. */
+static uint32_t body_buffers(const struct buffer_pool *pool)
+{
+    uint32_t left = pool->slab.capacity - pool->slab.in_use;
+    if (left <= pool->reserve) {
+        return 0;
+    }
+    return left > pool->slab.capacity / 2 ? BYTE_QUEUE_BUFFERS_MAX : 1;
+}
+
+size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool *pool)
+{
+    uint32_t more = body_buffers(pool);
+    uint32_t allowed = more < BYTE_QUEUE_BUFFERS_MAX - queue->buffers
+                           ? more
+                           : BYTE_QUEUE_BUFFERS_MAX - queue->buffers;
+    if (more == 1 && queue->buffers > 0) {
+        allowed = 0; /* under pressure one buffer each */
+    }
+    size_t tail_room = queue->buffers == 0 ? 0 : BUFFER_SIZE - queue->tail;
+    return tail_room + (size_t)allowed * BUFFER_SIZE;
+}
+
+static bool add_buffer(struct byte_queue *queue, struct buffer_pool *pool)
+{
+    struct buffer *buffer =
+        queue->buffers < BYTE_QUEUE_BUFFERS_MAX ? slab_acquire(&pool->slab) : NULL;
+    if (buffer == NULL) {
+        return false;
+    }
+    buffer->next = NULL;
+    if (queue->first == NULL) {
+        queue->first = buffer;
+        queue->offset = 0;
+    } else {
+        queue->last->next = buffer;
+    }
+    queue->last = buffer;
+    queue->tail = 0;
+    queue->buffers++;
+    return true;
+}
+
+static bool fits(const struct byte_queue *queue, const struct buffer_pool *pool, size_t size)
+{
+    size_t tail_room = queue->buffers == 0 ? 0 : BUFFER_SIZE - queue->tail;
+    if (size <= tail_room) {
+        return true;
+    }
+    size_t needed = (size - tail_room + BUFFER_SIZE - 1) / BUFFER_SIZE;
+    return needed <= BYTE_QUEUE_BUFFERS_MAX - queue->buffers &&
+           needed <= pool->slab.capacity - pool->slab.in_use;
+}
+
+bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool, struct span bytes)
+{
+    if (!fits(queue, pool, bytes.size)) {
+        return false;
+    }
+    while (bytes.size > 0) {
+        if (queue->buffers == 0 || queue->tail == BUFFER_SIZE) {
+            bool added = add_buffer(queue, pool);
+            ASSERT(added);
+        }
+        size_t room = BUFFER_SIZE - queue->tail;
+        size_t part = bytes.size < room ? bytes.size : room;
+        memcpy(queue->last->bytes + queue->tail, bytes.data, part);
+        queue->tail += (uint32_t)part;
+        queue->size += (uint32_t)part;
+        bytes = span_from(bytes, part);
+    }
+    queue_check(queue);
+    return true;
+}
+
+uint8_t *byte_queue_reserve(struct byte_queue *queue, struct buffer_pool *pool, size_t size)
+{
+    ASSERT(size <= BUFFER_SIZE);
+    if (queue->buffers == 0 && !add_buffer(queue, pool)) {
+        return NULL;
+    }
+    return BUFFER_SIZE - queue->tail >= size ? queue->last->bytes + queue->tail : NULL;
+}
+
+void byte_queue_commit(struct byte_queue *queue, size_t size)
+{
+    ASSERT(queue->last != NULL && size <= BUFFER_SIZE - queue->tail);
+    queue->tail += (uint32_t)size;
+    queue->size += (uint32_t)size;
+    queue_check(queue);
+}
+
+int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QUEUE_BUFFERS_MAX])
+{
+    int count = 0;
+    uint32_t offset = queue->offset;
+    for (const struct buffer *buffer = queue->first; buffer != NULL; buffer = buffer->next) {
+        uint32_t end = buffer == queue->last ? queue->tail : BUFFER_SIZE;
+        if (end > offset) {
+            ASSERT(count < BYTE_QUEUE_BUFFERS_MAX);
+            pieces[count++] = span_of(buffer->bytes + offset, end - offset);
+        }
+        offset = 0;
+    }
+    return count;
+}
+
+static void drop_first(struct byte_queue *queue, struct buffer_pool *pool)
+{
+    struct buffer *buffer = queue->first;
+    queue->first = buffer->next;
+    queue->offset = 0;
+    queue->buffers--;
+    if (queue->first == NULL) {
+        queue->last = NULL;
+        queue->tail = 0;
+    }
+    slab_release(&pool->slab, buffer);
+}
+
+void byte_queue_consume(struct byte_queue *queue, struct buffer_pool *pool, size_t size)
+{
+    ASSERT(size <= queue->size);
+    queue->size -= (uint32_t)size;
+    while (queue->first != NULL) {
+        uint32_t end = queue->first == queue->last ? queue->tail : BUFFER_SIZE;
+        uint32_t there = end - queue->offset;
+        if (size < there) {
+            queue->offset += (uint32_t)size;
+            break;
+        }
+        size -= there;
+        drop_first(queue, pool);
+    }
+    queue_check(queue);
+}
+
+void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool)
+{
+    while (queue->first != NULL) {
+        drop_first(queue, pool);
+    }
+    *queue = (struct byte_queue){0};
+}

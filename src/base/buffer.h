@@ -1,0 +1,77 @@
+/*
+ * Bytes in flight: a pool of equal buffers, allocated once per worker, and queues of bytes that
+ * lease from it. A queue holds buffers only while it holds bytes. An empty pool is back-pressure:
+ * a queue then has no room, and its owner waits in the pool's list until a buffer comes back. The
+ * last buffers of the pool are kept for heads and for answers of our own, which are small and must
+ * always be possible.
+ */
+#ifndef SENTINEL_BASE_BUFFER_H
+#define SENTINEL_BASE_BUFFER_H
+
+#include "base/list.h"
+#include "base/slab.h"
+#include "base/span.h"
+
+enum {
+    BUFFER_SIZE = 16 * 1024,    /* bytes of one buffer */
+    BYTE_QUEUE_BUFFERS_MAX = 4, /* one queue holds at most this many */
+    BYTE_QUEUE_MAX = BYTE_QUEUE_BUFFERS_MAX * BUFFER_SIZE,
+};
+
+struct buffer_pool {
+    struct slab slab;
+    uint32_t reserve;    /* buffers that body bytes may not take */
+    struct list waiters; /* links of whoever waits for room, first come first served */
+};
+
+struct buffer; /* BUFFER_SIZE bytes and a link */
+
+/* A first-in, first-out queue of bytes. All zero is an empty queue. */
+struct byte_queue {
+    struct buffer *first;
+    struct buffer *last;
+    uint32_t offset; /* of the first byte within the first buffer */
+    uint32_t size;   /* bytes queued */
+    uint32_t tail;   /* bytes used in the last buffer, from its start */
+    uint32_t buffers;
+};
+
+/* Room for `bytes` of buffers, at least 8 buffers. False with errno when the system refuses. */
+NODISCARD bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes);
+
+/* All buffers must be back, no one may wait. */
+void buffer_pool_deinit(struct buffer_pool *pool);
+
+/*
+ * How many more body bytes the queue can take now, 0 to BYTE_QUEUE_MAX. It shrinks as the pool
+ * empties, so that slow readers cannot hold all of it. Promised until anyone else takes a buffer.
+ */
+size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool *pool);
+
+/*
+ * Appends all bytes, from the reserve too if need be. False, with nothing appended, when they do
+ * not fit the queue or the pool.
+ */
+NODISCARD bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool,
+                                 struct span bytes);
+
+/*
+ * A run of writable memory at the end, for rendering a head in place: at least `size` (at most
+ * BUFFER_SIZE) contiguous bytes, or NULL when the pool or the queue is full. Commit what was used,
+ * before any other call.
+ */
+NODISCARD uint8_t *byte_queue_reserve(struct byte_queue *queue, struct buffer_pool *pool,
+                                      size_t size);
+void byte_queue_commit(struct byte_queue *queue, size_t size);
+
+/* The bytes as pieces for a gathering write; returns their number, at most BYTE_QUEUE_BUFFERS_MAX.
+ */
+int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QUEUE_BUFFERS_MAX]);
+
+/* Drops size bytes (at most queue->size) from the front; empty buffers go back to the pool. */
+void byte_queue_consume(struct byte_queue *queue, struct buffer_pool *pool, size_t size);
+
+/* Drops everything. */
+void byte_queue_clear(struct byte_queue *queue, struct buffer_pool *pool);
+
+#endif

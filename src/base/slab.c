@@ -1,0 +1,117 @@
+#include "base/slab.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/assert.h"
+
+enum { SLAB_ALIGNMENT = 16 };
+
+static const uint32_t NONE = UINT32_MAX;
+static const uint32_t LENT = UINT32_MAX - 1;
+
+struct slot {
+    uint32_t lease; /* odd while lent; counts up at each acquire and release */
+    uint32_t next_free;
+    uint64_t reserved;
+};
+
+static_assert(sizeof(struct slot) == SLAB_ALIGNMENT, "objects stay aligned behind their header");
+
+static struct slot *slot_at(const struct slab *slab, uint32_t index)
+{
+    return (struct slot *)(void *)(slab->memory + (size_t)index * slab->stride);
+}
+
+static uint32_t index_of(const struct slab *slab, const void *object)
+{
+    size_t offset = (size_t)((const uint8_t *)object - slab->memory) - sizeof(struct slot);
+    ASSERT(offset % slab->stride == 0 && offset / slab->stride < slab->capacity);
+    return (uint32_t)(offset / slab->stride);
+}
+
+bool slab_init(struct slab *slab, size_t object_size, uint32_t capacity)
+{
+    ASSERT(object_size > 0 && capacity > 0 && capacity < LENT);
+    size_t stride =
+        (sizeof(struct slot) + object_size + SLAB_ALIGNMENT - 1) & ~(size_t)(SLAB_ALIGNMENT - 1);
+    size_t total = 0;
+    if (__builtin_mul_overflow(stride, capacity, &total)) {
+        errno = ENOMEM;
+        return false;
+    }
+    void *memory = mmap(NULL, total, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    *slab = (struct slab){.memory = memory,
+                          .stride = stride,
+                          .object_size = object_size,
+                          .capacity = capacity,
+                          .free_head = NONE};
+    return true;
+}
+
+void slab_drop(struct slab *slab)
+{
+    if (slab->memory != NULL) {
+        int failed = munmap(slab->memory, slab->stride * slab->capacity);
+        ASSERT(failed == 0);
+    }
+    *slab = (struct slab){0};
+}
+
+void slab_deinit(struct slab *slab)
+{
+    ASSERT(slab->in_use == 0);
+    slab_drop(slab);
+}
+
+void *slab_acquire(struct slab *slab)
+{
+    uint32_t index = slab->free_head;
+    if (index != NONE) {
+        slab->free_head = slot_at(slab, index)->next_free;
+    } else if (slab->fresh < slab->capacity) {
+        index = slab->fresh++;
+    } else {
+        return NULL;
+    }
+    struct slot *slot = slot_at(slab, index);
+    ASSERT(slot->lease % 2 == 0);
+    slot->lease++;
+    slot->next_free = LENT;
+    slab->in_use++;
+    return slot + 1;
+}
+
+void slab_release(struct slab *slab, void *object)
+{
+    uint32_t index = index_of(slab, object);
+    struct slot *slot = slot_at(slab, index);
+    ASSERT(slot->lease % 2 == 1 && slot->next_free == LENT);
+    ASSERT(slab->in_use > 0);
+    slot->lease++;
+    slot->next_free = slab->free_head;
+    slab->free_head = index;
+    slab->in_use--;
+}
+
+uint64_t slab_handle(const struct slab *slab, const void *object)
+{
+    uint32_t index = index_of(slab, object);
+    uint32_t lease = slot_at(slab, index)->lease;
+    ASSERT(lease % 2 == 1);
+    return (uint64_t)lease << 32 | index;
+}
+
+void *slab_resolve(const struct slab *slab, uint64_t handle)
+{
+    uint32_t index = (uint32_t)handle;
+    if (handle == 0 || index >= slab->fresh) {
+        return NULL;
+    }
+    struct slot *slot = slot_at(slab, index);
+    return slot->lease == (uint32_t)(handle >> 32) ? slot + 1 : NULL;
+}
