@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/prng.h"
 #include "base/status.h"
 #include "observe/log.h"
 #include "observe/segment.h"
@@ -144,7 +145,7 @@ struct supervisor {
     uint64_t shutdown_timeout;
     uint64_t deadline; /* of the phase; 0: none, or it has passed */
     uint64_t timer_at; /* what the shell was told last */
-    uint64_t random;   /* state of the jitter's generator, never 0 */
+    struct prng jitter;
     int exit_code;
     bool hurried; /* a second signal came */
     struct supervisor_slot slots[SUPERVISOR_SLOTS_MAX];
