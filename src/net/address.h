@@ -50,7 +50,10 @@ size_t address_print(const struct address *address, char text[ADDRESS_TEXT_MAX])
 /* As address_print without port and brackets. */
 size_t address_print_host(const struct address *address, char text[ADDRESS_TEXT_MAX]);
 
-/* To and from the system's form. from_system gives ADDRESS_NONE for other families. */
+/*
+ * To and from the system's form. from_system gives ADDRESS_NONE for other families, and IPv4 for an
+ * IPv4-mapped peer of a dual-stack socket.
+ */
 socklen_t address_to_system(const struct address *address, struct sockaddr_storage *storage);
 void address_from_system(const struct sockaddr_storage *storage, struct address *address);
 
