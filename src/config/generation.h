@@ -14,7 +14,12 @@
 #include "base/status.h"
 #include "net/address.h"
 
-enum { GENERATION_SIZE_MAX = 64 * 1024 * 1024 };
+enum {
+    GENERATION_SIZE_MAX = 64 * 1024 * 1024,
+    GENERATION_SECURITY_MAX = 64, /* security fields of one response */
+};
+
+#define GENERATION_MAGIC UINT64_C(0x31304e45475f4e53) /* "SN_GEN01" in memory */
 
 /* count elements (bytes for text) at offset. Offset 0 with count 0 is the empty reference. */
 struct ref {
@@ -191,6 +196,9 @@ struct generation {
  * anything that this build's compiler could not have written; never reads outside the block.
  */
 NODISCARD bool generation_open(struct generation *generation, struct span block);
+
+/* The layout number of this build, for whoever writes a block. */
+uint32_t generation_layout(void);
 
 /* Resolves text or an array. The reference must be from this generation. */
 static inline struct span generation_text(const struct generation *generation, struct ref ref)

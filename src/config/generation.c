@@ -1,0 +1,531 @@
+#include "config/generation.h"
+
+#include "base/assert.h"
+#include "config/schema.h"
+#include "config/validate_text.h"
+#include "http/message.h"
+
+/* Folds the record sizes into one number: any change of a record changes it. */
+#define FOLD(folded, type) ((uint32_t)((folded)*31u + sizeof(type)))
+#define LAYOUT_SMALL                                                                               \
+    FOLD(FOLD(FOLD(FOLD(17u, struct ref), struct address), struct address_block),                  \
+         struct generation_field)
+#define LAYOUT_ROUTING                                                                             \
+    FOLD(FOLD(FOLD(FOLD(LAYOUT_SMALL, struct generation_route), struct generation_rule),           \
+              struct generation_bucket),                                                           \
+         struct generation_condition)
+#define LAYOUT                                                                                     \
+    FOLD(FOLD(FOLD(FOLD(LAYOUT_ROUTING, struct generation_header), struct generation_listener),    \
+              struct generation_upstream),                                                         \
+         struct generation_endpoint)
+
+enum { BLOCK_ALIGNMENT = 8 };
+
+static_assert(sizeof(struct generation_header) % BLOCK_ALIGNMENT == 0, "records follow it aligned");
+static_assert(GENERATION_SIZE_MAX <= INT32_MAX, "offsets and sizes fit 32 bits with room");
+
+/* A block under examination. Nothing in it is trusted before it was checked. */
+struct check {
+    const uint8_t *base;
+    size_t size;
+    const struct generation_header *header;
+};
+
+static bool is_boolean(uint32_t value)
+{
+    return value <= 1;
+}
+
+/* Whether the reference is empty as the compiler writes it, or lies inside, aligned. */
+static bool check_ref(const struct check *check, struct ref ref, size_t size, size_t alignment)
+{
+    if (ref.count == 0) {
+        return ref.offset == 0;
+    }
+    uint64_t bytes = (uint64_t)ref.count * size;
+    return ref.offset >= sizeof(struct generation_header) && ref.offset % alignment == 0 &&
+           ref.offset <= check->size && bytes <= check->size - ref.offset;
+}
+
+#define CHECK_ARRAY(check, ref, type) check_ref(check, ref, sizeof(type), _Alignof(type))
+
+static bool check_text(const struct check *check, struct ref ref)
+{
+    return check_ref(check, ref, 1, 1);
+}
+
+/* The text of a reference, if it is valid. */
+static bool read_text(const struct check *check, struct ref ref, struct span *text)
+{
+    *text = SPAN_EMPTY;
+    if (!check_text(check, ref)) {
+        return false;
+    }
+    if (ref.count > 0) {
+        *text = span_of(check->base + ref.offset, ref.count);
+    }
+    return true;
+}
+
+static bool check_text_as(const struct check *check, struct ref ref, bool (*is)(struct span))
+{
+    struct span text;
+    return read_text(check, ref, &text) && is(text);
+}
+
+/* Texts that may be absent. */
+static bool check_text_or_none(const struct check *check, struct ref ref, bool (*is)(struct span))
+{
+    struct span text;
+    return read_text(check, ref, &text) && (text.size == 0 || is(text));
+}
+
+static bool check_place(const struct check *check, struct generation_place place)
+{
+    return check_text(check, place.file) && place.reserved == 0;
+}
+
+static bool check_address(const struct address *address)
+{
+    static const uint8_t zeros[12];
+    if (address->reserved != 0 || address->port == 0) {
+        return false;
+    }
+    return address->family == ADDRESS_IPV6 ||
+           (address->family == ADDRESS_IPV4 && memcmp(address->ip + 4, zeros, sizeof(zeros)) == 0);
+}
+
+static bool check_no_address(const struct address *address)
+{
+    static const struct address none;
+    return memcmp(address, &none, sizeof(none)) == 0;
+}
+
+/* All references of an array of texts, none of them empty. */
+static bool check_texts(const struct check *check, struct ref ref)
+{
+    if (!CHECK_ARRAY(check, ref, struct ref)) {
+        return false;
+    }
+    const struct ref *texts = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (texts[i].count == 0 || !check_text(check, texts[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_limits(const struct generation_limits *limits)
+{
+    return schema_in_range(KEY_LIMITS_HEADER_FIELDS, limits->header_fields) &&
+           schema_in_range(KEY_LIMITS_HEAD_SIZE, limits->head_size) &&
+           schema_in_range(KEY_LIMITS_REQUEST_LINE, limits->request_line) &&
+           limits->request_line <= limits->head_size &&
+           schema_in_range(KEY_LIMITS_CONNECTIONS_PER_CLIENT, limits->connections_per_client) &&
+           schema_in_range(KEY_LIMITS_REQUESTS_PER_CONNECTION, limits->requests_per_connection) &&
+           schema_in_range(KEY_LIMITS_MAX_REQUESTS, limits->requests) &&
+           schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
+           schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) && limits->reserved == 0;
+}
+
+static bool check_timeouts(const struct generation_timeouts *timeouts)
+{
+    return schema_in_range(KEY_TIMEOUTS_REQUEST_HEAD, timeouts->request_head) &&
+           schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_IDLE, timeouts->request_body_idle) &&
+           schema_in_range(KEY_TIMEOUTS_KEEP_ALIVE, timeouts->keep_alive) &&
+           schema_in_range(KEY_TIMEOUTS_RESPONSE_WRITE_IDLE, timeouts->response_write_idle) &&
+           schema_in_range(KEY_TIMEOUTS_CONNECT, timeouts->connect) &&
+           schema_in_range(KEY_TIMEOUTS_QUEUE, timeouts->queue) &&
+           schema_in_range(KEY_TIMEOUTS_CONTINUE, timeouts->continue_wait) &&
+           schema_in_range(KEY_TIMEOUTS_UPSTREAM_BODY_IDLE, timeouts->upstream_body_idle) &&
+           schema_in_range(KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE, timeouts->upstream_keep_alive) &&
+           schema_in_range(KEY_TIMEOUTS_LINGER, timeouts->linger) &&
+           schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE, timeouts->request_body_min_rate);
+}
+
+static bool check_server(const struct check *check, const struct generation_server *server)
+{
+    if (server->workers == 0 || !schema_in_range(KEY_SERVER_WORKERS, server->workers) ||
+        !schema_in_range(KEY_SERVER_MAX_CONNECTIONS, server->connections) ||
+        !schema_in_range(KEY_SERVER_SHUTDOWN_TIMEOUT, server->shutdown_timeout) ||
+        !is_boolean(server->merge_slashes)) {
+        return false;
+    }
+    return (check_no_address(&server->admin) || check_address(&server->admin)) &&
+           check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
+           check_text_as(check, server->access_log, text_has_no_nul) &&
+           check_limits(&server->limits) && check_timeouts(&server->timeouts);
+}
+
+static bool check_blocks(const struct check *check, struct ref ref)
+{
+    if (!CHECK_ARRAY(check, ref, struct address_block)) {
+        return false;
+    }
+    const struct address_block *blocks = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        unsigned bits = blocks[i].family == ADDRESS_IPV4   ? 32
+                        : blocks[i].family == ADDRESS_IPV6 ? 128
+                                                           : 0;
+        if (bits == 0 || blocks[i].prefix_bits > bits) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_listeners(const struct check *check)
+{
+    struct ref ref = check->header->listeners;
+    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_listener)) {
+        return false;
+    }
+    const struct generation_listener *listeners = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        const struct generation_listener *listener = &listeners[i];
+        if (!check_text_as(check, listener->name, text_is_name) ||
+            !check_address(&listener->address) || listener->reserved != 0 ||
+            !check_blocks(check, listener->trusted_proxies) ||
+            !check_place(check, listener->place)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_health(const struct check *check, const struct generation_upstream *upstream)
+{
+    if (upstream->health == HEALTH_NONE) {
+        return upstream->health_path.count == 0 && upstream->health_host.count == 0 &&
+               upstream->health_path.offset == 0 && upstream->health_host.offset == 0;
+    }
+    if (upstream->health > HEALTH_TCP ||
+        !schema_in_range(KEY_HEALTH_CHECK_INTERVAL, upstream->health_interval) ||
+        !schema_in_range(KEY_HEALTH_CHECK_TIMEOUT, upstream->health_timeout) ||
+        upstream->health_timeout > upstream->health_interval ||
+        !schema_in_range(KEY_HEALTH_CHECK_HEALTHY_THRESHOLD, upstream->health_rise) ||
+        !schema_in_range(KEY_HEALTH_CHECK_UNHEALTHY_THRESHOLD, upstream->health_fall)) {
+        return false;
+    }
+    if (upstream->health == HEALTH_HTTP) {
+        return check_text_as(check, upstream->health_path, text_is_target) &&
+               check_text_or_none(check, upstream->health_host, text_is_field_value);
+    }
+    return upstream->health_path.offset == 0 && upstream->health_path.count == 0 &&
+           upstream->health_host.offset == 0 && upstream->health_host.count == 0;
+}
+
+/* The endpoints of an upstream are a run of the array, and each knows its upstream. */
+static bool check_endpoints(const struct check *check, const struct generation_upstream *upstream,
+                            uint32_t index)
+{
+    struct ref ref = check->header->endpoints;
+    const struct generation_endpoint *endpoints = (const void *)(check->base + ref.offset);
+    if (upstream->endpoint_count == 0 || upstream->endpoint_first > ref.count ||
+        upstream->endpoint_count > ref.count - upstream->endpoint_first) {
+        return false;
+    }
+    for (uint32_t i = 0; i < upstream->endpoint_count; i++) {
+        const struct generation_endpoint *endpoint = &endpoints[upstream->endpoint_first + i];
+        if (endpoint->text.count == 0 ||
+            !check_text_as(check, endpoint->text, text_is_field_value) ||
+            !check_address(&endpoint->address) || endpoint->upstream != index ||
+            !schema_in_range(KEY_TARGET_WEIGHT, endpoint->weight) || endpoint->reserved != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_upstreams(const struct check *check)
+{
+    struct ref ref = check->header->upstreams;
+    if (!CHECK_ARRAY(check, ref, struct generation_upstream) ||
+        !CHECK_ARRAY(check, check->header->endpoints, struct generation_endpoint)) {
+        return false;
+    }
+    const struct generation_upstream *upstreams = (const void *)(check->base + ref.offset);
+    uint32_t next = 0; /* the runs follow each other, so every endpoint was looked at */
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (!check_text_as(check, upstreams[i].name, text_is_name) ||
+            upstreams[i].balancer > BALANCER_ROUND_ROBIN || upstreams[i].endpoint_first != next ||
+            !check_endpoints(check, &upstreams[i], i) || !check_health(check, &upstreams[i]) ||
+            !check_place(check, upstreams[i].place)) {
+            return false;
+        }
+        next += upstreams[i].endpoint_count;
+    }
+    return next == check->header->endpoints.count;
+}
+
+static bool check_fields(const struct check *check, struct ref ref)
+{
+    if (ref.count > GENERATION_SECURITY_MAX || !CHECK_ARRAY(check, ref, struct generation_field)) {
+        return false;
+    }
+    const struct generation_field *fields = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (!check_text_as(check, fields[i].name, text_is_token) ||
+            !check_text_as(check, fields[i].value, text_is_field_value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Exactly the members that the action uses are set. */
+static bool check_action(const struct check *check, const struct generation_route *route)
+{
+    bool has_location = route->location.count > 0;
+    bool has_content = route->body.count > 0 || route->content_type.count > 0;
+    if (!check_text_or_none(check, route->location, text_is_location) ||
+        !check_text(check, route->body) ||
+        !check_text_or_none(check, route->content_type, text_is_field_value) ||
+        !check_text_or_none(check, route->upstream_host, text_is_field_value)) {
+        return false;
+    }
+    switch (route->action) {
+    case ACTION_UPSTREAM:
+        return route->upstream < check->header->upstreams.count && route->status == 0 &&
+               route->keep_path == 0 && !has_location && !has_content;
+    case ACTION_REDIRECT:
+        return route->upstream == 0 && has_location && !has_content &&
+               schema_is_redirect(route->status) && is_boolean(route->keep_path);
+    case ACTION_RESPOND:
+        return route->upstream == 0 && !has_location && route->keep_path == 0 &&
+               schema_in_range(KEY_RESPOND_STATUS, route->status) &&
+               (route->content_type.count > 0) == (route->body.count > 0);
+    default:
+        return false;
+    }
+}
+
+static bool check_policies(const struct generation_route *route)
+{
+    return schema_in_range(KEY_POLICIES_TIMEOUT, route->timeout) &&
+           (route->try_timeout == 0 ||
+            schema_in_range(KEY_RETRY_POLICY_TIMEOUT, route->try_timeout)) &&
+           schema_in_range(KEY_POLICIES_MAX_BODY_SIZE, route->body_size) &&
+           schema_in_range(KEY_RETRY_POLICY_MAX_ATTEMPTS, route->attempts) &&
+           is_boolean(route->allow_encoded_slash) && is_boolean(route->allow_encoded_backslash) &&
+           is_boolean(route->upstream_wins);
+}
+
+static bool check_routes(const struct check *check)
+{
+    struct ref ref = check->header->routes;
+    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_route)) {
+        return false;
+    }
+    const struct generation_route *routes = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (!check_text_as(check, routes[i].name, text_is_name) ||
+            !check_action(check, &routes[i]) || !check_policies(&routes[i]) ||
+            !check_fields(check, routes[i].security) || !check_place(check, routes[i].place)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_conditions(const struct check *check, struct ref ref)
+{
+    if (!CHECK_ARRAY(check, ref, struct generation_condition)) {
+        return false;
+    }
+    const struct generation_condition *conditions = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        const struct generation_condition *condition = &conditions[i];
+        if (condition->name.count == 0 || !check_text(check, condition->name) ||
+            !check_text(check, condition->value) || !is_boolean(condition->present_only) ||
+            !is_boolean(condition->is_query) || condition->reserved != 0 ||
+            (i > 0 && condition->group < conditions[i - 1].group)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool starts_with_slash(struct span text)
+{
+    return span_starts_with(text, SPAN("/"));
+}
+
+static bool starts_with_dot(struct span text)
+{
+    return text.size > 1 && text.data[0] == '.';
+}
+
+static bool is_not_empty(struct span text)
+{
+    return text.size > 0;
+}
+
+static bool check_rule(const struct check *check, const struct generation_rule *rule)
+{
+    bool path = false;
+    bool host = false;
+    switch (rule->path_kind) {
+    case RULE_PATH_ANY:
+        path = rule->path.count == 0 && check_text(check, rule->path);
+        break;
+    case RULE_PATH_PREFIX:
+    case RULE_PATH_EXACT:
+        path = check_text_as(check, rule->path, starts_with_slash);
+        break;
+    default:
+        return false;
+    }
+    switch (rule->host_kind) {
+    case RULE_HOST_ANY:
+        host = rule->host.count == 0 && check_text(check, rule->host);
+        break;
+    case RULE_HOST_SUFFIX:
+        host = check_text_as(check, rule->host, starts_with_dot);
+        break;
+    case RULE_HOST_EXACT:
+        host = check_text_as(check, rule->host, is_not_empty);
+        break;
+    default:
+        return false;
+    }
+    return path && host && rule->route < check->header->routes.count &&
+           rule->method_mask < 2u << METHOD_PATCH && (rule->method_mask & 1u) == 0 &&
+           check_texts(check, rule->methods) && check_conditions(check, rule->conditions) &&
+           check_place(check, rule->place);
+}
+
+static bool check_rules(const struct check *check)
+{
+    struct ref ref = check->header->rules;
+    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_rule)) {
+        return false;
+    }
+    const struct generation_rule *rules = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (!check_rule(check, &rules[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A list of rules, best first: rising indexes, all of them of this path. */
+static bool check_rule_list(const struct check *check, struct ref ref, uint32_t path_kind,
+                            struct span path)
+{
+    if (!CHECK_ARRAY(check, ref, uint32_t)) {
+        return false;
+    }
+    const uint32_t *list = (const void *)(check->base + ref.offset);
+    const struct generation_rule *rules = (const void *)(check->base + check->header->rules.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (list[i] >= check->header->rules.count || (i > 0 && list[i] <= list[i - 1])) {
+            return false;
+        }
+        const struct generation_rule *rule = &rules[list[i]];
+        struct span rule_path = span_of(check->base + rule->path.offset, rule->path.count);
+        if (rule->path_kind != path_kind || !span_equal(rule_path, path)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One bucket; *filed counts the rules in it. */
+static bool check_bucket(const struct check *check, const struct generation_bucket *bucket,
+                         uint64_t *filed)
+{
+    static const struct generation_bucket free_bucket;
+    struct span path;
+    if (bucket->path_kind == RULE_PATH_ANY) {
+        return memcmp(bucket, &free_bucket, sizeof(free_bucket)) == 0;
+    }
+    *filed += bucket->rules.count;
+    return bucket->path_kind <= RULE_PATH_EXACT && bucket->rules.count > 0 &&
+           read_text(check, bucket->path, &path) && starts_with_slash(path) &&
+           check_rule_list(check, bucket->rules, bucket->path_kind, path);
+}
+
+/* Every rule is filed once, by its path or under any_rules; a free bucket ends every search. */
+static bool check_index(const struct check *check)
+{
+    struct ref ref = check->header->buckets;
+    if (!CHECK_ARRAY(check, ref, struct generation_bucket) || (ref.count & (ref.count - 1)) != 0 ||
+        !check_rule_list(check, check->header->any_rules, RULE_PATH_ANY, SPAN_EMPTY)) {
+        return false;
+    }
+    const struct generation_bucket *buckets = (const void *)(check->base + ref.offset);
+    uint64_t filed = check->header->any_rules.count;
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (!check_bucket(check, &buckets[i], &filed)) {
+            return false;
+        }
+        used += buckets[i].path_kind != RULE_PATH_ANY;
+    }
+    return used <= ref.count / 2 && filed == check->header->rules.count;
+}
+
+bool generation_open(struct generation *generation, struct span block)
+{
+    if (block.data == NULL || block.size < sizeof(struct generation_header) ||
+        block.size > GENERATION_SIZE_MAX || (uintptr_t)block.data % BLOCK_ALIGNMENT != 0) {
+        return false;
+    }
+    const struct generation_header *header = (const void *)block.data;
+    struct check check = {.base = block.data, .size = block.size, .header = header};
+    if (header->magic != GENERATION_MAGIC || header->layout != LAYOUT ||
+        header->size != block.size || header->number == 0) {
+        return false;
+    }
+    /* Upstreams stand before routes, routes before rules, rules before the index: each check reads
+     * what the one before has found good. */
+    if (!check_server(&check, &header->server) || !check_listeners(&check) ||
+        !check_upstreams(&check) || !check_routes(&check) || !check_rules(&check) ||
+        !check_index(&check) || !check_fields(&check, header->default_security)) {
+        return false;
+    }
+    *generation = (struct generation){.base = block.data, .header = header};
+    return true;
+}
+
+uint32_t generation_layout(void)
+{
+    return LAYOUT;
+}
+
+/* The element of an array that generation_open has checked. */
+static const void *element(const struct generation *generation, struct ref ref, uint32_t index,
+                           size_t size)
+{
+    ASSERT(index < ref.count);
+    return generation->base + ref.offset + (size_t)index * size;
+}
+
+const struct generation_listener *generation_listener(const struct generation *generation,
+                                                      uint32_t index)
+{
+    return element(generation, generation->header->listeners, index,
+                   sizeof(struct generation_listener));
+}
+
+const struct generation_upstream *generation_upstream(const struct generation *generation,
+                                                      uint32_t index)
+{
+    return element(generation, generation->header->upstreams, index,
+                   sizeof(struct generation_upstream));
+}
+
+const struct generation_endpoint *generation_endpoint(const struct generation *generation,
+                                                      uint32_t index)
+{
+    return element(generation, generation->header->endpoints, index,
+                   sizeof(struct generation_endpoint));
+}
+
+const struct generation_route *generation_route(const struct generation *generation, uint32_t index)
+{
+    return element(generation, generation->header->routes, index, sizeof(struct generation_route));
+}

@@ -1,0 +1,88 @@
+#include "config/validate_text.h"
+
+#include "http/bytes.h"
+
+static bool is_alphanumeric(uint8_t byte)
+{
+    uint8_t lower = ascii_lower(byte);
+    return ascii_is_digit(byte) || (lower >= 'a' && lower <= 'z');
+}
+
+bool text_is_name(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t byte = text.data[i];
+        if (!is_alphanumeric(byte) && byte != '-' && byte != '_' && byte != '.') {
+            return false;
+        }
+    }
+    return text.size > 0;
+}
+
+bool text_is_token(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (!byte_is_token(text.data[i])) {
+            return false;
+        }
+    }
+    return text.size > 0;
+}
+
+bool text_is_field_value(struct span text)
+{
+    return bytes_find_control(text.data, text.size) == text.size &&
+           span_trim(text).size == text.size;
+}
+
+bool text_is_version(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (!ascii_is_digit(text.data[i]) && text.data[i] != '.') {
+            return false;
+        }
+    }
+    return text.size > 0 && ascii_is_digit(text.data[0]) &&
+           ascii_is_digit(text.data[text.size - 1]);
+}
+
+static bool is_visible(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] <= 0x20 || text.data[i] >= 0x7F || text.data[i] == '\\' ||
+            text.data[i] == '"' || text.data[i] == '<' || text.data[i] == '>') {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool text_is_target(struct span text)
+{
+    return span_starts_with(text, SPAN("/")) && is_visible(text) &&
+           span_find(text, '#') == text.size;
+}
+
+bool text_is_location(struct span text)
+{
+    if (!is_visible(text)) {
+        return false;
+    }
+    if (span_starts_with(text, SPAN("/"))) {
+        return !span_starts_with(text, SPAN("//"));
+    }
+    struct span rest = text;
+    if (span_starts_with(text, SPAN("https://"))) {
+        rest = span_from(text, 8);
+    } else if (span_starts_with(text, SPAN("http://"))) {
+        rest = span_from(text, 7);
+    } else {
+        return false;
+    }
+    return rest.size > 0 && (is_alphanumeric(rest.data[0]) || rest.data[0] == '[');
+}
+
+bool text_has_no_nul(struct span text)
+{
+    return span_find(text, 0) == text.size;
+}
