@@ -22,7 +22,6 @@ struct http1_limits {
 
 enum {
     HTTP1_METHOD_MAX = 32, /* the longest registered method has 17 bytes */
-    HTTP1_HOST_MAX = 255,  /* a host name, DNS's own bound */
 };
 
 enum http1_kind {

@@ -2,8 +2,6 @@
 
 #include "base/assert.h"
 
-enum { FIELD_NAME_MAX = 32 };
-
 #define FIELD(id, name, flags)                                                                     \
     static_assert(sizeof(name) - 1 >= 2 && sizeof(name) - 1 <= FIELD_NAME_MAX,                     \
                   "field_identify has no case for a name of this length");
@@ -113,6 +111,18 @@ enum field_id field_identify(struct span name)
     }
 #undef LENGTHS
 #undef LENGTH
+}
+
+bool field_aliases_protected(struct span name)
+{
+    uint8_t copy[FIELD_NAME_MAX];
+    if (name.size > sizeof(copy) || span_find(name, '_') == name.size) {
+        return false;
+    }
+    for (size_t i = 0; i < name.size; i++) {
+        copy[i] = name.data[i] == '_' ? '-' : name.data[i];
+    }
+    return (field_flags(field_identify(span_of(copy, name.size))) & FIELD_IS_PROTECTED) != 0;
 }
 
 enum method method_identify(struct span token)

@@ -43,6 +43,8 @@ enum field_id {
     FIELD_COUNT
 };
 
+enum { FIELD_NAME_MAX = 32 }; /* bytes of the longest known name, with room */
+
 enum field_flag {
     FIELD_IS_HOP = 1,
     FIELD_IS_PROTECTED = 2,
@@ -80,12 +82,12 @@ struct request_head {
     struct fields fields;
     enum framing framing; /* NONE, LENGTH or CHUNKED */
     uint64_t content_length;
-    uint64_t max_forwards;    /* UINT64_MAX when absent */
-    bool keep_alive;          /* the client lets the connection persist (RFC 9112, 9.3) */
-    bool expect_continue;     /* Expect: 100-continue in HTTP/1.1 */
-    bool te_trailers;         /* TE: trailers */
-    bool encoded_slash;       /* the path holds %2F */
-    bool encoded_backslash;   /* the path holds %5C */
+    uint64_t max_forwards;  /* UINT64_MAX when absent */
+    bool keep_alive;        /* the client lets the connection persist (RFC 9112, 9.3) */
+    bool expect_continue;   /* Expect: 100-continue in HTTP/1.1 */
+    bool te_trailers;       /* TE: trailers */
+    bool encoded_slash;     /* the path holds %2F */
+    bool encoded_backslash; /* the path holds %5C */
 };
 
 struct response_head {
@@ -94,8 +96,8 @@ struct response_head {
     struct fields fields;
     enum framing framing;
     uint64_t content_length;
-    bool has_content_length;      /* also where the body is absent: HEAD, 304 */
-    bool keep_alive;              /* the upstream lets the connection persist */
+    bool has_content_length;       /* also where the body is absent: HEAD, 304 */
+    bool keep_alive;               /* the upstream lets the connection persist */
     uint32_t keep_alive_timeout_s; /* Keep-Alive: timeout=N; UINT32_MAX when absent */
 };
 
@@ -105,6 +107,12 @@ unsigned field_flags(enum field_id id);
 
 /* The id of a name, ignoring case; FIELD_OTHER when unknown. */
 enum field_id field_identify(struct span name);
+
+/*
+ * Whether a name, with its `_` read as `-`, is that of a PROTECTED field: CGI-like servers make
+ * both one variable, so that such a field would speak in the protected one's place.
+ */
+bool field_aliases_protected(struct span name);
 
 /* The method of a token (case-sensitive, RFC 9110, 9.1). */
 enum method method_identify(struct span token);

@@ -30,6 +30,8 @@ NODISCARD enum status target_canonical_path(struct span raw, bool merge_slashes,
                                             struct arena *arena, struct target_path *out,
                                             enum reason *reason);
 
+enum { TARGET_HOST_MAX = 255 }; /* bytes of a host name: the bound of DNS */
+
 struct authority {
     struct span host; /* lower case, no final dot; brackets kept for IPv6 */
     bool has_port;
@@ -55,9 +57,9 @@ struct target {
 
 /*
  * Recognises the four forms (RFC 9112, 3.2): asterisk only for OPTIONS, authority form exactly for
- * CONNECT, absolute form with scheme http or https. Bytes above 0x7E, control bytes, SP and `#` are
- * refused anywhere. The authority's own grammar is not checked. An OPTIONS in absolute form without
- * path and query means "*" (RFC 9112, 3.2.4). ERROR: BAD_TARGET.
+ * CONNECT, absolute form with scheme http or https. A query may hold visible ASCII but `#`; path
+ * and authority are only delimited here, their own functions check them. An OPTIONS in absolute
+ * form without path and query means "*" (RFC 9112, 3.2.4). ERROR: BAD_TARGET.
  */
 NODISCARD enum status target_split(struct span text, enum method method, struct target *out,
                                    enum reason *reason);

@@ -1,0 +1,79 @@
+/*
+ * What HTTP's grammars say about single bytes, and the searches over many of them on which the
+ * speed of parsing rests. Each search exists twice: with SSE2, part of every x86-64, and portable;
+ * the choice is made at compile time and the results are identical. Pure functions, constant
+ * tables.
+ */
+#ifndef SENTINEL_HTTP_BYTES_H
+#define SENTINEL_HTTP_BYTES_H
+
+#include "base/span.h"
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+enum byte_class {
+    BYTE_TOKEN = 1,       /* tchar (RFC 9110, 5.6.2) */
+    BYTE_UNRESERVED = 2,  /* (RFC 3986, 2.3); also what a host name may hold */
+    BYTE_PATH = 4,        /* pchar or `/`, escapes aside (RFC 3986, 3.3) */
+    BYTE_PATH_ENCODE = 8, /* not allowed in a path, but sent by browsers: to be encoded */
+    BYTE_UNDERSCORE = 16, /* a token byte that some servers take for `-` */
+};
+
+/* The classes of each byte, as bits. */
+extern const uint8_t byte_classes[256];
+
+static inline bool byte_is_token(uint8_t byte)
+{
+    return (byte_classes[byte] & BYTE_TOKEN) != 0;
+}
+
+/* CR, LF, NUL and all others that no field value may hold; HTAB may stand there (RFC 9110, 5.5). */
+static inline bool byte_is_control(uint8_t byte)
+{
+    return (byte < 0x20 && byte != '\t') || byte == 0x7F;
+}
+
+/* The offset of the first control byte other than HTAB, or size. */
+static inline size_t bytes_find_control_portable(const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+    while (i < size && !byte_is_control(data[i])) {
+        i++;
+    }
+    return i;
+}
+
+static inline size_t bytes_find_control(const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+#ifdef __SSE2__
+    const __m128i last_control = _mm_set1_epi8(0x1F);
+    const __m128i tab = _mm_set1_epi8('\t');
+    const __m128i del = _mm_set1_epi8(0x7F);
+    for (; size - i >= sizeof(__m128i); i += sizeof(__m128i)) {
+        __m128i bytes = _mm_loadu_si128((const __m128i_u *)(data + i));
+        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes);
+        __m128i control = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), low),
+                                       _mm_cmpeq_epi8(bytes, del));
+        unsigned found = (unsigned)_mm_movemask_epi8(control);
+        if (found != 0) {
+            return i + (size_t)__builtin_ctz(found);
+        }
+    }
+#endif
+    return i + bytes_find_control_portable(data + i, size - i);
+}
+
+/* How often the bytes occur that would split or cut a head. */
+struct line_count {
+    size_t carriage_returns;
+    size_t line_feeds;
+    size_t nuls;
+};
+
+struct line_count bytes_count_lines_portable(struct span bytes);
+struct line_count bytes_count_lines(struct span bytes);
+
+#endif

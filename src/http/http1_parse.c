@@ -1,0 +1,456 @@
+#include "http/http1_parse.h"
+
+#include "base/assert.h"
+#include "http/bytes.h"
+#include "http/target.h"
+
+/* Which known fields a head has, as bits by field id. */
+struct presence {
+    uint64_t seen;
+    uint64_t repeated;
+};
+static_assert(FIELD_COUNT <= 64, "a presence has one bit for each known field");
+
+static bool is_present(const struct presence *presence, enum field_id id)
+{
+    return (presence->seen >> id & 1) != 0;
+}
+
+static bool is_repeated(const struct presence *presence, enum field_id id)
+{
+    return (presence->repeated >> id & 1) != 0;
+}
+
+static void mark_present(struct presence *presence, enum field_id id)
+{
+    uint64_t bit = UINT64_C(1) << id;
+    presence->repeated |= presence->seen & bit;
+    presence->seen |= bit;
+}
+
+size_t http1_arena_max(const struct http1_limits *limits)
+{
+    /* The field table, a path of which every byte becomes an escape, a host; each aligned. */
+    return limits->fields_max * sizeof(struct field) + 3 * limits->request_line_max +
+           TARGET_HOST_MAX + 3 * _Alignof(max_align_t);
+}
+
+/* Takes a line off the front of *rest, without its CRLF; false: it has no strict end. */
+static inline bool take_line(struct span *rest, struct span *line)
+{
+    size_t size = bytes_find_control(rest->data, rest->size);
+    if (rest->size - size < 2 || rest->data[size] != '\r' || rest->data[size + 1] != '\n') {
+        return false;
+    }
+    *line = span_first(*rest, size);
+    *rest = span_from(*rest, size + 2);
+    return true;
+}
+
+/* What a parse of field lines goes by. */
+struct field_reader {
+    struct fields *fields;
+    struct presence presence;
+    size_t lines_max;
+    bool drop_aliases; /* whoever reads the message may take `_` for `-` */
+};
+
+/*
+ * Takes one `name ":" OWS value OWS CRLF` off the front of *rest (RFC 9112, 5): no space before the
+ * colon, no empty name, no other bytes than a token has. *classes tells which bytes the name holds.
+ */
+static inline bool take_field(struct span *rest, struct field *field, unsigned *classes)
+{
+    size_t size = 0;
+    unsigned seen = 0;
+    for (; size < rest->size; size++) {
+        unsigned class = byte_classes[rest->data[size]];
+        if ((class & BYTE_TOKEN) == 0) {
+            break;
+        }
+        seen |= class;
+    }
+    if (size == 0 || size == rest->size || rest->data[size] != ':') {
+        return false;
+    }
+    field->name = span_first(*rest, size);
+    *rest = span_from(*rest, size + 1);
+    *classes = seen;
+    if (!take_line(rest, &field->value)) {
+        return false;
+    }
+    field->value = span_trim(field->value);
+    return true;
+}
+
+/* Reads field lines up to the empty line, which must end the bytes. */
+static enum reason read_fields(struct field_reader *reader, struct span rest)
+{
+    size_t lines = 0;
+    while (!span_equal(rest, SPAN("\r\n"))) {
+        struct field field;
+        unsigned classes = 0;
+        if (!take_field(&rest, &field, &classes)) {
+            return REASON_BAD_FIELD;
+        }
+        if (lines == reader->lines_max) {
+            return REASON_TOO_MANY_FIELDS;
+        }
+        lines++;
+        if (reader->drop_aliases && (classes & BYTE_UNDERSCORE) != 0 &&
+            field_aliases_protected(field.name)) {
+            continue;
+        }
+        field.id = field_identify(field.name);
+        mark_present(&reader->presence, field.id);
+        if (!fields_add(reader->fields, field.id, field.name, field.value)) {
+            return REASON_TOO_MANY_FIELDS;
+        }
+    }
+    return REASON_NONE;
+}
+
+/* What the framing fields of a message say. */
+struct body_facts {
+    bool chunked;
+    bool has_length;
+    uint64_t length;
+};
+
+/*
+ * The rules against smuggling (RFC 9112, 6.1 to 6.3, at their strictest): one Content-Length of
+ * digits, or one Transfer-Encoding of exactly `chunked` in HTTP/1.1, never both. The bound of a
+ * length keeps sums of lengths from overflowing.
+ */
+static enum reason read_framing(const struct fields *fields, const struct presence *presence,
+                                enum http_version version, struct body_facts *facts)
+{
+    if (is_present(presence, FIELD_TRANSFER_ENCODING)) {
+        struct span coding = fields_find(fields, FIELD_TRANSFER_ENCODING)->value;
+        if (version == HTTP_1_0 || is_repeated(presence, FIELD_TRANSFER_ENCODING) ||
+            is_present(presence, FIELD_CONTENT_LENGTH) ||
+            !span_equal_nocase(coding, SPAN("chunked"))) {
+            return REASON_BAD_TRANSFER_ENCODING;
+        }
+        facts->chunked = true;
+    }
+    if (is_present(presence, FIELD_CONTENT_LENGTH)) {
+        struct span length = fields_find(fields, FIELD_CONTENT_LENGTH)->value;
+        if (is_repeated(presence, FIELD_CONTENT_LENGTH) ||
+            !span_to_u64(length, INT64_MAX, &facts->length)) {
+            return REASON_BAD_CONTENT_LENGTH;
+        }
+        facts->has_length = true;
+    }
+    return REASON_NONE;
+}
+
+/* Whether a list field holds this token, in any of its lines. */
+static bool list_has(const struct fields *fields, enum field_id id, struct span token)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->entries[i].id != id) {
+            continue;
+        }
+        struct span rest = fields->entries[i].value;
+        struct span element;
+        while (span_next_element(&rest, &element)) {
+            if (span_equal_nocase(element, token)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* RFC 9112, 9.3: close wins over keep-alive. */
+static bool connection_persists(const struct fields *fields, const struct presence *presence,
+                                enum http_version version)
+{
+    if (!is_present(presence, FIELD_CONNECTION)) {
+        return version == HTTP_1_1;
+    }
+    return !list_has(fields, FIELD_CONNECTION, SPAN("close")) &&
+           (version == HTTP_1_1 || list_has(fields, FIELD_CONNECTION, SPAN("keep-alive")));
+}
+
+/* Exactly `HTTP/` DIGIT `.` DIGIT, of which two are spoken (RFC 9112, 2.3). */
+static enum reason read_version(struct span text, enum http_version *version)
+{
+    if (span_equal(text, SPAN("HTTP/1.1"))) {
+        *version = HTTP_1_1;
+        return REASON_NONE;
+    }
+    if (span_equal(text, SPAN("HTTP/1.0"))) {
+        *version = HTTP_1_0;
+        return REASON_NONE;
+    }
+    bool other = text.size == 8 && span_starts_with(text, SPAN("HTTP/")) &&
+                 ascii_is_digit(text.data[5]) && text.data[6] == '.' &&
+                 ascii_is_digit(text.data[7]);
+    return other ? REASON_BAD_VERSION : REASON_BAD_REQUEST_LINE;
+}
+
+/* method SP request-target SP HTTP-version (RFC 9112, 3), single spaces. */
+static enum reason read_request_line(struct span line, struct request_head *head)
+{
+    size_t size = 0;
+    while (size < line.size && byte_is_token(line.data[size])) {
+        size++;
+    }
+    if (size == 0 || size > HTTP1_METHOD_MAX || size == line.size || line.data[size] != ' ') {
+        return REASON_BAD_METHOD;
+    }
+    head->method_text = span_first(line, size);
+    head->method = method_identify(head->method_text);
+    struct span rest = span_from(line, size + 1);
+    size_t target_size = span_find(rest, ' ');
+    if (target_size == 0 || target_size == rest.size) {
+        return REASON_BAD_REQUEST_LINE;
+    }
+    head->target = span_first(rest, target_size);
+    return read_version(span_from(rest, target_size + 1), &head->version);
+}
+
+/* The forms of the target, and its canonical path. */
+static enum reason read_target(struct request_head *head, bool merge_slashes, struct arena *arena,
+                               struct span *authority)
+{
+    struct target target;
+    struct target_path path;
+    enum reason reason = REASON_NONE;
+    if (target_split(head->target, head->method, &target, &reason) != OK) {
+        return reason;
+    }
+    head->target_form = target.form;
+    head->query = target.query;
+    head->path = target.path;
+    *authority = target.authority;
+    if (target.path.size > 0 && !span_equal(target.path, SPAN("*"))) {
+        if (target_canonical_path(target.path, merge_slashes, arena, &path, &reason) != OK) {
+            return reason;
+        }
+        head->path = path.path;
+        head->encoded_slash = path.encoded_slash;
+        head->encoded_backslash = path.encoded_backslash;
+    }
+    return REASON_NONE;
+}
+
+/*
+ * RFC 9112, 3.2: exactly one Host in HTTP/1.1, at most one in HTTP/1.0, always well-formed, and the
+ * same as the authority of the target where that has one. in_target has NULL data where not.
+ */
+static enum reason read_host(struct request_head *head, const struct presence *presence,
+                             struct span in_target, struct arena *arena)
+{
+    struct authority authority;
+    bool present = is_present(presence, FIELD_HOST);
+    if (is_repeated(presence, FIELD_HOST) || (!present && head->version == HTTP_1_1)) {
+        return REASON_BAD_HOST;
+    }
+    struct span text = present ? fields_find(&head->fields, FIELD_HOST)->value : in_target;
+    if (text.data == NULL) {
+        return REASON_NONE;
+    }
+    if (in_target.data != NULL && !span_equal_nocase(text, in_target)) {
+        return REASON_BAD_HOST;
+    }
+    if (!target_parse_authority(text, arena, &authority)) {
+        return arena->overflowed ? REASON_BUFFERS_FULL : REASON_BAD_HOST;
+    }
+    if (head->method == METHOD_CONNECT && !authority.has_port) {
+        return REASON_BAD_TARGET;
+    }
+    head->authority = text;
+    head->host = authority.host;
+    return REASON_NONE;
+}
+
+/* Expect, TE, Max-Forwards and Connection. The framing must be known. */
+static enum reason read_request_options(struct request_head *head, const struct presence *presence)
+{
+    head->max_forwards = UINT64_MAX;
+    head->keep_alive = connection_persists(&head->fields, presence, head->version);
+    head->te_trailers =
+        is_present(presence, FIELD_TE) && list_has(&head->fields, FIELD_TE, SPAN("trailers"));
+    if (is_present(presence, FIELD_EXPECT)) {
+        if (is_repeated(presence, FIELD_EXPECT) ||
+            !span_equal_nocase(fields_find(&head->fields, FIELD_EXPECT)->value,
+                               SPAN("100-continue"))) {
+            return REASON_BAD_EXPECT;
+        }
+        /* To be ignored from HTTP/1.0 (RFC 9110, 10.1.1), and pointless without a body. */
+        bool has_body = head->framing == FRAMING_CHUNKED || head->content_length > 0;
+        head->expect_continue = head->version == HTTP_1_1 && has_body;
+    }
+    if (is_present(presence, FIELD_MAX_FORWARDS) &&
+        (is_repeated(presence, FIELD_MAX_FORWARDS) ||
+         !span_to_u64(fields_find(&head->fields, FIELD_MAX_FORWARDS)->value, UINT64_MAX - 1,
+                      &head->max_forwards))) {
+        return REASON_TRACE_LOOP;
+    }
+    return REASON_NONE;
+}
+
+static enum reason read_request(struct span rest, const struct http1_limits *limits,
+                                struct arena *arena, struct request_head *head)
+{
+    struct field_reader reader = {
+        .fields = &head->fields, .lines_max = limits->fields_max, .drop_aliases = true};
+    struct body_facts body = {0};
+    struct span line;
+    struct span authority = SPAN_EMPTY;
+    if (!take_line(&rest, &line)) {
+        return REASON_BAD_REQUEST_LINE;
+    }
+    enum reason reason = read_request_line(line, head);
+    if (reason == REASON_NONE && !fields_init(&head->fields, arena, limits->fields_max)) {
+        reason = REASON_BUFFERS_FULL;
+    }
+    if (reason == REASON_NONE) {
+        reason = read_target(head, limits->merge_slashes, arena, &authority);
+    }
+    if (reason == REASON_NONE) {
+        reason = read_fields(&reader, rest);
+    }
+    if (reason == REASON_NONE) {
+        reason = read_host(head, &reader.presence, authority, arena);
+    }
+    if (reason == REASON_NONE) {
+        reason = read_framing(&head->fields, &reader.presence, head->version, &body);
+    }
+    if (reason != REASON_NONE) {
+        return reason;
+    }
+    head->content_length = body.length;
+    head->framing = body.chunked      ? FRAMING_CHUNKED
+                    : body.has_length ? FRAMING_LENGTH
+                                      : FRAMING_NONE;
+    reason = read_request_options(head, &reader.presence);
+    bool tunnel = head->method == METHOD_CONNECT;
+    return reason == REASON_NONE && tunnel ? REASON_CONNECT_REFUSED : reason;
+}
+
+enum status http1_parse_request(struct span head_bytes, const struct http1_limits *limits,
+                                struct arena *arena, struct request_head *out, enum reason *reason)
+{
+    *out = (struct request_head){0};
+    enum reason why = read_request(head_bytes, limits, arena, out);
+    if (why == REASON_NONE) {
+        return OK;
+    }
+    *reason = why;
+    return ERROR;
+}
+
+/* HTTP-version SP status-code [ SP reason-phrase ] (RFC 9112, 4); the phrase is not kept. */
+static bool read_status_line(struct span line, struct response_head *head)
+{
+    uint64_t status = 0;
+    if (line.size < 12 || read_version(span_first(line, 8), &head->version) != REASON_NONE ||
+        line.data[8] != ' ' || (line.size > 12 && line.data[12] != ' ') ||
+        !span_to_u64(span_of(line.data + 9, 3), 599, &status) || status < 100) {
+        return false;
+    }
+    head->status = (uint16_t)status;
+    return true;
+}
+
+/* RFC 9112, 6.3: which rule ends the body of a response. false: it may not be framed like that. */
+static bool decide_response_framing(struct response_head *head, enum method method,
+                                    const struct body_facts *body)
+{
+    bool interim = head->status < 200;
+    bool announces = body->chunked || body->length > 0;
+    if (interim || head->status == 204) {
+        /* RFC 9110, 8.6 and 9112, 6.1 forbid both fields here. After a 204 with one, the peer may
+         * well send the body it announced: such a connection is not used again. */
+        head->keep_alive = head->keep_alive && !announces;
+        head->framing = FRAMING_NONE;
+        return !(interim && announces);
+    }
+    head->has_content_length = body->has_length;
+    head->content_length = body->length;
+    if (method == METHOD_HEAD || head->status == 304) {
+        head->framing = FRAMING_NONE;
+    } else if (body->chunked) {
+        head->framing = FRAMING_CHUNKED;
+    } else if (body->has_length) {
+        head->framing = FRAMING_LENGTH;
+    } else {
+        head->framing = FRAMING_CLOSE;
+        head->keep_alive = false;
+    }
+    return true;
+}
+
+/* `Keep-Alive: timeout=5, max=100`; what cannot be understood counts as absent. */
+static uint32_t read_keep_alive_timeout(const struct fields *fields)
+{
+    const struct field *field = fields_find(fields, FIELD_KEEP_ALIVE);
+    const struct span name = SPAN("timeout=");
+    struct span rest = field == NULL ? SPAN_EMPTY : field->value;
+    struct span element;
+    while (span_next_element(&rest, &element)) {
+        uint64_t seconds = 0;
+        if (element.size > name.size && span_equal_nocase(span_first(element, name.size), name) &&
+            span_to_u64(span_from(element, name.size), UINT32_MAX - 1, &seconds)) {
+            return (uint32_t)seconds;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static enum reason read_response(struct span rest, enum method method,
+                                 const struct http1_limits *limits, struct arena *arena,
+                                 struct response_head *head)
+{
+    struct field_reader reader = {.fields = &head->fields, .lines_max = limits->fields_max};
+    struct body_facts body = {0};
+    struct span line;
+    if (!take_line(&rest, &line) || !read_status_line(line, head)) {
+        return REASON_BAD_RESPONSE;
+    }
+    if (!fields_init(&head->fields, arena, limits->fields_max)) {
+        return REASON_BUFFERS_FULL;
+    }
+    enum reason reason = read_fields(&reader, rest);
+    if (reason == REASON_TOO_MANY_FIELDS) {
+        return REASON_RESPONSE_HEAD_TOO_LARGE;
+    }
+    if (reason == REASON_NONE) {
+        reason = read_framing(&head->fields, &reader.presence, head->version, &body);
+    }
+    if (reason != REASON_NONE) {
+        return REASON_BAD_RESPONSE;
+    }
+    head->keep_alive = connection_persists(&head->fields, &reader.presence, head->version);
+    head->keep_alive_timeout_s = read_keep_alive_timeout(&head->fields);
+    return decide_response_framing(head, method, &body) ? REASON_NONE : REASON_BAD_RESPONSE;
+}
+
+enum status http1_parse_response(struct span head_bytes, enum method method,
+                                 const struct http1_limits *limits, struct arena *arena,
+                                 struct response_head *out, enum reason *reason)
+{
+    struct response_head head = {0};
+    enum reason why = read_response(head_bytes, method, limits, arena, &head);
+    if (why != REASON_NONE) {
+        *reason = why;
+        return ERROR;
+    }
+    *out = head;
+    return OK;
+}
+
+enum status http1_parse_trailers(struct span bytes, struct fields *out, enum reason *reason)
+{
+    struct field_reader reader = {.fields = out, .lines_max = out->capacity, .drop_aliases = true};
+    enum reason why = read_fields(&reader, bytes);
+    if (why == REASON_NONE) {
+        return OK;
+    }
+    *reason = why;
+    return ERROR;
+}
