@@ -42,15 +42,18 @@ enum {
 /* Microseconds. */
 #define SUPERVISOR_SECOND UINT64_C(1000000)
 #define SUPERVISOR_COMPILE_TIMEOUT (10 * SUPERVISOR_SECOND)
-#define SUPERVISOR_BACKOFF_FIRST (SUPERVISOR_SECOND / 20) /* of the second restart; then doubling  \
-                                                           */
+#define SUPERVISOR_BACKOFF_FIRST                                                                   \
+    (SUPERVISOR_SECOND / 20) /* of the second restart; then doubling                               \
+                              */
 #define SUPERVISOR_BACKOFF_MAX (2 * SUPERVISOR_SECOND)
 #define SUPERVISOR_STABLE_AFTER (10 * SUPERVISOR_SECOND) /* alive so long: all is forgiven */
 #define SUPERVISOR_HANG_AFTER (5 * SUPERVISOR_SECOND)    /* without a turn: aborted */
+#define SUPERVISOR_HANG_TELLINGS 5 /* and told so often: a paused machine accuses nobody */
 #define SUPERVISOR_ABORT_GRACE (1 * SUPERVISOR_SECOND)   /* after the abort: killed */
 #define SUPERVISOR_DRAIN_GRACE (1 * SUPERVISOR_SECOND)   /* beyond graceful-shutdown-timeout */
 #define SUPERVISOR_CLOSE_TIMEOUT (2 * SUPERVISOR_SECOND) /* for the controller to end */
 #define SUPERVISOR_FLUSH_TIMEOUT (5 * SUPERVISOR_SECOND) /* for the logger to empty the rings */
+#define SUPERVISOR_KILL_GRACE (1 * SUPERVISOR_SECOND)    /* for the kernel to end the killed */
 #define SUPERVISOR_FLUSH_AT_ONCE (SUPERVISOR_SECOND / 2) /* the same after a second signal */
 
 enum supervisor_event_kind {
@@ -136,6 +139,7 @@ struct supervisor_slot {
     uint64_t restart_at; /* WAITING */
     uint64_t turns;      /* as last told */
     uint64_t turned_at;  /* when that number was new */
+    uint32_t stale;      /* how often it was told since, unchanged */
     uint64_t kill_at;    /* after an abort that may not have worked; 0: none */
 };
 
@@ -143,7 +147,8 @@ struct supervisor {
     enum supervisor_phase phase;
     uint32_t workers;
     uint64_t shutdown_timeout;
-    uint64_t deadline; /* of the phase; 0: none, or it has passed */
+    uint64_t deadline; /* of the phase; 0: none */
+    bool overdue;      /* the deadline has passed once, and who remained was killed */
     uint64_t timer_at; /* what the shell was told last */
     struct prng jitter;
     int exit_code;
