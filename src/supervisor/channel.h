@@ -1,0 +1,60 @@
+/*
+ * The control channel between the supervisor and one child: a pair of sequenced-packet sockets that
+ * carries messages of one fixed size, some with a descriptor. Neither side ever blocks on it. The
+ * supervisor treats what comes from a child as hostile; a child trusts the supervisor.
+ *
+ * Bound: a child that does not read at all can be sent CHANNEL_BACKLOG messages; one more fails,
+ * and the supervisor then ends the child, since it would miss news.
+ */
+#ifndef SENTINEL_SUPERVISOR_CHANNEL_H
+#define SENTINEL_SUPERVISOR_CHANNEL_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "observe/segment.h"
+
+enum { CHANNEL_BACKLOG = 300 };
+
+enum channel_kind {
+    CHANNEL_READY = 1, /* child: it serves */
+    CHANNEL_DRAIN,     /* supervisor: finish what runs, then end */
+    CHANNEL_QUIT,      /* supervisor: end; the logger empties the rings first */
+    CHANNEL_REOPEN,    /* supervisor: the logger reopens its files */
+    CHANNEL_SEGMENT,   /* supervisor: the segment of `identity`, as the descriptor */
+};
+
+struct channel_message {
+    uint32_t kind; /* enum channel_kind */
+    uint32_t role; /* the identity, CHANNEL_SEGMENT only */
+    uint32_t index;
+    uint32_t reserved;
+    uint64_t incarnation;
+};
+
+/* Makes both ends, close-on-exec and non-blocking, owned by the caller. ERROR with errno. */
+NODISCARD enum status channel_create(int ends[2]);
+
+/*
+ * Sends a message, with a copy of the descriptor unless it is -1. AGAIN: the peer does not read.
+ * ERROR with errno: the peer is gone.
+ */
+NODISCARD enum status channel_send(int channel, const struct channel_message *message,
+                                   int descriptor);
+
+/*
+ * Receives a message. OK: *descriptor is -1 or a descriptor (close-on-exec) that the caller now
+ * owns; it is never one unless the kind is CHANNEL_SEGMENT, which never comes without. AGAIN:
+ * nothing now. END: the peer is gone. ERROR: what came is no message; it is dropped, with all its
+ * descriptors.
+ */
+NODISCARD enum status channel_receive(int channel, struct channel_message *message,
+                                      int *descriptor);
+
+static inline struct segment_identity channel_identity(const struct channel_message *message)
+{
+    return (struct segment_identity){(enum process_role)message->role, message->index,
+                                     message->incarnation};
+}
+
+#endif
