@@ -114,23 +114,6 @@ bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool, struc
     return true;
 }
 
-uint8_t *byte_queue_reserve(struct byte_queue *queue, struct buffer_pool *pool, size_t size)
-{
-    ASSERT(size <= BUFFER_SIZE);
-    if (queue->buffers == 0 && !add_buffer(queue, pool)) {
-        return NULL;
-    }
-    return BUFFER_SIZE - queue->tail >= size ? queue->last->bytes + queue->tail : NULL;
-}
-
-void byte_queue_commit(struct byte_queue *queue, size_t size)
-{
-    ASSERT(queue->last != NULL && size <= BUFFER_SIZE - queue->tail);
-    queue->tail += (uint32_t)size;
-    queue->size += (uint32_t)size;
-    queue_check(queue);
-}
-
 int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QUEUE_BUFFERS_MAX])
 {
     int count = 0;

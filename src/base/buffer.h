@@ -55,15 +55,6 @@ size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool 
 NODISCARD bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool,
                                  struct span bytes);
 
-/*
- * A run of writable memory at the end, for rendering a head in place: at least `size` (at most
- * BUFFER_SIZE) contiguous bytes, or NULL when the pool or the queue is full. Commit what was used,
- * before any other call.
- */
-NODISCARD uint8_t *byte_queue_reserve(struct byte_queue *queue, struct buffer_pool *pool,
-                                      size_t size);
-void byte_queue_commit(struct byte_queue *queue, size_t size);
-
 /* The bytes as pieces for a gathering write; returns their number, at most BYTE_QUEUE_BUFFERS_MAX.
  */
 int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QUEUE_BUFFERS_MAX]);

@@ -24,9 +24,9 @@ void timer_wheel_init(struct timer_wheel *wheel, uint64_t now)
     }
 }
 
-void timer_init(struct timer *timer)
+void timer_init(struct timer *timer, uint8_t kind)
 {
-    *timer = (struct timer){.deadline = UINT64_MAX};
+    *timer = (struct timer){.deadline = UINT64_MAX, .kind = kind};
     list_init(&timer->link);
 }
 

@@ -21,6 +21,7 @@ struct timer {
     uint64_t tick;     /* the slot it stands in; at or before the deadline's tick */
     uint8_t level;
     uint8_t slot;
+    uint8_t kind; /* the owner's own tag: what embeds this timer */
 };
 
 struct timer_wheel {
@@ -32,7 +33,7 @@ struct timer_wheel {
 
 void timer_wheel_init(struct timer_wheel *wheel, uint64_t now);
 
-void timer_init(struct timer *timer);
+void timer_init(struct timer *timer, uint8_t kind);
 
 /* Sets or moves the deadline; UINT64_MAX cancels. */
 void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t deadline);

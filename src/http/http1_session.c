@@ -1,0 +1,382 @@
+#include "http/http1_session.h"
+
+#include "base/assert.h"
+#include "http/http1_write.h"
+
+static struct http1_session *of_stream(struct stream *stream)
+{
+    return CONTAINER_OF(http1_wire_of_stream(stream), struct http1_session, wire);
+}
+
+static void set_timer(struct http1_session *session, uint64_t timeout)
+{
+    struct session_context *context = session->wire.session.context;
+    timer_set(context->wheel, &session->wire.session.timer, io_now(context->io) + timeout);
+}
+
+static void close_quietly(struct http1_session *session)
+{
+    http1_wire_close(&session->wire, false);
+}
+
+/* The head is complete or refused: from here on an exchange holds the stream. */
+static void hand_out(struct http1_session *session, enum reason refusal)
+{
+    struct http1_wire *wire = &session->wire;
+    ASSERT(wire->stream.holder == NULL);
+    wire->session.step = SESSION_BUSY;
+    wire->event_head = true;
+    wire->stream = (struct stream){.ops = wire->stream.ops};
+    wire->chunked = NULL;
+    session->refusal = refusal;
+    session->expects_continue = false;
+    session->requests++;
+    timer_cancel(wire->session.context->wheel, &wire->session.timer);
+}
+
+/* Looks at what has arrived of a head. True when that settled it, one way or the other. */
+static bool scan_head(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    struct session_context *context = wire->session.context;
+    struct span bytes = http1_wire_pending(wire);
+    if (bytes.size == 0) {
+        return false;
+    }
+    if (session->head_began == 0) {
+        session->head_began = io_now(context->io);
+        wire->session.step = SESSION_HEAD;
+        set_timer(session, context->limits.request_head_timeout);
+    }
+    enum reason reason = REASON_NONE;
+    enum status status = http1_scan_head(&wire->scan, bytes, &context->limits.head, &reason);
+    if (status == AGAIN) {
+        return false;
+    }
+    hand_out(session, status == OK ? REASON_NONE : reason);
+    return true;
+}
+
+static void read_heads(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    for (;;) {
+        if (scan_head(session)) {
+            return;
+        }
+        enum status status = http1_wire_fill(wire);
+        if (status == AGAIN) {
+            return;
+        }
+        if (status == OK) {
+            continue; /* the scan refuses a head before the inbox is full: this ends */
+        }
+        if (wire->session.step == SESSION_HEAD) {
+            hand_out(session, REASON_CLIENT_CLOSED);
+        } else {
+            close_quietly(session);
+        }
+        return;
+    }
+}
+
+static void begin_idle(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    struct session_context *context = wire->session.context;
+    http1_scan_init(&wire->scan, HTTP1_REQUEST);
+    session->head_began = 0;
+    wire->session.step = SESSION_IDLE;
+    set_timer(session, context->limits.keep_alive_timeout);
+}
+
+/* Reads and forgets, so that the peer can read our last answer before a reset would destroy it. */
+static void discard_input(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    struct session_context *context = wire->session.context;
+    struct transport *transport = &wire->session.transport;
+    for (;;) {
+        size_t got = 0;
+        enum status status =
+            transport->ops->read(transport, context->scratch, context->scratch_size, &got);
+        if (status == AGAIN) {
+            return;
+        }
+        if (status != OK || got > wire->in_remaining) {
+            close_quietly(session);
+            return;
+        }
+        wire->in_remaining -= got;
+    }
+}
+
+static void begin_linger(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    struct session_context *context = wire->session.context;
+    if (wire->in_ended_by_peer || wire->in_broken) {
+        close_quietly(session);
+        return;
+    }
+    wire->inbox_start = wire->inbox_end;
+    http1_wire_trim(wire);
+    wire->session.transport.ops->shutdown(&wire->session.transport);
+    wire->session.step = SESSION_LINGER;
+    wire->in_remaining = context->limits.linger_bytes_max;
+    set_timer(session, context->limits.linger_timeout);
+    discard_input(session);
+}
+
+/* Unread input would turn our close into a reset that can overtake the answer. */
+static void end_connection(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    bool unread = (wire->session.transport.socket.ready & IO_READABLE) != 0 ||
+                  http1_wire_pending(wire).size > 0;
+    if (wire->stream.in_ended && !unread) {
+        close_quietly(session);
+    } else {
+        begin_linger(session);
+    }
+}
+
+static void session_run(struct session *base)
+{
+    struct http1_session *session = http1_session_of(base);
+    switch (base->step) {
+    case SESSION_IDLE:
+    case SESSION_HEAD:
+        read_heads(session);
+        break;
+    case SESSION_BUSY:
+        session->wire.event_wake = true;
+        break;
+    case SESSION_LINGER:
+        discard_input(session);
+        break;
+    case SESSION_CLOSED:
+        break;
+    case SESSION_CONNECT:
+        UNREACHABLE("a client's session does not connect");
+    }
+}
+
+static void session_expire(struct session *base)
+{
+    struct http1_session *session = http1_session_of(base);
+    if (base->step == SESSION_HEAD) {
+        hand_out(session, REASON_REQUEST_HEAD_TIMEOUT);
+    } else {
+        ASSERT(base->step == SESSION_IDLE || base->step == SESSION_LINGER);
+        close_quietly(session);
+    }
+}
+
+static void session_drain(struct session *base)
+{
+    struct http1_session *session = http1_session_of(base);
+    session->draining = true;
+    if (base->step == SESSION_IDLE) {
+        read_heads(session); /* a request that is here already is served */
+    }
+    if (base->step == SESSION_IDLE) {
+        close_quietly(session);
+    }
+}
+
+static void session_kill(struct session *base)
+{
+    struct http1_session *session = http1_session_of(base);
+    if (base->step == SESSION_CLOSED) {
+        return;
+    }
+    ASSERT(session->wire.stream.holder == NULL);
+    http1_wire_close(&session->wire, base->step == SESSION_BUSY);
+}
+
+static enum status read_request(struct stream *stream, struct arena *arena,
+                                struct request_head *head, enum reason *reason)
+{
+    struct http1_session *session = of_stream(stream);
+    struct http1_wire *wire = &session->wire;
+    if (session->refusal != REASON_NONE) {
+        *reason = session->refusal;
+        return ERROR;
+    }
+    struct span bytes = http1_scan_head_bytes(&wire->scan, http1_wire_pending(wire));
+    struct span copy = arena_copy(arena, bytes);
+    ASSERT(copy.data != NULL); /* arenas are sized for the largest head */
+    http1_wire_consume(wire, wire->scan.head_size);
+    http1_wire_trim(wire);
+    enum status status =
+        http1_parse_request(copy, &wire->session.context->limits.head, arena, head, reason);
+    if (status != OK) {
+        session->refusal = *reason;
+        return ERROR;
+    }
+    session->http_1_0 = head->version == HTTP_1_0;
+    session->keep_alive = head->keep_alive;
+    session->expects_continue = head->expect_continue;
+    bool begun = http1_wire_begin_body(wire, HTTP1_REQUEST, head->framing, head->content_length,
+                                       arena);
+    ASSERT(begun);
+    return OK;
+}
+
+static enum status no_response(struct stream *stream, struct arena *arena, enum method method,
+                               struct response_head *head, enum reason *reason)
+{
+    (void)stream, (void)arena, (void)method, (void)head, (void)reason;
+    UNREACHABLE("a client sends no responses");
+}
+
+/* False when no buffer is free: the body then waits, as without room. */
+static bool send_continue(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    const struct http1_delivery nothing = {0};
+    struct output output = http1_wire_begin_output(wire);
+    bool fits = http1_write_response(&output, 100, NULL, &nothing);
+    ASSERT(fits);
+    if (!http1_wire_commit_output(wire, &output)) {
+        return false;
+    }
+    session->expects_continue = false;
+    (void)http1_wire_flush(&wire->stream); /* a failure shows at the next read or write */
+    return true;
+}
+
+static enum status read_body(struct stream *stream, size_t max, struct span *bytes,
+                             enum reason *reason)
+{
+    struct http1_session *session = of_stream(stream);
+    if (session->expects_continue && http1_wire_pending(&session->wire).size > 0) {
+        session->expects_continue = false; /* the client did not wait (RFC 9110, 10.1.1) */
+    }
+    bool due = session->expects_continue && !stream->out_begun && !stream->in_ended;
+    if (due && !send_continue(session)) {
+        return AGAIN;
+    }
+    return http1_wire_read_body(&session->wire, max, bytes, REASON_CLIENT_BODY_TRUNCATED, reason);
+}
+
+static enum status no_request(struct stream *stream, const struct request_message *message)
+{
+    (void)stream, (void)message;
+    UNREACHABLE("a client is sent no requests");
+}
+
+/* Whether the connection can carry another request after this response. */
+static bool may_persist(const struct http1_session *session, const struct response_message *message)
+{
+    const struct session_context *context = session->wire.session.context;
+    return !message->close && session->refusal == REASON_NONE && session->keep_alive &&
+           !session->draining && !context->draining && !context->crowded &&
+           session->requests < context->limits.requests_max && !session->wire.in_broken &&
+           !session->expects_continue;
+}
+
+static enum http1_connection connection_option(const struct http1_session *session)
+{
+    if (!session->keep_alive) {
+        return HTTP1_CONNECTION_CLOSE;
+    }
+    return session->http_1_0 ? HTTP1_CONNECTION_KEEP_ALIVE : HTTP1_CONNECTION_DEFAULT;
+}
+
+static bool render(struct http1_session *session, const struct response_message *message,
+                   const struct http1_delivery *delivery)
+{
+    struct http1_wire *wire = &session->wire;
+    struct output output = http1_wire_begin_output(wire);
+    bool fits = http1_write_response(&output, message->status, message->fields, delivery);
+    ASSERT(fits); /* the place for rendering is sized for the largest head and our own fields */
+    return http1_wire_commit_output(wire, &output);
+}
+
+static enum status write_response(struct stream *stream, const struct response_message *message)
+{
+    struct http1_session *session = of_stream(stream);
+    struct http1_wire *wire = &session->wire;
+    struct http1_delivery delivery = {.framing = message->framing,
+                                      .content_length = message->content_length};
+    if (message->status < 200) {
+        return render(session, message, &delivery) ? OK : AGAIN;
+    }
+    bool unknown_length = message->framing == FRAMING_CHUNKED && !message->head_only;
+    session->keep_alive = may_persist(session, message) && !(unknown_length && session->http_1_0);
+    if (delivery.framing == FRAMING_CHUNKED && session->http_1_0) {
+        delivery.framing = message->head_only ? FRAMING_NONE : FRAMING_CLOSE;
+    }
+    delivery.connection = connection_option(session);
+    if (!render(session, message, &delivery)) {
+        return AGAIN;
+    }
+    http1_wire_begin_out(wire, message->head_only ? FRAMING_NONE : delivery.framing,
+                         message->content_length);
+    return OK;
+}
+
+static void release(struct stream *stream, bool keep)
+{
+    struct http1_session *session = of_stream(stream);
+    struct http1_wire *wire = &session->wire;
+    bool truncated = stream->out_begun && !stream->out_ended;
+    bool sent = stream->unsent == 0 && !wire->out_broken;
+    stream->holder = NULL;
+    if (truncated || !sent || !stream->out_begun) {
+        http1_wire_close(wire, true);
+        return;
+    }
+    if (!keep || !session->keep_alive || !stream->in_ended || wire->in_broken) {
+        end_connection(session);
+        return;
+    }
+    begin_idle(session);
+    /* Not at once: a client that pipelines takes its turn behind the others. */
+    io_requeue(wire->session.context->io, &wire->session.transport.socket);
+}
+
+static const struct stream_ops STREAM_OPS = {
+    .read_request = read_request,
+    .read_response = no_response,
+    .read_body = read_body,
+    .trailers = http1_wire_trailers,
+    .write_request = no_request,
+    .write_response = write_response,
+    .room = http1_wire_room,
+    .write_body = http1_wire_write_body,
+    .write_end = http1_wire_write_end,
+    .flush = http1_wire_flush,
+    .release = release,
+};
+
+static const struct session_ops SESSION_OPS = {
+    .run = session_run,
+    .expire = session_expire,
+    .next_event = http1_wire_next_event,
+    .drain = session_drain,
+    .kill = session_kill,
+};
+
+void http1_session_init(struct http1_session *session, struct session_context *context,
+                        uint8_t timer_kind)
+{
+    *session = (struct http1_session){.keep_alive = true};
+    http1_wire_init(&session->wire, &SESSION_OPS, context);
+    timer_init(&session->wire.session.timer, timer_kind);
+    session->wire.inbox_slab = context->client_inboxes;
+    session->wire.stream.ops = &STREAM_OPS;
+    session->wire.session.step = SESSION_IDLE;
+}
+
+void http1_session_start(struct http1_session *session)
+{
+    begin_idle(session);
+}
+
+enum reason http1_session_refusal(const struct http1_session *session)
+{
+    return session->refusal;
+}

@@ -1,0 +1,101 @@
+/*
+ * What both kinds of HTTP/1 session have in common: the bytes of one connection. Incoming: an inbox
+ * for heads and what arrived behind them, leased only while it holds bytes, and the body decoder.
+ * Outgoing: a queue of pending bytes and the body's framing. Knows nothing of requests, responses
+ * or timers.
+ */
+#ifndef SENTINEL_HTTP_HTTP1_WIRE_H
+#define SENTINEL_HTTP_HTTP1_WIRE_H
+
+#include "base/output.h"
+#include "http/http1_chunked.h"
+#include "http/session.h"
+
+struct http1_wire {
+    struct session session;
+    struct stream stream;
+    struct slab *inbox_slab;
+    uint8_t *inbox; /* NULL while nothing is held */
+    uint32_t inbox_start;
+    uint32_t inbox_end;
+    struct byte_queue outbox;
+    struct http1_scan scan;
+    struct http1_chunked *chunked; /* in the exchange's arena, while a chunked body comes in */
+    uint64_t in_remaining;         /* FRAMING_LENGTH: bytes still to come */
+    uint64_t out_remaining;        /* FRAMING_LENGTH: bytes still to be written */
+    uint8_t in_framing;
+    uint8_t out_framing;
+    bool upstream;         /* the peer answers: bytes behind its message are an error */
+    bool in_ended_by_peer; /* the transport said END */
+    bool in_broken;        /* nothing more can be read */
+    bool out_broken;       /* nothing more can be written; an answer may still be read */
+    bool event_head;
+    bool event_wake;
+    bool event_closed;
+};
+
+void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops,
+                     struct session_context *context);
+
+/* Gives back all buffers and closes; `reset` shows the peer that something is missing. */
+void http1_wire_close(struct http1_wire *wire, bool reset);
+
+/* The unread bytes of the inbox. */
+static inline struct span http1_wire_pending(const struct http1_wire *wire)
+{
+    return wire->inbox == NULL
+               ? SPAN_EMPTY
+               : span_of(wire->inbox + wire->inbox_start, wire->inbox_end - wire->inbox_start);
+}
+
+/* Marks size pending bytes as used. */
+void http1_wire_consume(struct http1_wire *wire, size_t size);
+
+/* Gives an empty inbox back. */
+void http1_wire_trim(struct http1_wire *wire);
+
+/*
+ * Reads once into the inbox. OK: something came. AGAIN, END, ERROR: as the transport said. The
+ * inbox must have room, which a scan within its limits guarantees.
+ */
+NODISCARD enum status http1_wire_fill(struct http1_wire *wire);
+
+/*
+ * Begins an incoming body of a message of this kind. The arena holds the decoder of a chunked one.
+ * False when the arena is full.
+ */
+NODISCARD bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind kind,
+                                     enum framing framing, uint64_t length, struct arena *arena);
+
+/* stream_ops.read_body; `truncated` is the reason when the peer ends or breaks too early. */
+NODISCARD enum status http1_wire_read_body(struct http1_wire *wire, size_t max, struct span *bytes,
+                                           enum reason truncated, enum reason *reason);
+
+/* Somewhere to render a head or trailers, and queueing it; false when no buffer is free. */
+struct output http1_wire_begin_output(struct http1_wire *wire);
+NODISCARD bool http1_wire_commit_output(struct http1_wire *wire, const struct output *output);
+
+/* Sets how the body behind the head just rendered is framed; NONE ends the message. */
+void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_t length);
+
+/* The shared implementations of the stream's outgoing half. */
+size_t http1_wire_room(struct stream *stream);
+enum status http1_wire_write_body(struct stream *stream, struct span bytes);
+enum status http1_wire_write_end(struct stream *stream, const struct fields *trailers);
+enum status http1_wire_flush(struct stream *stream);
+const struct fields *http1_wire_trailers(struct stream *stream);
+
+static inline struct http1_wire *http1_wire_of_stream(struct stream *stream)
+{
+    return CONTAINER_OF(stream, struct http1_wire, stream);
+}
+
+static inline struct http1_wire *http1_wire_of_session(struct session *session)
+{
+    return CONTAINER_OF(session, struct http1_wire, session);
+}
+
+/* Takes one pending event, the same for both kinds. */
+enum session_event http1_wire_next_event(struct session *session, struct stream **stream);
+
+#endif

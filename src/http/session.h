@@ -1,0 +1,89 @@
+/*
+ * One connection of either side, whatever protocol it speaks. The session owns the transport, what
+ * has arrived and is not yet a message, what waits to be sent, and the connection's own timers. It
+ * lives in the worker and is driven by it: run when its socket is ready, expire when its timer is
+ * due, then next_event until NONE. It never calls up.
+ *
+ *             first byte       head complete          stream released
+ *    IDLE ---------------> HEAD ------------> BUSY ------------------+--> IDLE (kept)
+ *     |                     |                                        |
+ *     | idle timeout, FIN   | refused, timeout: BUSY with a reason   +--> LINGER --> CLOSED
+ *     v                     v                                        +--> CLOSED
+ *   CLOSED                CLOSED
+ */
+#ifndef SENTINEL_HTTP_SESSION_H
+#define SENTINEL_HTTP_SESSION_H
+
+#include "base/buffer.h"
+#include "base/timer_wheel.h"
+#include "http/http1_parse.h"
+#include "http/stream.h"
+#include "net/transport.h"
+
+enum session_step {
+    SESSION_CONNECT, /* upstream: the connect is under way */
+    SESSION_IDLE,    /* between messages; holds no buffer */
+    SESSION_HEAD,    /* client: a head has begun */
+    SESSION_BUSY,    /* a stream is held */
+    SESSION_LINGER,  /* we sent our FIN and discard what still comes, for a while */
+    SESSION_CLOSED,  /* over; the worker takes the memory back */
+};
+
+enum session_event {
+    SESSION_EVENT_NONE,
+    SESSION_EVENT_HEAD,   /* a request waits in the stream: give it a holder */
+    SESSION_EVENT_WAKE,   /* the stream's holder may make progress */
+    SESSION_EVENT_CLOSED, /* the session is CLOSED */
+};
+
+struct session;
+
+struct session_ops {
+    void (*run)(struct session *session);
+    void (*expire)(struct session *session); /* its timer is due */
+    enum session_event (*next_event)(struct session *session, struct stream **stream);
+
+    /* No further message: idle ones close at once, busy ones after the current message. */
+    void (*drain)(struct session *session);
+
+    /* Ends it now, whatever it does; a held stream reports failure to its holder's next call. */
+    void (*kill)(struct session *session);
+};
+
+/* Timers and limits of sessions, microseconds; the same for all sessions of one worker. */
+struct session_limits {
+    struct http1_limits head;
+    uint64_t request_head_timeout;
+    uint64_t keep_alive_timeout;          /* of clients */
+    uint64_t upstream_keep_alive_timeout;
+    uint64_t linger_timeout;
+    uint64_t linger_bytes_max;
+    uint32_t requests_max; /* on one connection */
+};
+
+/* What all sessions of one worker share; owned by the worker. */
+struct session_context {
+    struct io *io;
+    struct timer_wheel *wheel;
+    struct buffer_pool *buffers;
+    struct slab *client_inboxes;   /* one for each client session at most */
+    struct slab *upstream_inboxes; /* one for each upstream session at most */
+    uint8_t *scratch;              /* one large read at a time */
+    size_t scratch_size;
+    uint8_t *render;               /* one head at a time is rendered here, then queued */
+    size_t render_size;            /* at most BYTE_QUEUE_MAX */
+    struct session_limits limits;
+    bool draining;
+    bool crowded; /* nearing max-connections: do not keep connections */
+};
+
+struct session {
+    const struct session_ops *ops;
+    struct session_context *context;
+    struct transport transport;
+    struct timer timer;
+    struct list link; /* in the list of its owner */
+    enum session_step step;
+};
+
+#endif

@@ -1,0 +1,102 @@
+/*
+ * One message exchange on one connection, as seen by the proxy: the third of the three small
+ * vtables (transport, session, stream). An HTTP/1 session has one stream at a time, an HTTP/2
+ * session many; whoever holds a stream does not know which. Each side of an exchange holds one: the
+ * client's (we read a request and write a response) and the upstream's (the other way round).
+ *
+ * Incoming bytes are pulled: read_body lends bytes that are valid until the next call into any
+ * stream of the worker. Outgoing bytes are offered: ask room first, then the stream takes all of
+ * what it is given, so that nobody else ever has to keep a remainder. flush hands to the kernel what
+ * is pending; every run ends with it.
+ *
+ * A stream never calls its holder. When it can make progress again the session reports an event
+ * (http/session.h) that names it, and the worker runs the holder.
+ */
+#ifndef SENTINEL_HTTP_STREAM_H
+#define SENTINEL_HTTP_STREAM_H
+
+#include "http/message.h"
+
+struct stream;
+
+/* A response head as we send it; fields are end-to-end ones, framing is ours to choose. */
+struct response_message {
+    uint16_t status;
+    const struct fields *fields;
+    enum framing framing;    /* CHUNKED stands for "length unknown", however that is coded */
+    uint64_t content_length; /* with FRAMING_LENGTH */
+    bool head_only;          /* nothing follows the head (HEAD, 204, 304), whatever the framing */
+    bool close;              /* the connection is not to be kept after this message */
+};
+
+/* A request head as we send it. */
+struct request_message {
+    struct span method;
+    struct span path;
+    struct span query; /* NULL data: none */
+    struct span host;
+    const struct fields *fields;
+    enum framing framing; /* NONE, LENGTH or CHUNKED */
+    uint64_t content_length;
+};
+
+struct stream_ops {
+    /*
+     * The incoming head, parsed into the arena: the request on the client's side, the response (to
+     * a request with this method) on the upstream's. AGAIN: not complete. ERROR: *reason. After an
+     * interim response (1xx) call again for the next head.
+     */
+    enum status (*read_request)(struct stream *stream, struct arena *arena,
+                                struct request_head *head, enum reason *reason);
+    enum status (*read_response)(struct stream *stream, struct arena *arena, enum method method,
+                                 struct response_head *head, enum reason *reason);
+
+    /*
+     * Lends 1 to max bytes of the incoming body (max > 0). END: the body is complete and was
+     * whole; ERROR: it was not, *reason says why. The first call on a request that expects it, and
+     * nothing else, sends 100 Continue.
+     */
+    enum status (*read_body)(struct stream *stream, size_t max, struct span *bytes,
+                             enum reason *reason);
+
+    /* The incoming trailer section, after END; no entries when there is none. */
+    const struct fields *(*trailers)(struct stream *stream);
+
+    /* Queues the outgoing head. AGAIN: no buffer now, wait in the pool's list. */
+    enum status (*write_request)(struct stream *stream, const struct request_message *message);
+    enum status (*write_response)(struct stream *stream, const struct response_message *message);
+
+    /* How many body bytes write_body can take now. */
+    size_t (*room)(struct stream *stream);
+
+    /* Takes all bytes (1 to room). ERROR: the connection is broken. */
+    enum status (*write_body)(struct stream *stream, struct span bytes);
+
+    /* Ends the outgoing message, once. AGAIN: no buffer now. trailers may be NULL. */
+    enum status (*write_end)(struct stream *stream, const struct fields *trailers);
+
+    /* Sends what is pending. OK: all of it left; AGAIN: the rest waits for the peer; ERROR. */
+    enum status (*flush)(struct stream *stream);
+
+    /*
+     * Gives the stream back; the holder forgets it. What follows for the connection is the
+     * session's matter: kept when `keep` is set and both messages are whole, else closed, with a
+     * reset when an outgoing message was begun and not ended (so that truncation shows).
+     */
+    void (*release)(struct stream *stream, bool keep);
+};
+
+struct stream {
+    const struct stream_ops *ops;
+    void *holder;          /* the worker's: the exchange or attempt; NULL while free */
+    uint64_t bytes_in;     /* body bytes lent so far */
+    uint64_t bytes_out;    /* body bytes taken so far */
+    uint64_t unsent;       /* bytes taken that the kernel does not have yet, framing included */
+    uint64_t progress_out; /* bytes the kernel has taken, framing included */
+    bool in_begun;         /* at least one byte of the incoming message has come */
+    bool in_ended;         /* read_body has returned END, or there was no body */
+    bool out_begun;        /* an outgoing final head was written */
+    bool out_ended;        /* write_end, or a head without body */
+};
+
+#endif

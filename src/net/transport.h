@@ -1,0 +1,44 @@
+/*
+ * A byte stream between us and one peer: what a session reads from and writes to without knowing
+ * whether it is plain TCP or encrypted. One vtable per kind; a transport is embedded in its session
+ * and lives as long as the connection. The calls have io.h's contract: they return at once, and
+ * after AGAIN the socket is queued when there is a reason to try again.
+ */
+#ifndef SENTINEL_NET_TRANSPORT_H
+#define SENTINEL_NET_TRANSPORT_H
+
+#include "io/io.h"
+
+struct transport;
+
+struct transport_ops {
+    const char *name;
+    enum status (*read)(struct transport *transport, void *data, size_t size, size_t *got);
+    enum status (*write)(struct transport *transport, const struct iovec *pieces, int count,
+                         size_t *put);
+    void (*shutdown)(struct transport *transport); /* no more bytes from us: FIN */
+    void (*close)(struct transport *transport);    /* harmless when closed already */
+    void (*reset)(struct transport *transport);    /* close so that the peer sees a failure */
+};
+
+struct transport {
+    const struct transport_ops *ops;
+    struct io *io;
+    struct io_socket socket;
+};
+
+/* Prepares a plain TCP transport; the socket is still closed. */
+void transport_init_tcp(struct transport *transport, struct io *io);
+
+static inline bool transport_is_open(const struct transport *transport)
+{
+    return io_is_open(&transport->socket);
+}
+
+/* True when the connection is known to be broken: nothing can be read or written any more. */
+static inline bool transport_has_failed(const struct transport *transport)
+{
+    return (transport->socket.ready & IO_FAILED) != 0;
+}
+
+#endif

@@ -1,0 +1,65 @@
+/*
+ * The worker's connections to endpoints: lent to attempts, kept while idle, bounded in number. When
+ * all are in use the caller waits in the pool's list; when all slots are taken by idle connections
+ * to other endpoints, the one that idled longest is closed for the new one.
+ */
+#ifndef SENTINEL_UPSTREAM_POOL_H
+#define SENTINEL_UPSTREAM_POOL_H
+
+#include "http/http1_client.h"
+#include "upstream/upstream.h"
+
+struct pool_connection {
+    struct http1_client client; /* first: its session's link is in the endpoint's idle list */
+    struct endpoint *endpoint;
+    struct list age; /* in pool.idle, while idle */
+    bool reused;     /* this lease found it connected */
+};
+
+/* Counts since creation, and what is now; the worker publishes them. */
+struct pool_counts {
+    uint64_t opened;
+    uint64_t reused;
+    uint32_t open;
+    uint32_t idle;
+};
+
+struct pool {
+    struct session_context *context;
+    struct slab connections;
+    struct list idle;    /* by age: the longest idle first */
+    struct list waiters; /* links of attempts that wait for a free slot, first come first served */
+    struct pool_counts counts;
+    uint8_t socket_kind;
+    uint8_t timer_kind;
+};
+
+/* Room for `capacity` connections (at least 1). False with errno when memory is short. */
+NODISCARD bool pool_init(struct pool *pool, struct session_context *context, uint32_t capacity,
+                         uint8_t socket_kind, uint8_t timer_kind);
+
+/* Closes idle connections; all leases must be back. */
+void pool_deinit(struct pool *pool);
+
+/*
+ * Lends a connection to the endpoint: an idle one unless `fresh`, else a new one that may still be
+ * connecting (ask http1_client_connected). AGAIN: no slot is free. ERROR: the connect failed at once.
+ */
+NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
+                                 struct pool_connection **connection);
+
+/* Gives a lease back: kept for another request where `keep` is set and it is fit, else closed. */
+void pool_return(struct pool *pool, struct pool_connection *connection, bool keep);
+
+/* Handles an idle connection that closed (SESSION_EVENT_CLOSED): its slot is free again. */
+void pool_forget(struct pool *pool, struct pool_connection *connection);
+
+/* Closes all idle connections. */
+void pool_drain(struct pool *pool);
+
+static inline struct pool_connection *pool_connection_of(struct session *session)
+{
+    return CONTAINER_OF(http1_client_of(session), struct pool_connection, client);
+}
+
+#endif

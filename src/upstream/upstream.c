@@ -1,0 +1,139 @@
+#include "upstream/upstream.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "observe/health.h"
+#include "upstream/balancer.h"
+
+enum { CANDIDATES_MAX = 256 }; /* endpoints considered for one pick */
+
+static const struct balancer_ops *balancer_of(uint32_t kind)
+{
+    ASSERT(kind == BALANCER_ROUND_ROBIN);
+    return &BALANCE_ROUND_ROBIN;
+}
+
+static void init_upstream(struct upstream_set *set, const struct generation *generation,
+                          uint32_t index, struct prng *prng)
+{
+    const struct generation_upstream *config = generation_upstream(generation, index);
+    struct upstream *upstream = &set->upstreams[index];
+    *upstream = (struct upstream){.config = config,
+                                  .balancer = balancer_of(config->balancer),
+                                  .endpoints = set->endpoints + config->endpoint_first,
+                                  .count = config->endpoint_count};
+    for (uint32_t i = 0; i < upstream->count; i++) {
+        struct endpoint *endpoint = &upstream->endpoints[i];
+        endpoint->index = config->endpoint_first + i;
+        endpoint->config = generation_endpoint(generation, endpoint->index);
+        list_init(&endpoint->idle);
+    }
+    upstream->balancer->start(upstream, prng);
+}
+
+bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
+                       struct prng *prng)
+{
+    set->count = generation->header->upstreams.count;
+    set->endpoint_count = generation->header->endpoints.count;
+    set->upstreams = calloc(set->count + 1U, sizeof(*set->upstreams));
+    set->endpoints = calloc(set->endpoint_count + 1U, sizeof(*set->endpoints));
+    if (set->upstreams == NULL || set->endpoints == NULL) {
+        upstream_set_deinit(set);
+        return false;
+    }
+    for (uint32_t i = 0; i < set->count; i++) {
+        init_upstream(set, generation, i, prng);
+    }
+    return true;
+}
+
+void upstream_set_deinit(struct upstream_set *set)
+{
+    free(set->upstreams);
+    free(set->endpoints);
+    *set = (struct upstream_set){0};
+}
+
+static bool was_tried(const struct tried_endpoints *tried, const struct endpoint *endpoint)
+{
+    for (uint32_t i = 0; i < tried->count; i++) {
+        if (tried->endpoints[i] == endpoint) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void tried_endpoints_add(struct tried_endpoints *tried, const struct endpoint *endpoint)
+{
+    if (tried->count < sizeof(tried->endpoints) / sizeof(tried->endpoints[0]) &&
+        !was_tried(tried, endpoint)) {
+        tried->endpoints[tried->count++] = endpoint;
+    }
+}
+
+/* Fills in who may take a request now; tried NULL: whoever was tried counts, too. */
+static uint32_t candidates(struct upstream *upstream, const struct health_view *health,
+                           const struct tried_endpoints *tried, uint64_t now,
+                           struct endpoint **found)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < upstream->count && count < CANDIDATES_MAX; i++) {
+        struct endpoint *endpoint = &upstream->endpoints[i];
+        bool usable = endpoint->ejected_until <= now && health_is_up(health, endpoint->index);
+        if (usable && (tried == NULL || !was_tried(tried, endpoint))) {
+            found[count++] = endpoint;
+        }
+    }
+    return count;
+}
+
+struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
+                               const struct tried_endpoints *tried, bool again, uint64_t now)
+{
+    struct endpoint *found[CANDIDATES_MAX];
+    uint32_t count = candidates(upstream, health, tried, now, found);
+    if (count == 0 && again) {
+        count = candidates(upstream, health, NULL, now, found);
+    }
+    return count == 0 ? NULL : upstream->balancer->select(upstream, found, count);
+}
+
+/* Whether another endpoint would be left if this one were ejected. */
+static bool others_left(const struct upstream *upstream, const struct endpoint *endpoint,
+                        uint64_t now)
+{
+    for (uint32_t i = 0; i < upstream->count; i++) {
+        const struct endpoint *other = &upstream->endpoints[i];
+        if (other != endpoint && other->ejected_until <= now) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint, uint64_t now)
+{
+    endpoint->failures++;
+    if (endpoint->failures < EJECTION_FAILURES || endpoint->ejected_until > now ||
+        !others_left(upstream, endpoint, now)) {
+        return false;
+    }
+    uint64_t time = EJECTION_TIME_US;
+    for (uint32_t i = 0; i < endpoint->ejections && time < EJECTION_TIME_MAX_US; i++) {
+        time *= 2;
+    }
+    endpoint->ejected_until =
+        now + (time < EJECTION_TIME_MAX_US ? time : (uint64_t)EJECTION_TIME_MAX_US);
+    endpoint->ejections++;
+    endpoint->failures = 0;
+    return true;
+}
+
+void upstream_note_success(struct endpoint *endpoint)
+{
+    endpoint->failures = 0;
+    endpoint->ejections = 0;
+}

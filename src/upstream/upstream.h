@@ -1,0 +1,77 @@
+/*
+ * A worker's own view of the upstreams: which endpoints there are, which of them may take a request
+ * now, and whose turn it is. Health is the controller's word (observe/health.h); ejection is this
+ * worker's own experience with refused connections, always with an expiry, and never of the last
+ * endpoint that is left.
+ */
+#ifndef SENTINEL_UPSTREAM_UPSTREAM_H
+#define SENTINEL_UPSTREAM_UPSTREAM_H
+
+#include "base/list.h"
+#include "config/generation.h"
+
+struct health_view;
+struct prng;
+struct balancer_ops;
+
+enum {
+    EJECTION_FAILURES = 3,                /* failed connects in a row before an ejection */
+    EJECTION_TIME_US = 10 * 1000 * 1000,  /* the first; doubles with each one in a row */
+    EJECTION_TIME_MAX_US = 60 * 1000 * 1000,
+};
+
+struct endpoint {
+    const struct generation_endpoint *config;
+    uint32_t index;       /* in the generation */
+    uint32_t idle_count;  /* connections in `idle` */
+    uint32_t in_use;      /* connections lent out */
+    int32_t turn;         /* the balancer's running weight */
+    struct list idle;     /* connections, the most recently used first */
+    uint32_t failures;    /* failed connects in a row */
+    uint32_t ejections;   /* in a row, without a success between */
+    uint64_t ejected_until;
+};
+
+struct upstream {
+    const struct generation_upstream *config;
+    const struct balancer_ops *balancer;
+    struct endpoint *endpoints; /* config->endpoint_count of them */
+    uint32_t count;
+};
+
+/* Endpoints that one request has tried already. */
+struct tried_endpoints {
+    uint32_t count;
+    const struct endpoint *endpoints[8];
+};
+
+/* All upstreams of a generation. */
+struct upstream_set {
+    struct upstream *upstreams;
+    struct endpoint *endpoints;
+    uint32_t count;
+    uint32_t endpoint_count;
+};
+
+/* False when memory is short. Each upstream's first turn is random, so that workers do not march. */
+NODISCARD bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
+                                 struct prng *prng);
+void upstream_set_deinit(struct upstream_set *set);
+
+/*
+ * The endpoint for the next attempt: up, not ejected, not tried by this request. When only tried
+ * ones are left but `again` is set, one of those. NULL: none.
+ */
+struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
+                               const struct tried_endpoints *tried, bool again, uint64_t now);
+
+/* Remembers a try; beyond the array's size the oldest are kept. */
+void tried_endpoints_add(struct tried_endpoints *tried, const struct endpoint *endpoint);
+
+/* A connect failed or timed out. True when that ejected the endpoint. */
+bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint, uint64_t now);
+
+/* A connect succeeded: the slate is clean. */
+void upstream_note_success(struct endpoint *endpoint);
+
+#endif
