@@ -206,6 +206,8 @@ static void a_path_is_shadowed_by_itself_a_prefix_above_it_or_no_path(void **sta
     assert_false(is_shadowed(*state, exact(0, "/a"), exact(0, "/a/")));
     assert_false(is_shadowed(*state, prefix(0, "/"), exact(0, "*")));
     assert_false(is_shadowed(*state, prefix(0, "/"), any)); /* OPTIONS * */
+    any.path = SPAN("/a"); /* without meaning in a rule of any path */
+    assert_false(is_shadowed(*state, prefix(0, "/"), any));
 }
 
 static void a_host_is_shadowed_by_itself_or_a_suffix_that_takes_it(void **state)
@@ -223,6 +225,9 @@ static void a_host_is_shadowed_by_itself_or_a_suffix_that_takes_it(void **state)
     assert_true(is_shadowed(*state, only_a, only_a));
     assert_false(is_shadowed(*state, a_com, only_a));
     assert_false(is_shadowed(*state, a_com, com));
+    only_a.host = SPAN(".a.com");
+    assert_false(is_shadowed(*state, a_com, only_a));
+    only_a.host = SPAN("a.com");
     assert_false(is_shadowed(*state, only_a, only_b));
     assert_false(is_shadowed(*state, only_a, com));
     assert_false(is_shadowed(*state, com, any));

@@ -162,7 +162,7 @@ static inline void choose_conditions(struct choices *choices, struct rule_draft 
 {
     static const char *const headers[] = {"x", "y"};
     static const char *const header_values[] = {"1", "2"};
-    static const char *const keys[] = {"k", "q", "k k"};
+    static const char *const keys[] = {"k", "q", "k k", ""};
     static const char *const values[] = {"1", "2", "", "%", "+"};
     uint32_t group = 0;
     draft->conditions = room;

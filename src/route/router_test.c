@@ -238,11 +238,15 @@ static void query_pairs_match_decoded_and_whole(void **state)
     const struct rule_condition empty[] = {
         {.name = SPAN("e"), .value = SPAN(""), .is_query = true},
     };
+    const struct rule_condition nameless[] = {
+        {.name = SPAN(""), .present_only = true, .is_query = true},
+    };
     const struct rule_draft drafts[] = {
         {.route = 0, .conditions = conditions, .conditions_count = 1},
         {.route = 1, .conditions = present, .conditions_count = 1},
         {.route = 2, .conditions = plus, .conditions_count = 1},
         {.route = 3, .conditions = empty, .conditions_count = 1},
+        {.route = 4, .conditions = nameless, .conditions_count = 1},
     };
     compile(*state, drafts, COUNT_OF(drafts));
     assert_int_equal(route_of_query(*state, "x=1&a%20b=1%262"), 0);
@@ -262,8 +266,25 @@ static void query_pairs_match_decoded_and_whole(void **state)
     assert_int_equal(route_of_query(*state, "e"), 3);
     assert_int_equal(route_of_query(*state, "&&e=&"), 3);
     assert_int_equal(route_of_query(*state, "e=1"), NO_ROUTE);
+    assert_int_equal(route_of_query(*state, "=1"), 4);
+    assert_int_equal(route_of_query(*state, "&"), NO_ROUTE);
     assert_int_equal(route_of_query(*state, ""), NO_ROUTE);
     assert_int_equal(route_of_query(*state, NULL), NO_ROUTE);
+}
+
+/* The digits stand right behind the query, where the fragment or the next field would. */
+static void an_escape_cut_off_by_the_end_of_the_query_is_itself(void **state)
+{
+    const struct rule_condition literal[] = {
+        {.name = SPAN("k"), .value = SPAN("%4"), .is_query = true},
+    };
+    const struct rule_draft draft = {.conditions = literal, .conditions_count = 1};
+    struct request_head head = request("/");
+    compile(*state, &draft, 1);
+    head.query = span_first(SPAN("k=%41"), 4);
+    assert_int_equal(route_of(*state, &head), 0);
+    head.query = SPAN("k=%41");
+    assert_int_equal(route_of(*state, &head), NO_ROUTE);
 }
 
 static void more_conditions_win_and_then_the_earlier_in_the_configuration(void **state)
@@ -449,6 +470,7 @@ int main(void)
         TEST(methods_match_by_id_or_name_and_case),
         TEST(headers_match_in_any_line_by_exact_value_or_presence),
         TEST(query_pairs_match_decoded_and_whole),
+        TEST(an_escape_cut_off_by_the_end_of_the_query_is_itself),
         TEST(more_conditions_win_and_then_the_earlier_in_the_configuration),
         TEST(prefixes_nested_deeper_than_the_search_remembers_are_all_tried),
         TEST(a_hostile_path_costs_one_lookup_a_segment),
