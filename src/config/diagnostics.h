@@ -1,6 +1,7 @@
 /*
  * A bounded list of what is wrong with a configuration: all of it in one run. Each entry is shown
- * as `file:line:col: error: message`, the source line, a caret below the column, and a `help:` line.
+ * as `file:line:col: error: message`, the source line, a caret below the column, and a `help:`
+ * line. Lines end at LF, CRLF or CR.
  */
 #ifndef SENTINEL_CONFIG_DIAGNOSTICS_H
 #define SENTINEL_CONFIG_DIAGNOSTICS_H

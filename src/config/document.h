@@ -28,7 +28,7 @@ enum value_kind { VALUE_STRING, VALUE_NUMBER, VALUE_BOOLEAN, VALUE_NULL };
 struct value {
     enum value_kind kind;
     bool boolean;
-    struct span text; /* a string's contents; a number's digits as written (`0x1F`, `1_000`, `30s`) */
+    struct span text; /* a string's contents; a number's digits as written (`0x1F`, `1_000`) */
     struct span unit; /* the unit behind a number, a part of no strict document; else empty */
     struct span type; /* type annotation; NULL data when there is none */
     struct position position;

@@ -37,12 +37,6 @@ static bool parse_type(struct kdl_parser *parser, struct span *type)
     return parser->version == 1 || kdl_skip_node_space(parser, &skipped);
 }
 
-static bool fail_keyword_name(struct kdl_parser *parser, size_t start, struct span word)
-{
-    return kdl_fail(parser, start, "put it in quotes to use it as a name",
-                    "`%.*s` is a keyword, not a name", SPAN_ARGS(word));
-}
-
 /* The name of a node or a property: a string whose bare words are no keywords. */
 static bool check_name(struct kdl_parser *parser, size_t start, const struct kdl_scalar *scalar)
 {
@@ -51,7 +45,8 @@ static bool check_name(struct kdl_parser *parser, size_t start, const struct kdl
                         "expected a name, found a value");
     }
     if (scalar->bare && !kdl_is_identifier(scalar->value.text, parser->version)) {
-        return fail_keyword_name(parser, start, scalar->value.text);
+        return kdl_fail(parser, start, "put it in quotes to use it as a name",
+                        "`%.*s` is a keyword, not a name", SPAN_ARGS(scalar->value.text));
     }
     return true;
 }
@@ -355,6 +350,9 @@ static bool parse_nodes(struct kdl_parser *parser, struct node **first)
         if (byte < 0 || (byte == '}' && parser->depth > 0)) {
             return true;
         }
+        if (byte == '}') {
+            return kdl_fail(parser, parser->offset, NULL, "this `}` closes no block");
+        }
         bool discarded = false;
         size_t mark = arena_mark(parser->arena);
         struct node *node = NULL;
@@ -413,23 +411,17 @@ static bool read_version_marker(struct kdl_parser *parser, unsigned *version)
 }
 
 /* One attempt at one version; what it took from the arena is given back when it fails. */
-static bool attempt(struct kdl_parser *parser, const struct source *source, unsigned version,
-                    struct document *document)
+static bool attempt(struct kdl_parser *parser, struct document *document)
 {
-    struct arena *arena = parser->arena;
-    bool strict = parser->strict;
-    size_t mark = arena_mark(arena);
+    size_t mark = arena_mark(parser->arena);
     struct node *nodes = NULL;
-    kdl_parser_init(parser, source, version);
-    parser->arena = arena;
-    parser->strict = strict;
     if (parse_nodes(parser, &nodes)) {
         ASSERT(parser->offset == parser->text.size);
         ASSERT(parser->depth == 0);
         document->nodes = nodes;
         return true;
     }
-    arena_rewind(arena, mark);
+    arena_rewind(parser->arena, mark);
     return false;
 }
 
@@ -439,16 +431,12 @@ enum status kdl_parse(const struct source *source, struct kdl_options options, s
     ASSERT(options.version <= 2);
     struct kdl_parser parser;
     unsigned version = options.version;
-    kdl_parser_init(&parser, source, 2);
-    parser.arena = arena;
-    parser.strict = options.strict;
+    kdl_parser_init(&parser, source, options.strict, arena);
     if (kdl_check_text(&parser) && (version != 0 || read_version_marker(&parser, &version))) {
-        if (attempt(&parser, source, version == 1 ? 1 : 2, document)) {
-            return OK;
-        }
         struct kdl_parser older = parser;
-        /* A text that does not fit into the arena is no matter of the version. */
-        if (version == 0 && !arena->overflowed && attempt(&older, source, 1, document)) {
+        parser.version = version == 1 ? 1 : 2;
+        older.version = 1;
+        if (attempt(&parser, document) || (version == 0 && attempt(&older, document))) {
             return OK;
         }
     }

@@ -20,7 +20,6 @@ struct kdl_failure {
 };
 
 struct kdl_parser {
-    const struct source *source;
     struct span text;
     size_t offset; /* of the next byte to read */
     unsigned version;
@@ -32,7 +31,9 @@ struct kdl_parser {
     struct kdl_failure failure; /* valid once a function returned false */
 };
 
-void kdl_parser_init(struct kdl_parser *parser, const struct source *source, unsigned version);
+/* Starts at the beginning of the text, behind a byte order mark, as KDL 2. Both are borrowed. */
+void kdl_parser_init(struct kdl_parser *parser, const struct source *source, bool strict,
+                     struct arena *arena);
 
 /* Refuses what neither version may contain: size, encoding, disallowed code points. */
 NODISCARD bool kdl_check_text(struct kdl_parser *parser);

@@ -111,7 +111,7 @@ bool kdl_read_number(struct kdl_parser *parser, struct value *value)
     if (kdl_is_identifier_char(kdl_peek(parser, parser->offset, &size), parser->version)) {
         const char *help = parser->strict && radix == 10 && is_letter(kdl_byte(parser, end))
                                ? "strict KDL has no units behind numbers: quote it"
-                               : "what is no number needs quotes when it begins with a digit";
+                               : "text that begins with a digit needs quotes";
         return kdl_fail_expected(parser, "the end of the number", help);
     }
     value->kind = VALUE_NUMBER;

@@ -135,8 +135,8 @@ static bool find_single_end(struct kdl_parser *parser, struct quotes *quotes, bo
         }
         if (parser->version == 2 && kdl_newline(parser, parser->offset) > 0) {
             return kdl_fail(parser, quotes->start,
-                            "text of several lines stands between \"\"\" and \"\"\", each on a "
-                            "line of its own",
+                            "add the closing quote, or put text of several lines between lines of "
+                            "\"\"\"",
                             "the string that begins here is not closed on its line");
         }
         *escapes = *escapes || kdl_byte(parser, parser->offset) == '\\';

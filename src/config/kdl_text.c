@@ -8,13 +8,14 @@
 
 enum { BYTE_ORDER_MARK = 0xFEFF, BYTE_ORDER_MARK_SIZE = 3 };
 
-void kdl_parser_init(struct kdl_parser *parser, const struct source *source, unsigned version)
+void kdl_parser_init(struct kdl_parser *parser, const struct source *source, bool strict,
+                     struct arena *arena)
 {
-    ASSERT(version == 1 || version == 2);
     *parser = (struct kdl_parser){
-        .source = source,
         .text = source->text.size > 0 ? source->text : SPAN(""),
-        .version = version,
+        .version = 2,
+        .strict = strict,
+        .arena = arena,
         .place = {.source = source, .line = 1, .column = 1},
     };
     if (kdl_at(parser, SPAN("\xEF\xBB\xBF"))) {
@@ -123,17 +124,18 @@ bool kdl_fail_memory(struct kdl_parser *parser)
 /* What people of other languages write here, and what KDL has instead. */
 static const char *guess_help(const struct kdl_parser *parser, uint32_t found)
 {
+    int before = parser->offset > 0 ? kdl_byte(parser, parser->offset - 1) : -1;
     switch (found) {
     case '=':
-        return "`name=value` is a property of the node before it; a node's own value follows its "
-               "name after a space: `name value`";
+        return "`name value` gives a node its value; `name=value` adds a property to the node "
+               "before it";
     case '[':
     case ']':
         return "there are no lists in brackets: write the values one after another";
     case '#':
         return "comments begin with //";
     case '"':
-        return parser->version == 2 ? "raw strings are written #\"...\"# in KDL 2" : NULL;
+        return before == 'r' ? "raw strings are written #\"...\"# in KDL 2" : NULL;
     default:
         return NULL;
     }
