@@ -1,0 +1,75 @@
+"""Fixtures of the black-box scenarios: each test has its own processes, ports and folder."""
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.origins import EchoOrigin, NginxOrigin, ScriptedOrigin  # noqa: E402
+from harness.proxy import Plan, Sentinel  # noqa: E402
+
+
+@pytest.fixture
+def stack():
+    """Things to stop at the end, in reverse order; every stop runs, the first failure counts."""
+    things = []
+    yield things
+    failure = None
+    for thing in reversed(things):
+        try:
+            thing.stop()
+        except Exception as error:
+            failure = failure or error
+    if failure:
+        raise failure
+
+
+@pytest.fixture
+def echo(stack):
+    """An origin that answers with the request it received."""
+    stack.append(EchoOrigin())
+    return stack[-1]
+
+
+@pytest.fixture
+def origin(stack):
+    """origin(script, ...): a scripted origin; origin(name="x"): one more echo origin."""
+    def start(*scripts, **options):
+        stack.append(ScriptedOrigin(*scripts) if scripts else EchoOrigin(**options))
+        return stack[-1]
+    return start
+
+
+@pytest.fixture
+def nginx(stack, tmp_path):
+    stack.append(NginxOrigin(tmp_path / 'nginx'))
+    return stack[-1]
+
+
+@pytest.fixture
+def sentinel(stack, tmp_path):
+    """sentinel(origin, ..., timeouts='...', limits='...'): a running proxy, see harness.proxy.Plan.
+
+    sentinel(config=TEXT) takes a whole configuration instead; {port} is not replaced there.
+    """
+    def start(*targets, config=None, **parts):
+        folder = tmp_path / f'sentinel-{len(stack)}'
+        folder.mkdir()
+        stack.append(Sentinel(folder, config or Plan(targets, **parts)))
+        return stack[-1]
+    return start
+
+
+@pytest.fixture
+def curl():
+    """curl(ARGS...): the finished process, bytes on stdout."""
+    program = shutil.which('curl')
+    assert program, 'curl is not installed: tools/setup test'
+
+    def run(*words, seconds=20):
+        return subprocess.run([program, '-sS', '--max-time', str(seconds), *words],
+                              capture_output=True, timeout=seconds + 5, stdin=subprocess.DEVNULL)
+    return run
