@@ -285,7 +285,7 @@ static enum reason advance(struct http1_chunked *chunked, uint8_t *data, size_t 
     } else if (chunked->state == CHUNK_TRAILERS) {
         reason = take_trailers(chunked, span_of(data, size), &taken);
     } else {
-        chunked->state = after_byte(chunked, data[0]);
+        chunked->state = (uint8_t)after_byte(chunked, data[0]);
         reason = chunked->state == CHUNK_BROKEN ? REASON_BAD_CHUNK : REASON_NONE;
     }
     result->consumed += taken;

@@ -73,12 +73,16 @@ static bool is_ambiguous_piece(struct span piece, bool beside_separator)
     return false;
 }
 
+static bool is_encoded_separator(struct span rest)
+{
+    return span_starts_with(rest, SPAN("%2F")) || span_starts_with(rest, SPAN("%5C"));
+}
+
 static bool is_ambiguous(struct span segment)
 {
     size_t start = 0;
     for (size_t i = 0; i < segment.size; i++) {
-        struct span rest = span_from(segment, i);
-        if (span_starts_with(rest, SPAN("%2F")) || span_starts_with(rest, SPAN("%5C"))) {
+        if (is_encoded_separator(span_from(segment, i))) {
             if (is_ambiguous_piece(span_of(segment.data + start, i - start), true)) {
                 return true;
             }
@@ -88,16 +92,23 @@ static bool is_ambiguous(struct span segment)
     return is_ambiguous_piece(span_from(segment, start), start > 0);
 }
 
-/* Removes the current segment and the one before; false at the root. */
+/*
+ * Removes the current segment and the one before. false at the root, and where the one before has
+ * an encoded separator: who decodes it first climbs to another place.
+ */
 static bool climb(struct path_writer *writer)
 {
     ASSERT(writer->segment >= 1 && writer->bytes[writer->segment - 1] == '/');
     if (writer->segment == 1) {
         return false;
     }
-    size_t start = writer->segment - 1;
+    size_t end = writer->segment - 1;
+    size_t start = end;
     while (writer->bytes[start - 1] != '/') {
         start--;
+        if (is_encoded_separator(span_of(writer->bytes + start, end - start))) {
+            return false;
+        }
     }
     writer->segment = start;
     writer->size = start;

@@ -23,8 +23,8 @@ struct target_path {
  *
  * ERROR: BAD_TARGET for `#`, `\`, control bytes, SP, bytes above 0x7E, broken escapes and %00, and
  * where it does not begin with `/`; AMBIGUOUS_PATH for `..` above the root, for a `.` or `..`
- * segment with parameters (`..;`, which some servers take for `..`) and for one beside an encoded
- * separator; BUFFERS_FULL when the arena cannot hold 3 * raw.size bytes.
+ * segment with parameters (`..;`, which some servers take for `..`), and for one beside an encoded
+ * separator or climbing over one; BUFFERS_FULL when the arena cannot hold 3 * raw.size bytes.
  */
 NODISCARD enum status target_canonical_path(struct span raw, bool merge_slashes,
                                             struct arena *arena, struct target_path *out,
