@@ -1,0 +1,45 @@
+/*
+ * The controller process's core: health checks of the endpoints, and the admin HTTP listener with
+ * /metrics, /health and /ready. One thread on io.h, all state in one context, so the simulator can
+ * run it. Traffic does not depend on it: without a controller all endpoints count as up.
+ *
+ * It reads the cells of the live workers, and keeps the totals of those that died in its own
+ * segment. Everything is allocated at creation: one check per endpoint, ADMIN_CONNECTIONS_MAX
+ * connections.
+ */
+#ifndef SENTINEL_CONTROL_CONTROLLER_H
+#define SENTINEL_CONTROL_CONTROLLER_H
+
+#include "config/generation.h"
+#include "io/io.h"
+
+struct controller;
+
+struct controller_options {
+    struct io *io;
+    const struct generation *generation; /* borrowed for the controller's life */
+    int admin;     /* the listening descriptor of the admin address; -1: none */
+    void *health;  /* borrowed: health_size bytes of the own segment */
+    void *metrics; /* borrowed: metrics_size bytes of the own segment, for totals of the dead */
+};
+
+/* NULL with errno when memory or the listener cannot be had. The first checks start at once. */
+NODISCARD struct controller *controller_create(const struct controller_options *options);
+
+/* Closes all connections. Accepts NULL. */
+void controller_destroy(struct controller *controller);
+
+/*
+ * Shows the cells of worker `index` from now on: metrics_size bytes that stay mapped until the next
+ * call for the same index. The cells shown before are folded into the totals first, so the shell
+ * may unmap those afterwards. NULL: the worker is gone.
+ */
+void controller_set_worker(struct controller *controller, uint32_t index, const void *metrics);
+
+/* From now on /ready says no: the process was told to stop. */
+void controller_drain(struct controller *controller);
+
+/* One turn: waits at most until the next deadline, serves what is ready, fires due timers. */
+void controller_turn(struct controller *controller);
+
+#endif

@@ -1,0 +1,77 @@
+/*
+ * The logger process's core: takes the access records out of the workers' rings and appends them to
+ * standard output or a file. A slow or failing disk stalls this process only: a ring that fills up
+ * drops records at its worker, and records that cannot be written are dropped and counted here, so
+ * that the rings keep moving. What comes out of a ring is bytes of a possibly compromised worker:
+ * lengths are checked by the ring, contents are written as they are.
+ *
+ * Nobody wakes the logger: it looks at the rings and sleeps between looks, LOGGER_SLEEP_MIN after a
+ * busy one, doubling to LOGGER_SLEEP_MAX over idle ones. So a record costs its worker no system
+ * call and is on disk within a tenth of a second; a full ring of 1 MiB lasts 10 ms up to 100 MB/s.
+ *
+ * Bounds: LOGGER_BATCH records a write, LOGGER_TURN_BYTES a turn and ring. It does no I/O but on
+ * the log's descriptor and allocates at creation only.
+ */
+#ifndef SENTINEL_CONTROL_LOGGER_H
+#define SENTINEL_CONTROL_LOGGER_H
+
+#include "base/status.h"
+#include "config/generation.h"
+
+enum {
+    LOGGER_SLEEP_MIN_MS = 10,
+    LOGGER_SLEEP_MAX_MS = 100,
+    LOGGER_BATCH = 64,               /* records in one write */
+    LOGGER_TURN_BYTES = 1024 * 1024, /* per ring; then the next ring, and the channel, get a look */
+};
+
+struct logger;
+
+/* Bytes of the cursors' region for this generation: one cursor a worker. */
+size_t logger_cursors_size(const struct generation *generation);
+
+/* The cursor of one worker's ring in such a region, as the worker maps it: for access_log_attach.
+ */
+const _Atomic uint64_t *logger_cursor(const void *cursors, uint32_t worker);
+
+/*
+ * Opens what the generation's access-log says: standard output, or the file (appended to; created
+ * with mode 0640). `cursors` is the region in the process's own segment, borrowed. NULL with errno
+ * when the file cannot be opened or memory is short.
+ */
+NODISCARD struct logger *logger_create(const struct generation *generation, void *cursors);
+
+/* Closes the file. Records that were not drained stay in their rings. Accepts NULL. */
+void logger_destroy(struct logger *logger);
+
+/*
+ * Reads the ring of this worker from now on: access_log_size bytes that stay mapped until the next
+ * call for the same worker. What an earlier ring of this index still holds is written out first, so
+ * the shell may unmap that one afterwards. NULL: only that.
+ */
+void logger_set_ring(struct logger *logger, uint32_t worker, const void *memory);
+
+/*
+ * One look at all rings. Returns how many milliseconds the shell may sleep, on its control channel,
+ * before the next one: 0 while a ring holds more. Does not block longer than 100 ms, a blocking
+ * standard output included.
+ */
+NODISCARD int logger_turn(struct logger *logger);
+
+/*
+ * Opens the file by its name again (after a rotation); a file that cannot be opened leaves the old
+ * one in use and says so on the operator log. Standard output stays what it is.
+ */
+void logger_reopen(struct logger *logger);
+
+/*
+ * Empties all rings, for the end of the process: returns true once nothing is left, false when
+ * the output did not take everything within the time.
+ */
+bool logger_flush(struct logger *logger, int timeout_ms);
+
+/* Records that were taken out of a ring and lost, because the output failed or a ring was corrupt.
+ */
+uint64_t logger_lost(const struct logger *logger);
+
+#endif

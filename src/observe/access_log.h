@@ -1,0 +1,81 @@
+/*
+ * The access log's writing end: one record for every request, failures included, as one line of
+ * JSON, formatted straight into the worker's ring; the logger process writes it out. It never
+ * blocks: without room the record is dropped and counted. One per worker.
+ *
+ * The order of the members is fixed and all are always there; what is absent is null:
+ *
+ *   time request_id client listener route method host path protocol status reason bytes_in
+ * bytes_out upstream endpoint attempts queue_ms connect_ms first_byte_ms total_ms
+ *
+ * and, only where there is a reason: place (file:line of the route in the configuration) and hint.
+ * Times are milliseconds with three decimals. Long texts are cut with a visible mark, path at
+ * ACCESS_PATH_MAX escaped bytes, so that a line stays below ACCESS_LINE_MAX.
+ */
+#ifndef SENTINEL_OBSERVE_ACCESS_LOG_H
+#define SENTINEL_OBSERVE_ACCESS_LOG_H
+
+#include "base/reason.h"
+#include "observe/metrics.h"
+#include "observe/ring.h"
+
+enum {
+    ACCESS_LINE_MAX = 8192, /* bytes of a line with its newline */
+    ACCESS_PATH_MAX = 3072,
+    ACCESS_HOST_MAX = 512,
+    ACCESS_TEXT_MAX = 256, /* of every other text */
+};
+
+#define ACCESS_NO_TIME UINT64_MAX /* "this never happened", for the durations below */
+
+/* Spans are borrowed for the call; NULL data means absent. Durations are microseconds. */
+struct access_record {
+    uint64_t time; /* microseconds since the Unix epoch: the request's begin */
+    struct span request_id;
+    struct span client; /* the address of the client, printed */
+    struct span listener;
+    struct span route;
+    struct span method;
+    struct span host;
+    struct span path; /* as the client sent it, with the query */
+    struct span protocol;
+    struct span upstream;
+    struct span endpoint;
+    struct span place_file; /* where the route stands; empty: built-in */
+    uint32_t place_line;
+    uint16_t status; /* 0: no answer was sent */
+    enum reason reason;
+    uint32_t attempts;
+    uint64_t bytes_in;  /* body bytes from the client */
+    uint64_t bytes_out; /* body bytes to the client */
+    uint64_t queue;
+    uint64_t connect;
+    uint64_t first_byte;
+    uint64_t total;
+};
+
+struct access_log {
+    struct ring_writer ring;
+    struct metrics *metrics; /* borrowed: counts the drops */
+    bool enabled;
+    uint64_t second;  /* the one that `date` shows */
+    uint8_t date[20]; /* "2026-01-31T12:00:00." */
+};
+
+/* Bytes of ring memory: 0 where the generation says `access-log "off"`. */
+size_t access_log_size(const struct generation *generation);
+
+/*
+ * Starts an empty log over memory of access_log_size bytes, aligned to 8; NULL: nothing is logged.
+ * Memory and metrics are borrowed. Records that find no room are counted as
+ * METRIC_ACCESS_LOG_DROPS.
+ */
+void access_log_init(struct access_log *log, void *memory, struct metrics *metrics);
+
+/* Says where the logger publishes its cursor for this ring; NULL: there is no logger now. */
+void access_log_attach(struct access_log *log, const _Atomic uint64_t *cursor);
+
+/* Writes the record, or counts it as dropped. */
+void access_log_write(struct access_log *log, const struct access_record *record);
+
+#endif
