@@ -66,11 +66,12 @@ struct access_log {
 size_t access_log_size(const struct generation *generation);
 
 /*
- * Starts an empty log over memory of access_log_size bytes, aligned to 8; NULL: nothing is logged.
- * Memory and metrics are borrowed. Records that find no room are counted as
- * METRIC_ACCESS_LOG_DROPS.
+ * Starts an empty log over memory of access_log_size bytes, aligned to 64; NULL: nothing is logged.
+ * Memory and metrics are borrowed; incarnation is the segment's (see ring.h). Records that find no
+ * room are counted as METRIC_ACCESS_LOG_DROPS.
  */
-void access_log_init(struct access_log *log, void *memory, struct metrics *metrics);
+void access_log_init(struct access_log *log, void *memory, uint64_t incarnation,
+                     struct metrics *metrics);
 
 /* Says where the logger publishes its cursor for this ring; NULL: there is no logger now. */
 void access_log_attach(struct access_log *log, const _Atomic uint64_t *cursor);

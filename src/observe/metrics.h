@@ -42,7 +42,10 @@ enum metric_labels {
 
 enum metrics_state { METRICS_STATE_ACTIVE, METRICS_STATE_IDLE, METRICS_STATE_COUNT };
 
-enum { METRICS_BUCKETS = 15 }; /* 0.5 ms to 30 s; one more takes what is slower */
+enum {
+    METRICS_BUCKETS = 15, /* 0.5 ms to 30 s; one more takes what is slower */
+    METRICS_HISTOGRAM_CELLS = METRICS_BUCKETS + 2, /* the last is the sum of all durations */
+};
 
 enum metrics_status {
 #define STATUS_CODE(code) METRICS_STATUS_##code,

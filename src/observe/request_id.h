@@ -1,7 +1,6 @@
 /*
  * Request ids: 128 bits of the system's entropy as 32 hexadecimal digits, so that nobody can guess
- * another request's. Entropy is drawn in blocks, a system call for every 64 ids. One source per
- * worker.
+ * another request's. Pure functions.
  */
 #ifndef SENTINEL_OBSERVE_REQUEST_ID_H
 #define SENTINEL_OBSERVE_REQUEST_ID_H
@@ -12,19 +11,10 @@
 enum {
     REQUEST_ID_SIZE = 32,     /* of the ids made here */
     REQUEST_ID_SIZE_MAX = 64, /* of those taken over from a trusted peer */
-    REQUEST_ID_POOL_SIZE = 1024,
 };
 
-struct request_id_source {
-    struct io *io; /* borrowed */
-    size_t used;
-    uint8_t pool[REQUEST_ID_POOL_SIZE];
-};
-
-void request_id_init(struct request_id_source *source, struct io *io);
-
-/* Writes the next id: lower-case digits, no NUL. */
-void request_id_next(struct request_id_source *source, uint8_t id[REQUEST_ID_SIZE]);
+/* Writes a fresh id: lower-case digits, no NUL. */
+void request_id_make(struct io *io, uint8_t id[REQUEST_ID_SIZE]);
 
 /*
  * Whether a trusted peer's X-Request-Id may be kept: 1 to REQUEST_ID_SIZE_MAX letters, digits, `-`,

@@ -5,8 +5,9 @@
  * one and its tail, the reader checks every length. Nobody ever blocks: a full ring refuses a
  * record and the writer counts it.
  *
- * Positions count bytes since the writer's start and only grow. A record is contiguous; room that
- * is too short for one at the end of the ring is skipped. Delivery is at least once: a reader that
+ * Positions count bytes and only grow, from one incarnation of a writer to the next as well, so
+ * that a cursor left behind for an earlier one is recognised. A record is contiguous; room that is
+ * too short for one at the end of the ring is skipped. Delivery is at least once: a reader that
  * takes the place of a dead one begins where the writer last saw the cursor.
  */
 #ifndef SENTINEL_OBSERVE_RING_H
@@ -49,8 +50,13 @@ struct ring_reader {
 /* Bytes of memory for a ring of this capacity, which is a power of two of at least the minimum. */
 size_t ring_size(size_t capacity);
 
-/* Starts an empty ring in memory of ring_size(capacity), aligned to 8, that outlives the writer. */
-void ring_writer_init(struct ring_writer *writer, void *memory, size_t capacity);
+/*
+ * Starts an empty ring in memory of ring_size(capacity), aligned to 64, that outlives the writer.
+ * incarnation: greater than that of any earlier writer whose reader's cursor this one may be shown
+ * (the segment's incarnation; 0 where there is only one).
+ */
+void ring_writer_init(struct ring_writer *writer, void *memory, size_t capacity,
+                      uint64_t incarnation);
 
 /* Says where the reader publishes its cursor; NULL: nobody reads now. May change at any time. */
 void ring_writer_attach(struct ring_writer *writer, const _Atomic uint64_t *reader);
