@@ -15,12 +15,18 @@
 
 struct controller;
 
+/* io_socket.kind of sockets that are the process shell's own: its control channel, its tick. */
+enum { CONTROLLER_FOREIGN = 255 };
+
 struct controller_options {
     struct io *io;
     const struct generation *generation; /* borrowed for the controller's life */
     int admin;     /* the listening descriptor of the admin address; -1: none */
     void *health;  /* borrowed: health_size bytes of the own segment */
     void *metrics; /* borrowed: metrics_size bytes of the own segment, for totals of the dead */
+    /* Told, within a turn, of each ready socket of kind CONTROLLER_FOREIGN; NULL: there are none. */
+    void (*on_foreign)(void *context, struct io_socket *socket);
+    void *foreign_context;
 };
 
 /* NULL with errno when memory or the listener cannot be had. The first checks start at once. */
