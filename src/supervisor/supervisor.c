@@ -156,6 +156,9 @@ static void spawn(struct run *run, uint32_t index)
         .turned_at = run->now,
     };
     act(run, SUPERVISOR_SPAWN)->slot = index;
+    if (index == SUPERVISOR_SLOT_CONTROLLER && run->supervisor->phase == SUPERVISOR_DRAINING) {
+        tell(run, index, SUPERVISOR_ORDER_DRAIN);
+    }
 }
 
 /* How long a child that failed so often in a row stays away; half of it is jitter. */
@@ -214,6 +217,40 @@ static void forget_restarts(struct supervisor *supervisor)
     }
 }
 
+/* The slots whose processes keep a phase of the way down from ending: from first on, before end. */
+static uint32_t phase_first(const struct supervisor *supervisor)
+{
+    switch (supervisor->phase) {
+    case SUPERVISOR_CLOSING:
+        return SUPERVISOR_SLOT_CONTROLLER;
+    case SUPERVISOR_FLUSHING:
+        return SUPERVISOR_SLOT_LOGGER;
+    case SUPERVISOR_COMPILING:
+    case SUPERVISOR_OPENING:
+    case SUPERVISOR_STARTING:
+    case SUPERVISOR_RUNNING:
+    case SUPERVISOR_DRAINING:
+    case SUPERVISOR_STOPPED:
+        return SUPERVISOR_SLOT_WORKERS;
+    }
+    UNREACHABLE("a phase");
+}
+
+static uint32_t phase_end(const struct supervisor *supervisor)
+{
+    uint32_t first = phase_first(supervisor);
+    return first == SUPERVISOR_SLOT_WORKERS ? slot_end(supervisor) : first + 1;
+}
+
+static void tell_living(struct run *run, uint32_t first, uint32_t end, enum supervisor_order order)
+{
+    for (uint32_t i = first; i < end; i++) {
+        if (is_alive(&run->supervisor->slots[i])) {
+            tell(run, i, order);
+        }
+    }
+}
+
 /* Enters a phase of the way down: who lives in the slots gets the order and until then to obey. */
 static void leave(struct run *run, enum supervisor_phase phase, uint64_t patience)
 {
@@ -224,31 +261,13 @@ static void leave(struct run *run, enum supervisor_phase phase, uint64_t patienc
     supervisor->overdue = false;
     supervisor->deadline = run->now + patience;
     forget_restarts(supervisor);
-    uint32_t first = SUPERVISOR_SLOT_WORKERS;
-    uint32_t end = slot_end(supervisor);
-    enum supervisor_order order = SUPERVISOR_ORDER_DRAIN;
-    if (phase != SUPERVISOR_DRAINING) {
-        first = phase == SUPERVISOR_CLOSING ? SUPERVISOR_SLOT_CONTROLLER : SUPERVISOR_SLOT_LOGGER;
-        end = first + 1;
-        order = SUPERVISOR_ORDER_QUIT;
+    if (phase == SUPERVISOR_DRAINING) {
+        /* The controller as well: from now on it says that we are not ready. */
+        tell_living(run, SUPERVISOR_SLOT_CONTROLLER, slot_end(supervisor), SUPERVISOR_ORDER_DRAIN);
+        return;
     }
-    for (uint32_t i = first; i < end; i++) {
-        if (is_alive(&supervisor->slots[i])) {
-            tell(run, i, order);
-        }
-    }
-}
-
-/* The slots whose processes keep the present phase from ending. */
-static void phase_slots(const struct supervisor *supervisor, uint32_t *first, uint32_t *end)
-{
-    *first = SUPERVISOR_SLOT_WORKERS;
-    *end = slot_end(supervisor);
-    if (supervisor->phase == SUPERVISOR_CLOSING || supervisor->phase == SUPERVISOR_FLUSHING) {
-        *first = supervisor->phase == SUPERVISOR_CLOSING ? SUPERVISOR_SLOT_CONTROLLER
-                                                         : SUPERVISOR_SLOT_LOGGER;
-        *end = *first + 1;
-    }
+    uint32_t slot = phase_first(supervisor);
+    tell_living(run, slot, slot + 1, SUPERVISOR_ORDER_QUIT);
 }
 
 /* Takes the way down as far as nobody is left to wait for; at most three steps. */
@@ -256,10 +275,7 @@ static void descend(struct run *run, bool regardless)
 {
     struct supervisor *supervisor = run->supervisor;
     while (supervisor->phase >= SUPERVISOR_DRAINING && supervisor->phase < SUPERVISOR_STOPPED) {
-        uint32_t first = 0;
-        uint32_t end = 0;
-        phase_slots(supervisor, &first, &end);
-        if (!regardless && any_alive(supervisor, first, end)) {
+        if (!regardless && any_alive(supervisor, phase_first(supervisor), phase_end(supervisor))) {
             return;
         }
         regardless = false;
@@ -299,10 +315,7 @@ static void phase_overdue(struct run *run)
     }
     supervisor->overdue = true;
     supervisor->deadline = run->now + SUPERVISOR_KILL_GRACE;
-    uint32_t first = 0;
-    uint32_t end = 0;
-    phase_slots(supervisor, &first, &end);
-    for (uint32_t i = first; i < end; i++) {
+    for (uint32_t i = phase_first(supervisor); i < phase_end(supervisor); i++) {
         if (is_alive(&supervisor->slots[i])) {
             say(run, LOG_WARNING, "%s did not end in time; killed", name_of(i).text);
             kill_child(run, i, SIGKILL);

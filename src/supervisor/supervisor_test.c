@@ -410,10 +410,11 @@ static void a_stop_drains_workers_then_the_controller_then_the_logger(void **sta
     assert_false(fixture->listening);
     assert_true(told(fixture, FIRST, SUPERVISOR_ORDER_DRAIN));
     assert_true(told(fixture, FIRST + 1, SUPERVISOR_ORDER_DRAIN));
-    assert_false(fixture->leaving[SUPERVISOR_SLOT_CONTROLLER]);
+    assert_true(told(fixture, SUPERVISOR_SLOT_CONTROLLER, SUPERVISOR_ORDER_DRAIN));
+    assert_false(fixture->leaving[SUPERVISOR_SLOT_LOGGER]);
     child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, 0);
     assert_false(fixture->alive[FIRST]);
-    assert_false(fixture->leaving[SUPERVISOR_SLOT_CONTROLLER]);
+    assert_int_equal(fixture->supervisor.phase, SUPERVISOR_DRAINING);
     child(fixture, SUPERVISOR_CHILD_EXITED, FIRST + 1,
           SIGSEGV); /* a crash on the way: no restart */
     assert_false(fixture->alive[FIRST + 1]);
@@ -462,6 +463,16 @@ static void a_logger_that_dies_during_the_drain_is_replaced(void **state)
     child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, 0);
     child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_CONTROLLER, 0);
     assert_true(told(fixture, SUPERVISOR_SLOT_LOGGER, SUPERVISOR_ORDER_QUIT));
+}
+
+static void a_controller_made_during_the_drain_knows_of_it(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, 1);
+    signalled(fixture, SIGTERM);
+    child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_CONTROLLER, SIGSEGV);
+    assert_true(did(fixture, SUPERVISOR_SPAWN, SUPERVISOR_SLOT_CONTROLLER));
+    assert_true(told(fixture, SUPERVISOR_SLOT_CONTROLLER, SUPERVISOR_ORDER_DRAIN));
 }
 
 static void a_stop_forgets_planned_restarts(void **state)
@@ -664,6 +675,7 @@ int main(void)
         TEST(a_drain_ends_at_its_timeout),
         TEST(a_stop_ends_even_when_nobody_can_be_killed),
         TEST(a_logger_that_dies_during_the_drain_is_replaced),
+        TEST(a_controller_made_during_the_drain_knows_of_it),
         TEST(a_stop_forgets_planned_restarts),
         TEST(a_second_signal_stops_at_once),
         TEST(a_third_signal_does_not_even_wait_for_the_logger),

@@ -1,0 +1,262 @@
+#include "supervisor/children.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "observe/log.h"
+#include "supervisor/channel.h"
+#include "supervisor/process.h"
+
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+    }
+    *fd = -1;
+}
+
+static void clear(struct child *child)
+{
+    close_descriptor(&child->channel);
+    close_descriptor(&child->segment_fd);
+    segment_unmap(&child->segment);
+    child->pid = 0;
+}
+
+enum status children_init(struct children *children)
+{
+    memset(children, 0, sizeof(*children));
+    for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
+        children->items[i].channel = -1;
+        children->items[i].segment_fd = -1;
+    }
+    children->life[0] = -1;
+    children->life[1] = -1;
+    children->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    children->executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    if (children->null < 0 || children->executable < 0 || pipe2(children->life, O_CLOEXEC) != 0) {
+        int error = errno;
+        children_deinit(children);
+        errno = error;
+        return ERROR;
+    }
+    return OK;
+}
+
+void children_deinit(struct children *children)
+{
+    for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
+        clear(&children->items[i]);
+    }
+    close_descriptor(&children->life[0]);
+    close_descriptor(&children->life[1]);
+    close_descriptor(&children->null);
+    close_descriptor(&children->executable);
+}
+
+void children_kill(struct children *children, uint32_t slot, int signal)
+{
+    ASSERT(slot < SUPERVISOR_SLOTS_MAX);
+    /* Not yet reaped, so the number cannot have become another process's. */
+    if (children->items[slot].pid > 0) {
+        (void)kill(children->items[slot].pid, signal);
+    }
+}
+
+/* Whoever cannot be told the news would act on old ones: it is made anew, with all of them. */
+static void send_or_kill(struct children *children, uint32_t slot,
+                         const struct channel_message *message, int descriptor)
+{
+    const struct child *child = &children->items[slot];
+    if (child->pid == 0 || child->channel < 0) {
+        return; /* it has closed its end: it is about to be reaped */
+    }
+    if (channel_send(child->channel, message, descriptor) == AGAIN) {
+        log_message(LOG_ERROR, "process %d does not read its control channel; killed",
+                    (int)child->pid);
+        children_kill(children, slot, SIGKILL);
+    }
+}
+
+void children_tell(struct children *children, uint32_t slot, enum supervisor_order order)
+{
+    static const enum channel_kind kinds[] = {[SUPERVISOR_ORDER_DRAIN] = CHANNEL_DRAIN,
+                                              [SUPERVISOR_ORDER_QUIT] = CHANNEL_QUIT,
+                                              [SUPERVISOR_ORDER_REOPEN] = CHANNEL_REOPEN};
+    ASSERT(slot < SUPERVISOR_SLOTS_MAX);
+    struct channel_message message = {.kind = kinds[order]};
+    send_or_kill(children, slot, &message, -1);
+}
+
+/* Whether a process of the first role reads the segments of the second. */
+static bool reads(enum process_role reader, enum process_role owner)
+{
+    switch (reader) {
+    case PROCESS_COMPILER:
+        return false;
+    case PROCESS_LOGGER:
+    case PROCESS_CONTROLLER:
+        return owner == PROCESS_WORKER;
+    case PROCESS_WORKER:
+        return owner == PROCESS_CONTROLLER || owner == PROCESS_LOGGER;
+    }
+    UNREACHABLE("a role");
+}
+
+static void hand_segment(struct children *children, uint32_t reader, uint32_t owner)
+{
+    const struct child *child = &children->items[owner];
+    if (child->pid == 0 || child->segment_fd < 0 ||
+        !reads(supervisor_role(reader), supervisor_role(owner))) {
+        return;
+    }
+    struct channel_message message = {
+        .kind = CHANNEL_SEGMENT,
+        .role = (uint32_t)child->segment.identity.role,
+        .index = child->segment.identity.index,
+        .incarnation = child->segment.identity.incarnation,
+    };
+    send_or_kill(children, reader, &message, child->segment_fd);
+}
+
+static void introduce(struct children *children, uint32_t slot)
+{
+    for (uint32_t other = 0; other < SUPERVISOR_SLOTS_MAX; other++) {
+        if (other != slot && children->items[other].pid != 0) {
+            hand_segment(children, slot, other);
+            hand_segment(children, other, slot);
+        }
+    }
+}
+
+static enum status make_segment(struct children *children, uint32_t slot,
+                                const struct generation *generation)
+{
+    struct child *child = &children->items[slot];
+    enum process_role role = supervisor_role(slot);
+    if (role == PROCESS_COMPILER) {
+        return OK;
+    }
+    struct segment_identity identity = {role, supervisor_index(slot), children->incarnations};
+    struct segment_plan plan = process_segment_plan(role, generation);
+    child->segment_fd = segment_create(&plan, &identity);
+    if (child->segment_fd < 0) {
+        return ERROR;
+    }
+    return segment_map_reader(&child->segment, child->segment_fd, &plan, &identity);
+}
+
+static void fill_spec(struct spawn_spec *spec, uint32_t slot, const struct children_world *world)
+{
+    memset(spec, 0, sizeof(*spec));
+    spec->magic = SPAWN_MAGIC;
+    spec->size = sizeof(*spec);
+    spec->role = (uint32_t)supervisor_role(slot);
+    spec->index = supervisor_index(slot);
+    if (spec->role == PROCESS_WORKER) {
+        spec->listeners = world->listeners->count;
+    } else if (spec->role == PROCESS_CONTROLLER) {
+        spec->listeners = world->listeners->admin >= 0 ? 1 : 0;
+    } else if (spec->role == PROCESS_COMPILER && world->config != NULL) {
+        (void)snprintf(spec->config, sizeof(spec->config), "%s", world->config);
+    }
+}
+
+static enum status fork_child(struct children *children, uint32_t slot,
+                              const struct children_world *world)
+{
+    struct child *child = &children->items[slot];
+    enum process_role role = supervisor_role(slot);
+    int ends[2];
+    if (channel_create(ends) != OK) {
+        return ERROR;
+    }
+    fill_spec(&children->spec, slot, world);
+    children->spec.incarnation = children->incarnations;
+    struct spawn_options options = {
+        .executable = children->executable,
+        .null = children->null,
+        .keep_stdout = role == PROCESS_LOGGER,
+        .channel = ends[1],
+        .generation = world->generation_fd,
+        .segment = child->segment_fd,
+        .life = role == PROCESS_WORKER   ? children->life[1]
+                : role == PROCESS_LOGGER ? children->life[0]
+                                         : -1,
+        .listeners = role == PROCESS_CONTROLLER ? &world->listeners->admin : world->listeners->fds,
+        .spec = &children->spec,
+        .environment = role == PROCESS_COMPILER ? world->environment : NULL,
+    };
+    pid_t pid = spawn_child(&options);
+    int error = errno;
+    (void)close(ends[1]);
+    if (pid < 0) {
+        (void)close(ends[0]);
+        errno = error;
+        return ERROR;
+    }
+    child->pid = pid;
+    child->channel = ends[0];
+    return OK;
+}
+
+enum status children_spawn(struct children *children, uint32_t slot,
+                           const struct children_world *world)
+{
+    struct child *child = &children->items[slot];
+    ASSERT(child->pid == 0 && child->channel < 0 && child->segment_fd < 0);
+    children->incarnations++;
+    if (make_segment(children, slot, world->generation) != OK ||
+        fork_child(children, slot, world) != OK) {
+        log_message(LOG_ERROR, "cannot make a process: %s", strerror(errno));
+        clear(child);
+        return ERROR;
+    }
+    introduce(children, slot);
+    return OK;
+}
+
+bool children_receive(struct children *children, uint32_t slot, bool *more)
+{
+    struct child *child = &children->items[slot];
+    struct channel_message message;
+    int descriptor = -1;
+    enum status status = channel_receive(child->channel, &message, &descriptor);
+    *more = status == OK;
+    if (status == END) {
+        close_descriptor(&child->channel);
+    }
+    close_descriptor(&descriptor); /* nothing of a child's is wanted here */
+    if (status == ERROR || (status == OK && message.kind != CHANNEL_READY)) {
+        log_message(LOG_ERROR, "process %d sent what no child of ours sends; killed",
+                    (int)child->pid);
+        children_kill(children, slot, SIGKILL);
+        close_descriptor(&child->channel);
+        *more = false;
+        return false;
+    }
+    return status == OK;
+}
+
+bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
+{
+    int status = 0;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
+            if (children->items[i].pid == pid) {
+                clear(&children->items[i]);
+                *slot = i;
+                *wait_status = status;
+                return true;
+            }
+        }
+    }
+    return false;
+}

@@ -1,0 +1,73 @@
+/*
+ * The supervisor's children as the system knows them: process ids, control channels, segments. The
+ * machine (supervisor.h) decides, this does. A child's segment is handed to those that read it: the
+ * logger and the controller get all workers', each worker the controller's (health of endpoints)
+ * and the logger's (how far its ring was read); a later incarnation is announced as it is made.
+ *
+ * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
+ */
+#ifndef SENTINEL_SUPERVISOR_CHILDREN_H
+#define SENTINEL_SUPERVISOR_CHILDREN_H
+
+#include <sys/types.h>
+
+#include "config/generation.h"
+#include "observe/segment.h"
+#include "supervisor/listen.h"
+#include "supervisor/spawn.h"
+#include "supervisor/supervisor.h"
+
+struct child {
+    pid_t pid;   /* 0: the slot is empty */
+    int channel; /* -1: none, or its other end is gone */
+    int segment_fd;
+    struct segment segment; /* read-only; not mapped for the compiler */
+};
+
+struct children {
+    struct child items[SUPERVISOR_SLOTS_MAX];
+    int executable;
+    int null;
+    int life[2];            /* see SPAWN_FD_LIFE */
+    uint64_t incarnations;  /* made so far */
+    struct spawn_spec spec; /* of the child being made; too large for a frame */
+};
+
+/* What a child is made from; borrowed. */
+struct children_world {
+    const char *config;                  /* NULL: built-in */
+    char **environment;                  /* the compiler's */
+    int generation_fd;                   /* the compiler's output, everyone else's input */
+    const struct generation *generation; /* NULL until compiled */
+    const struct listeners *listeners;
+};
+
+/* Opens what all children share. ERROR with errno; then nothing is left open. */
+NODISCARD enum status children_init(struct children *children);
+
+/* Closes everything; whoever still runs sees the end of its channel. */
+void children_deinit(struct children *children);
+
+/* Makes the child of an empty slot and introduces it. ERROR: logged, nothing was made. */
+NODISCARD enum status children_spawn(struct children *children, uint32_t slot,
+                                     const struct children_world *world);
+
+/* Sends an order. A child that cannot be told any more is killed; its exit follows. */
+void children_tell(struct children *children, uint32_t slot, enum supervisor_order order);
+
+/* Sends a signal; harmless when the slot is empty. */
+void children_kill(struct children *children, uint32_t slot, int signal);
+
+/*
+ * Takes one message that has come from a child. True when it says that it is ready. A child that
+ * says anything else is compromised and is killed. *more is false once there is nothing to take.
+ */
+bool children_receive(struct children *children, uint32_t slot, bool *more);
+
+/*
+ * Takes one child that has ended out of its slot. False when there is none. Ended processes that
+ * are no child of a slot are only reaped.
+ */
+bool children_reap(struct children *children, uint32_t *slot, int *wait_status);
+
+#endif

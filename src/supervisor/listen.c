@@ -1,0 +1,120 @@
+#include "supervisor/listen.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "observe/log.h"
+
+/* The kernel cuts it to net.core.somaxconn. */
+enum { BACKLOG = 4096 };
+
+static int bind_address(const struct address *address)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = address_to_system(address, &storage);
+    int fd = socket(storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    int on = 1;
+    /* Without it a restart would wait for the old connections' TIME_WAIT. */
+    int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (failed == 0 && address->family == ADDRESS_IPV6) {
+        /* An address means what it says: IPv4 clients need a listener of their own. */
+        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    }
+    if (failed != 0 || bind(fd, (const struct sockaddr *)&storage, size) != 0 ||
+        listen(fd, BACKLOG) != 0) {
+        int error = errno;
+        (void)close(fd);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+static void log_refusal(const struct generation *generation,
+                        const struct generation_listener *listener)
+{
+    int error = errno;
+    char address[ADDRESS_TEXT_MAX];
+    (void)address_print(&listener->address, address);
+    struct span name = generation_text(generation, listener->name);
+    struct span file = generation_text(generation, listener->place.file);
+    if (file.size == 0) {
+        log_message(LOG_ERROR, "listener \"%.*s\" cannot listen on %s: %s", SPAN_ARGS(name),
+                    address, strerror(error));
+        return;
+    }
+    log_message(LOG_ERROR, "listener \"%.*s\" cannot listen on %s: %s (%.*s:%u)", SPAN_ARGS(name),
+                address, strerror(error), SPAN_ARGS(file), listener->place.line);
+}
+
+static enum status open_admin(struct listeners *listeners, const struct address *address)
+{
+    if (address->family == ADDRESS_NONE) {
+        return OK;
+    }
+    listeners->admin = bind_address(address);
+    if (listeners->admin >= 0) {
+        return OK;
+    }
+    int error = errno;
+    char text[ADDRESS_TEXT_MAX];
+    (void)address_print(address, text);
+    log_message(LOG_ERROR, "the admin listener cannot listen on %s: %s (server, admin, address)",
+                text, strerror(error));
+    return ERROR;
+}
+
+enum status listeners_open(struct listeners *listeners, const struct generation *generation)
+{
+    struct listeners opened = {.count = generation->header->listeners.count, .admin = -1};
+    opened.fds = calloc(opened.count > 0 ? opened.count : 1, sizeof(int));
+    if (opened.fds == NULL) {
+        log_message(LOG_ERROR, "out of memory for %u listeners", opened.count);
+        return ERROR;
+    }
+    enum status status = OK;
+    for (uint32_t i = 0; i < opened.count; i++) {
+        const struct generation_listener *listener = generation_listener(generation, i);
+        opened.fds[i] = bind_address(&listener->address);
+        if (opened.fds[i] < 0) {
+            log_refusal(generation, listener);
+            status = ERROR;
+        }
+    }
+    if (open_admin(&opened, &generation->header->server.admin) != OK) {
+        status = ERROR;
+    }
+    if (status != OK) {
+        listeners_close(&opened);
+        return ERROR;
+    }
+    *listeners = opened;
+    return OK;
+}
+
+void listeners_stop(struct listeners *listeners)
+{
+    for (uint32_t i = 0; listeners->fds != NULL && i < listeners->count; i++) {
+        if (listeners->fds[i] >= 0) {
+            (void)close(listeners->fds[i]);
+        }
+    }
+    free(listeners->fds);
+    listeners->fds = NULL;
+    listeners->count = 0;
+}
+
+void listeners_close(struct listeners *listeners)
+{
+    listeners_stop(listeners);
+    if (listeners->admin >= 0) {
+        (void)close(listeners->admin);
+    }
+    listeners->admin = -1;
+}

@@ -1,0 +1,59 @@
+/*
+ * The other side of spawn.h: what a child does before and around its real work. It finds its spec
+ * and its descriptors, maps the generation and its own segment, and becomes what the spec says.
+ * Nothing here runs in the supervisor but process_segment_plan.
+ */
+#ifndef SENTINEL_SUPERVISOR_PROCESS_H
+#define SENTINEL_SUPERVISOR_PROCESS_H
+
+#include "config/generation.h"
+#include "observe/segment.h"
+#include "supervisor/generation_memory.h"
+#include "supervisor/spawn.h"
+
+/* A child after its opening. Lives as long as the process. */
+struct process {
+    const struct spawn_spec *spec; /* mapped, sealed */
+    struct generation_memory memory;
+    struct generation generation; /* not the compiler's */
+    struct segment segment;       /* its own, for writing; not the compiler's */
+    int *listeners;               /* spec->listeners descriptors */
+};
+
+/* What the segment of a process of this role holds (never the compiler's: it has none). */
+struct segment_plan process_segment_plan(enum process_role role,
+                                         const struct generation *generation);
+
+/*
+ * The whole life of a child, when argv says that this process is one (SPAWN_TITLE_PREFIX). The exit
+ * code: 0 done, 1 refused to start (logged).
+ */
+int process_main(void);
+
+/* The work of each role. The exit code. */
+int process_compile(struct process *process, char **environment);
+int process_log(struct process *process);
+int process_control(struct process *process);
+int process_work(struct process *process);
+
+/* Tells the supervisor that the process serves. */
+void process_send_ready(void);
+
+/* What the supervisor wants now. */
+enum process_order {
+    PROCESS_ORDER_NONE,    /* nothing has come */
+    PROCESS_ORDER_DRAIN,   /* finish what runs, then end; also when the supervisor has died */
+    PROCESS_ORDER_QUIT,    /* end */
+    PROCESS_ORDER_REOPEN,  /* reopen the log files */
+    PROCESS_ORDER_SEGMENT, /* *segment is another process's, mapped for reading */
+};
+
+/*
+ * Takes the next order off the control channel. Once the supervisor is gone each call says
+ * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Segments that cannot be
+ * mapped are logged and skipped. The caller unmaps those that it gets.
+ */
+enum process_order process_next_order(const struct process *process, struct segment *segment,
+                                      bool *orphaned);
+
+#endif

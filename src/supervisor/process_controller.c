@@ -1,0 +1,126 @@
+/*
+ * The shell of the controller process: gives it its io, the admin listener, its segment and the
+ * workers' cells, and passes on what the supervisor says. Without a supervisor it ends at once: the
+ * workers drain with the last word on each endpoint, since the memory outlives its owner.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "control/controller.h"
+#include "io/io_epoll.h"
+#include "observe/log.h"
+#include "supervisor/process.h"
+#include "supervisor/process_watch.h"
+
+struct control {
+    struct process *process;
+    struct io *io;
+    struct controller *controller;
+    struct process_watch watch;
+    struct segment *workers; /* by index; not mapped: not known yet */
+    bool quit;
+};
+
+static void adopt_worker(struct control *control, struct segment *segment)
+{
+    uint32_t index = segment->identity.index;
+    if (segment->identity.role != PROCESS_WORKER ||
+        index >= control->process->generation.header->server.workers) {
+        segment_unmap(segment);
+        return;
+    }
+    controller_set_worker(control->controller, index,
+                          segment_region_read(segment, SEGMENT_METRICS));
+    segment_unmap(&control->workers[index]);
+    control->workers[index] = *segment;
+}
+
+static void take_orders(struct control *control)
+{
+    bool orphaned = false;
+    while (!control->quit) { /* the queue of orders is bounded */
+        struct segment segment = {0};
+        switch (process_next_order(control->process, &segment, &orphaned)) {
+        case PROCESS_ORDER_NONE:
+            return;
+        case PROCESS_ORDER_QUIT:
+            control->quit = true;
+            break;
+        case PROCESS_ORDER_DRAIN:
+            controller_drain(control->controller);
+            control->quit = orphaned;
+            break;
+        case PROCESS_ORDER_REOPEN:
+            break;
+        case PROCESS_ORDER_SEGMENT:
+            adopt_worker(control, &segment);
+            break;
+        }
+    }
+}
+
+static void on_foreign(void *context, struct io_socket *socket)
+{
+    struct control *control = context;
+    if (socket == &control->watch.tick) {
+        process_watch_take_tick(&control->watch);
+    } else if (socket == &control->watch.channel) {
+        take_orders(control);
+    }
+}
+
+static enum status control_open(struct control *control)
+{
+    const struct process *process = control->process;
+    control->workers =
+        calloc(process->generation.header->server.workers, sizeof(*control->workers));
+    control->io = io_epoll_create();
+    if (control->workers == NULL || control->io == NULL ||
+        process_watch_open(&control->watch, control->io, CONTROLLER_FOREIGN) != OK) {
+        return ERROR;
+    }
+    struct controller_options options = {
+        .io = control->io,
+        .generation = &process->generation,
+        .admin = process->spec->listeners > 0 ? process->listeners[0] : -1,
+        .health = segment_region(&process->segment, SEGMENT_HEALTH),
+        .metrics = segment_region(&process->segment, SEGMENT_METRICS),
+        .on_foreign = on_foreign,
+        .foreign_context = control,
+    };
+    control->controller = controller_create(&options);
+    return control->controller != NULL ? OK : ERROR;
+}
+
+static void control_close(struct control *control)
+{
+    controller_destroy(control->controller);
+    if (control->watch.io != NULL) {
+        process_watch_close(&control->watch);
+    }
+    io_epoll_destroy(control->io);
+    for (uint32_t i = 0;
+         control->workers != NULL && i < control->process->generation.header->server.workers; i++) {
+        segment_unmap(&control->workers[i]);
+    }
+    free(control->workers);
+}
+
+int process_control(struct process *process)
+{
+    struct control control = {.process = process};
+    if (control_open(&control) != OK) {
+        log_message(LOG_ERROR, "the controller cannot start: %s", strerror(errno));
+        control_close(&control);
+        return 1;
+    }
+    process_send_ready();
+    while (!control.quit) {
+        controller_turn(control.controller);
+        segment_count_turn(&process->segment);
+    }
+    control_close(&control);
+    return 0;
+}

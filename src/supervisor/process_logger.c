@@ -1,0 +1,108 @@
+/*
+ * The shell of the logger process: gives it its segment and the workers' rings, and passes on what
+ * the supervisor says. It is the last to go: when it is told to, it empties the rings first, and
+ * without a supervisor it stays until the last worker has ended, which it sees at the life pipe.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/logger.h"
+#include "observe/log.h"
+#include "supervisor/process.h"
+
+enum { FLUSH_TIMEOUT_MS = 4000 }; /* below the supervisor's patience */
+
+struct logging {
+    struct process *process;
+    struct logger *logger;
+    struct segment *workers; /* by index; not mapped: not known yet */
+    bool orphaned;
+    bool quit;
+};
+
+static void adopt_worker(struct logging *logging, struct segment *segment)
+{
+    uint32_t index = segment->identity.index;
+    if (segment->identity.role != PROCESS_WORKER ||
+        index >= logging->process->generation.header->server.workers) {
+        segment_unmap(segment);
+        return;
+    }
+    logger_set_ring(logging->logger, index, segment_region_read(segment, SEGMENT_RING));
+    segment_unmap(&logging->workers[index]);
+    logging->workers[index] = *segment;
+}
+
+static void take_orders(struct logging *logging)
+{
+    while (!logging->quit && !logging->orphaned) { /* the queue of orders is bounded */
+        struct segment segment = {0};
+        switch (process_next_order(logging->process, &segment, &logging->orphaned)) {
+        case PROCESS_ORDER_NONE:
+            return;
+        case PROCESS_ORDER_QUIT:
+            logging->quit = true;
+            break;
+        case PROCESS_ORDER_DRAIN:
+            break; /* the logger has no part in it, or is an orphan now */
+        case PROCESS_ORDER_REOPEN:
+            logger_reopen(logging->logger);
+            break;
+        case PROCESS_ORDER_SEGMENT:
+            adopt_worker(logging, &segment);
+            break;
+        }
+    }
+}
+
+/* Sleeps until an order comes, the last worker has ended, or so long. */
+static void sleep_at_most(struct logging *logging, int milliseconds)
+{
+    struct pollfd polled[] = {
+        {.fd = logging->orphaned ? -1 : SPAWN_FD_CHANNEL, .events = POLLIN},
+        {.fd = SPAWN_FD_LIFE, .events = POLLIN},
+    };
+    if (poll(polled, sizeof(polled) / sizeof(polled[0]), milliseconds) <= 0) {
+        return;
+    }
+    if (polled[0].revents != 0) {
+        take_orders(logging);
+    }
+    if ((polled[1].revents & (POLLHUP | POLLERR)) != 0) {
+        logging->quit = true;
+    }
+}
+
+int process_log(struct process *process)
+{
+    uint32_t workers = process->generation.header->server.workers;
+    struct logging logging = {.process = process};
+    logging.workers = calloc(workers, sizeof(*logging.workers));
+    logging.logger = logging.workers == NULL
+                         ? NULL
+                         : logger_create(&process->generation,
+                                         segment_region(&process->segment, SEGMENT_CURSORS));
+    if (logging.logger == NULL) {
+        log_message(LOG_ERROR, "the logger cannot start: %s", strerror(errno));
+        free(logging.workers);
+        return 1;
+    }
+    process_send_ready();
+    while (!logging.quit) {
+        int pause = logger_turn(logging.logger);
+        segment_count_turn(&process->segment);
+        sleep_at_most(&logging, pause);
+    }
+    if (!logger_flush(logging.logger, FLUSH_TIMEOUT_MS)) {
+        log_message(LOG_WARNING, "the access log did not take everything in time");
+    }
+    logger_destroy(logging.logger);
+    for (uint32_t i = 0; i < workers; i++) {
+        segment_unmap(&logging.workers[i]);
+    }
+    free(logging.workers);
+    return 0;
+}

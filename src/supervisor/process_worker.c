@@ -1,0 +1,157 @@
+/*
+ * The shell of a worker process: gives the dataplane its io, its listeners, its segment and the
+ * segments of the controller and the logger, counts its turns, and passes on what the supervisor
+ * says. When the supervisor dies the worker drains: it sees the end of the control channel.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "control/logger.h"
+#include "io/io_epoll.h"
+#include "observe/access_log.h"
+#include "observe/health.h"
+#include "observe/log.h"
+#include "observe/metrics.h"
+#include "proxy/worker.h"
+#include "supervisor/process.h"
+#include "supervisor/process_watch.h"
+
+struct work {
+    struct process *process;
+    struct io *io;
+    struct worker *worker;
+    struct process_watch watch;
+    struct metrics metrics;
+    struct access_log access_log;
+    struct health_view health;
+    struct segment controller; /* whose words `health` looks at */
+    struct segment logger;     /* whose cursor `access_log` looks at */
+    bool quit;
+};
+
+static void adopt_controller(struct work *work, const struct segment *segment)
+{
+    health_view_init(&work->health, segment_region_read(segment, SEGMENT_HEALTH),
+                     &work->process->generation);
+    segment_unmap(&work->controller);
+    work->controller = *segment;
+}
+
+static void adopt_logger(struct work *work, const struct segment *segment)
+{
+    const void *cursors = segment_region_read(segment, SEGMENT_CURSORS);
+    const _Atomic uint64_t *cursor =
+        cursors != NULL ? logger_cursor(cursors, work->process->spec->index) : NULL;
+    access_log_attach(&work->access_log, cursor);
+    segment_unmap(&work->logger);
+    work->logger = *segment;
+}
+
+static void adopt(struct work *work, struct segment *segment)
+{
+    if (segment->identity.role == PROCESS_CONTROLLER) {
+        adopt_controller(work, segment);
+    } else if (segment->identity.role == PROCESS_LOGGER) {
+        adopt_logger(work, segment);
+    } else {
+        segment_unmap(segment);
+    }
+}
+
+static void take_orders(struct work *work)
+{
+    bool orphaned = false;
+    for (;;) { /* the queue of orders is bounded */
+        struct segment segment = {0};
+        switch (process_next_order(work->process, &segment, &orphaned)) {
+        case PROCESS_ORDER_NONE:
+            return;
+        case PROCESS_ORDER_QUIT:
+            work->quit = true;
+            return;
+        case PROCESS_ORDER_DRAIN:
+            worker_drain(work->worker);
+            if (orphaned) {
+                process_watch_forget_channel(&work->watch);
+                return;
+            }
+            break;
+        case PROCESS_ORDER_REOPEN:
+            break;
+        case PROCESS_ORDER_SEGMENT:
+            adopt(work, &segment);
+            break;
+        }
+    }
+}
+
+static void on_foreign(void *context, struct io_socket *socket)
+{
+    struct work *work = context;
+    if (socket == &work->watch.tick) {
+        process_watch_take_tick(&work->watch);
+    } else if (socket == &work->watch.channel) {
+        take_orders(work);
+    }
+}
+
+static enum status work_open(struct work *work)
+{
+    const struct process *process = work->process;
+    metrics_init(&work->metrics, segment_region(&process->segment, SEGMENT_METRICS),
+                 &process->generation);
+    access_log_init(&work->access_log, segment_region(&process->segment, SEGMENT_RING),
+                    process->spec->incarnation, &work->metrics);
+    work->io = io_epoll_create();
+    if (work->io == NULL || process_watch_open(&work->watch, work->io, SOCKET_FOREIGN) != OK) {
+        return ERROR;
+    }
+    struct worker_options options = {
+        .io = work->io,
+        .generation = &process->generation,
+        .listeners = process->listeners,
+        .metrics = &work->metrics,
+        .access_log = &work->access_log,
+        .health = &work->health,
+        .index = process->spec->index,
+        .on_foreign = on_foreign,
+        .foreign_context = work,
+    };
+    work->worker = worker_create(&options);
+    return work->worker != NULL ? OK : ERROR;
+}
+
+static void work_close(struct work *work)
+{
+    worker_destroy(work->worker);
+    if (work->watch.io != NULL) {
+        process_watch_close(&work->watch);
+    }
+    io_epoll_destroy(work->io);
+    segment_unmap(&work->controller);
+    segment_unmap(&work->logger);
+    free(work);
+}
+
+int process_work(struct process *process)
+{
+    struct work *work = calloc(1, sizeof(*work));
+    if (work == NULL) {
+        return 1;
+    }
+    work->process = process;
+    if (work_open(work) != OK) {
+        log_message(LOG_ERROR, "worker %u cannot start: %s", process->spec->index, strerror(errno));
+        work_close(work);
+        return 1;
+    }
+    process_send_ready();
+    while (!work->quit && !worker_is_drained(work->worker)) {
+        worker_turn(work->worker);
+        segment_count_turn(&process->segment);
+    }
+    work_close(work);
+    return 0;
+}

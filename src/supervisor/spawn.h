@@ -1,0 +1,64 @@
+/*
+ * How the supervisor makes a child: fork, then execveat of its own executable, so that each child
+ * has an address layout and a stack canary of its own. What a child is to be stands in a sealed
+ * memfd (struct spawn_spec), what it may touch on fixed descriptor numbers; nothing else of the
+ * supervisor reaches it: every other descriptor is close-on-exec, and the environment is emptied.
+ *
+ * A child ignores the signals of a terminal and of a service manager that signals the whole group:
+ * the supervisor alone decides, and tells over the control channel.
+ */
+#ifndef SENTINEL_SUPERVISOR_SPAWN_H
+#define SENTINEL_SUPERVISOR_SPAWN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/status.h"
+#include "observe/segment.h"
+
+/* What argv[0] of a child starts with; a child has no other argument. */
+#define SPAWN_TITLE_PREFIX "sentinel: "
+
+enum {
+    SPAWN_FD_SPEC = 3,
+    SPAWN_FD_CHANNEL = 4,
+    SPAWN_FD_GENERATION = 5, /* the compiler's to write, everyone else's to map */
+    SPAWN_FD_SEGMENT = 6,    /* not the compiler */
+    SPAWN_FD_LIFE = 7,       /* a pipe: workers hold its writing end, the logger its reading end,
+                                which ends when the supervisor and all workers are gone */
+    SPAWN_FD_LISTENERS = 8,  /* spec.listeners of them */
+
+    SPAWN_PATH_MAX = 4096,
+};
+
+#define SPAWN_MAGIC UINT64_C(0x53454e5350454331) /* "SENSPEC1" */
+
+struct spawn_spec {
+    uint64_t magic;
+    uint32_t size; /* of this struct: another build's spec is refused */
+    uint32_t role; /* enum process_role */
+    uint32_t index;
+    uint32_t listeners;
+    uint64_t incarnation;
+    char config[SPAWN_PATH_MAX]; /* the compiler's file; empty: the built-in configuration */
+};
+
+/* Descriptors are borrowed; -1: the child has none. */
+struct spawn_options {
+    int executable;   /* of the supervisor */
+    int null;         /* /dev/null: standard input, and output unless kept */
+    bool keep_stdout; /* the logger writes there */
+    int channel;
+    int generation;
+    int segment;
+    int life;
+    const int *listeners; /* spec->listeners of them */
+    const struct spawn_spec *spec;
+    char *const *environment; /* NULL: empty but for the sanitizers' variables */
+};
+
+/* Makes the child. Its process id, or -1 with errno. */
+NODISCARD pid_t spawn_child(const struct spawn_options *options);
+
+#endif
