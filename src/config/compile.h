@@ -4,8 +4,8 @@
  * memory comes from the caller's arena; the only outside it knows is the environment it is given.
  *
  * Every call reports everything that is wrong in one run, in diagnostics; it returns OK (warnings
- * are possible) with an 8-byte aligned block inside the arena that generation_open accepts, or ERROR
- * with *block untouched and at least one error reported.
+ * are possible) with an 8-byte aligned block inside the arena that generation_open accepts, or
+ * ERROR with *block untouched and at least one error reported.
  *
  * The diagnostics should use an arena of their own, so that "the configuration is too large" can
  * still be said when the compiler's is full.

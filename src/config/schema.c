@@ -20,7 +20,7 @@
 #define REFUSED SCHEMA_REFUSED
 
 static const struct schema_key keys[SCHEMA_KEYS] = {
-#define BLOCK(id, parent, name, flags, doc)
+#define BLOCK(id, parent, name, flags, maximum, doc)
 #define KEY(block, id, name, form, type, flags, minimum, maximum, standard, detail, example, doc)  \
     {                                                                                              \
         KEY_##block##_##id, BLOCK_##block, name,    FORM_##form,                                   \
@@ -32,7 +32,8 @@ static const struct schema_key keys[SCHEMA_KEYS] = {
 };
 
 static const struct schema_block blocks[SCHEMA_BLOCKS] = {
-#define BLOCK(id, parent, name, flags, doc) {BLOCK_##id, BLOCK_##parent, name, flags, doc},
+#define BLOCK(id, parent, name, flags, maximum, doc)                                               \
+    {BLOCK_##id, BLOCK_##parent, name, flags, maximum, doc},
 #define KEY(block, id, name, form, type, flags, minimum, maximum, standard, detail, example, doc)
 #include "config/schema.def"
 #undef BLOCK
@@ -169,6 +170,17 @@ bool schema_choice(const struct schema_key *key, struct span text, int64_t *inde
     return false;
 }
 
+int64_t schema_choices(const struct schema_key *key)
+{
+    struct span rest = span_of_string(key->detail);
+    struct span choice;
+    int64_t count = 0;
+    while (next_choice(&rest, &choice)) {
+        count++;
+    }
+    return count;
+}
+
 struct span schema_choice_text(const struct schema_key *key, int64_t index)
 {
     ASSERT(key->type == TYPE_CHOICE && index >= 0);
@@ -189,10 +201,16 @@ int64_t schema_default(const struct schema_key *key)
     if (key->type == TYPE_BOOLEAN) {
         return span_equal(text, SPAN("true"));
     }
-    bool valid = key->type == TYPE_CHOICE
-                     ? schema_choice(key, text, &number)
-                     : schema_quantity_text(key->type, text, &number) == QUANTITY_OK;
-    ASSERT(valid);
+    if (key->type == TYPE_CHOICE) {
+        bool known = schema_choice(key, text, &number);
+        ASSERT(known);
+        return number;
+    }
+    struct span digits;
+    struct span unit;
+    schema_split_quantity(text, &digits, &unit);
+    enum quantity result = schema_quantity(key->type, digits, unit, &number);
+    ASSERT(result == QUANTITY_OK);
     return number;
 }
 
@@ -325,7 +343,7 @@ enum quantity schema_quantity(enum schema_type type, struct span digits, struct 
     return QUANTITY_BAD_UNIT;
 }
 
-enum quantity schema_quantity_text(enum schema_type type, struct span text, int64_t *number)
+void schema_split_quantity(struct span text, struct span *digits, struct span *unit)
 {
     size_t end = text.size;
     bool has_base = text.size > 1 && text.data[0] == '0' &&
@@ -334,5 +352,6 @@ enum quantity schema_quantity_text(enum schema_type type, struct span text, int6
            ascii_lower(text.data[end - 1]) <= 'z') {
         end--;
     }
-    return schema_quantity(type, span_first(text, end), span_from(text, end), number);
+    *digits = span_first(text, end);
+    *unit = span_from(text, end);
 }

@@ -9,7 +9,7 @@
 #include "base/status.h"
 
 enum schema_block_id {
-#define BLOCK(id, parent, name, flags, doc) BLOCK_##id,
+#define BLOCK(id, parent, name, flags, maximum, doc) BLOCK_##id,
 #define KEY(block, id, name, form, type, flags, minimum, maximum, standard, detail, example, doc)
 #include "config/schema.def"
 #undef BLOCK
@@ -18,7 +18,7 @@ enum schema_block_id {
 };
 
 enum schema_key_id {
-#define BLOCK(id, parent, name, flags, doc)
+#define BLOCK(id, parent, name, flags, maximum, doc)
 #define KEY(block, id, name, form, type, flags, minimum, maximum, standard, detail, example, doc)  \
     KEY_##block##_##id,
 #include "config/schema.def"
@@ -77,7 +77,8 @@ struct schema_block {
     enum schema_block_id id;
     enum schema_block_id parent; /* BLOCK_TOP is its own */
     const char *name;
-    unsigned flags; /* enum schema_flag */
+    unsigned flags;   /* enum schema_flag */
+    uint32_t maximum; /* how often it may stand in its parent */
     const char *doc;
 };
 
@@ -114,6 +115,9 @@ void schema_block_path(enum schema_block_id id, char separator, char path[SCHEMA
 
 /* A choice's index among `detail`'s; false when it is none of them. */
 NODISCARD bool schema_choice(const struct schema_key *key, struct span text, int64_t *index);
+
+/* How many choices there are. */
+int64_t schema_choices(const struct schema_key *key);
 
 /* The choice of that index, which must exist. Static. */
 struct span schema_choice_text(const struct schema_key *key, int64_t index);
@@ -153,8 +157,7 @@ enum quantity {
 NODISCARD enum quantity schema_quantity(enum schema_type type, struct span digits, struct span unit,
                                         int64_t *number);
 
-/* As schema_quantity for `30s` in one piece. */
-NODISCARD enum quantity schema_quantity_text(enum schema_type type, struct span text,
-                                             int64_t *number);
+/* Divides `30s` into its digits and its unit. */
+void schema_split_quantity(struct span text, struct span *digits, struct span *unit);
 
 #endif

@@ -1,0 +1,63 @@
+/*
+ * The parts of the compiler (config/compile.h): each takes a kind of block from the settings tree,
+ * reports what makes no sense, and writes records into the generation. They go on after an error,
+ * so that one run reports everything; what they wrote then is thrown away.
+ */
+#ifndef SENTINEL_CONFIG_COMPILE_PARTS_H
+#define SENTINEL_CONFIG_COMPILE_PARTS_H
+
+#include "config/compile_build.h"
+#include "config/validate.h"
+
+struct compilation {
+    struct validator validator;
+    struct section *top;   /* server, observability, waf */
+    struct section *parts; /* listeners, upstreams and routes: top, or the built-in ones */
+    struct builder builder;
+    struct generation_header header;
+    bool is_builtin; /* parts are the built-in ones: places name no file */
+    bool merge_slashes;
+    bool no_room; /* the arena or the block was full */
+};
+
+/* Each returns false only when memory ran out; no_room is set then. */
+NODISCARD bool compile_server(struct compilation *compilation);
+NODISCARD bool compile_listeners(struct compilation *compilation);
+NODISCARD bool compile_upstreams(struct compilation *compilation);
+NODISCARD bool compile_routes(struct compilation *compilation); /* after upstreams and server */
+
+/* The rules of all routes; reports those that can never match. After a run without errors only. */
+NODISCARD bool compile_rules(struct compilation *compilation);
+
+/* ---- What the parts share ---- */
+
+/* Zeroed scratch for count objects; NULL, with no_room set, when it does not fit. */
+NODISCARD void *compile_scratch(struct compilation *compilation, size_t count, size_t size);
+
+/* Adds an error or warning at a position. help may be NULL. */
+#define COMPILE_ERROR(compilation, position, help, ...)                                            \
+    diagnostics_add((compilation)->validator.diagnostics, SEVERITY_ERROR, position, help,          \
+                    __VA_ARGS__)
+#define COMPILE_WARNING(compilation, position, help, ...)                                          \
+    diagnostics_add((compilation)->validator.diagnostics, SEVERITY_WARNING, position, help,        \
+                    __VA_ARGS__)
+
+enum { COMPILE_HELP_MAX = 256, COMPILE_ENDPOINTS_MAX = 4096 };
+
+/* The address of a key: as set, else its default, which must exist. */
+struct address compile_address(const struct section *section, enum schema_key_id key);
+
+struct generation_place compile_place(struct compilation *compilation, struct position position);
+
+/* The texts of a list key as an array of texts; empty where unset. */
+struct ref compile_texts(struct compilation *compilation, const struct section *section,
+                         enum schema_key_id key);
+
+/* Reports sections of the block in compilation->parts whose names were used before. */
+void compile_check_names(struct compilation *compilation, enum schema_block_id block);
+
+/* Reports a setting that stands where it has no effect. Does nothing where it is unset. */
+void compile_refuse_setting(struct compilation *compilation, const struct section *section,
+                            enum schema_key_id key, const char *why);
+
+#endif

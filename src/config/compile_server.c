@@ -1,0 +1,230 @@
+#include "base/assert.h"
+#include "config/compile_parts.h"
+
+void *compile_scratch(struct compilation *compilation, size_t count, size_t size)
+{
+    void *memory = arena_calloc(compilation->validator.arena, count, size);
+    compilation->no_room = compilation->no_room || memory == NULL;
+    return memory;
+}
+
+struct address compile_address(const struct section *section, enum schema_key_id key)
+{
+    const struct setting_value *value = section_value(section, key);
+    struct address address = {0};
+    if (value != NULL) {
+        return value->address;
+    }
+    bool valid = address_parse(span_of_string(schema_key(key)->standard), &address);
+    ASSERT(valid);
+    return address;
+}
+
+struct generation_place compile_place(struct compilation *compilation, struct position position)
+{
+    struct generation_place place = {.line = position.line};
+    if (!compilation->is_builtin) {
+        ASSERT(position.source != NULL);
+        place.file = builder_file(&compilation->builder, position.source->name);
+    }
+    return place;
+}
+
+struct ref compile_texts(struct compilation *compilation, const struct section *section,
+                         enum schema_key_id key)
+{
+    struct ref refs[SCHEMA_LIST_MAX];
+    size_t count = 0;
+    const struct setting *setting = section_setting(section, key);
+    const struct setting_value *value = setting == NULL ? NULL : setting->values;
+    for (; value != NULL && count < SCHEMA_LIST_MAX; value = value->next) {
+        refs[count++] = builder_text(&compilation->builder, value->text);
+    }
+    return builder_array(&compilation->builder, refs, sizeof(refs[0]), count);
+}
+
+void compile_check_names(struct compilation *compilation, enum schema_block_id block)
+{
+    char help[COMPILE_HELP_MAX];
+    const struct schema_key *key = schema_argument(block, 0);
+    const struct section *first = section_child(compilation->parts, block);
+    for (const struct section *at = first; at != NULL; at = section_next(at)) {
+        struct span name = section_text(at, key->id);
+        const struct section *other = first;
+        while (other != at && !span_equal(section_text(other, key->id), name)) {
+            other = section_next(other);
+            ASSERT(other != NULL);
+        }
+        if (other != at && name.size > 0) {
+            (void)snprintf(help, sizeof(help), "the other one is at %.*s:%u:%u",
+                           SPAN_ARGS(other->position.source->name), other->position.line,
+                           other->position.column);
+            COMPILE_ERROR(compilation, section_setting(at, key->id)->position, help,
+                          "there is another %s \"%.*s\"", at->schema->name, SPAN_ARGS(name));
+        }
+    }
+}
+
+void compile_refuse_setting(struct compilation *compilation, const struct section *section,
+                            enum schema_key_id key, const char *why)
+{
+    const struct setting *setting = section_setting(section, key);
+    if (setting != NULL) {
+        COMPILE_ERROR(compilation, setting->position, why, "`%s` has no effect here",
+                      setting->key->name);
+    }
+}
+
+static void compile_limits(struct compilation *compilation, const struct section *section)
+{
+    struct generation_limits *limits = &compilation->header.server.limits;
+    limits->header_fields = section_number32(section, KEY_LIMITS_HEADER_FIELDS);
+    limits->head_size = section_number32(section, KEY_LIMITS_HEAD_SIZE);
+    limits->request_line = section_number32(section, KEY_LIMITS_REQUEST_LINE);
+    limits->connections_per_client = section_number32(section, KEY_LIMITS_CONNECTIONS_PER_CLIENT);
+    limits->requests_per_connection = section_number32(section, KEY_LIMITS_REQUESTS_PER_CONNECTION);
+    limits->requests = section_number32(section, KEY_LIMITS_MAX_REQUESTS);
+    limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
+    limits->buffer_pool = section_number(section, KEY_LIMITS_BUFFER_POOL);
+    if (limits->request_line > limits->head_size) {
+        const struct setting *setting = section_setting(section, KEY_LIMITS_REQUEST_LINE);
+        if (setting != NULL) {
+            COMPILE_ERROR(compilation, setting->values->position,
+                          "the request line is a part of the head",
+                          "`request-line` exceeds `head-size`");
+        }
+        limits->request_line = limits->head_size;
+    }
+}
+
+static void compile_timeouts(struct compilation *compilation, const struct section *section)
+{
+    compilation->header.server.timeouts = (struct generation_timeouts){
+        .request_head = section_number(section, KEY_TIMEOUTS_REQUEST_HEAD),
+        .request_body_idle = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_IDLE),
+        .keep_alive = section_number(section, KEY_TIMEOUTS_KEEP_ALIVE),
+        .response_write_idle = section_number(section, KEY_TIMEOUTS_RESPONSE_WRITE_IDLE),
+        .connect = section_number(section, KEY_TIMEOUTS_CONNECT),
+        .queue = section_number(section, KEY_TIMEOUTS_QUEUE),
+        .continue_wait = section_number(section, KEY_TIMEOUTS_CONTINUE),
+        .upstream_body_idle = section_number(section, KEY_TIMEOUTS_UPSTREAM_BODY_IDLE),
+        .upstream_keep_alive = section_number(section, KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE),
+        .linger = section_number(section, KEY_TIMEOUTS_LINGER),
+        .request_body_min_rate = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE),
+    };
+}
+
+bool compile_server(struct compilation *compilation)
+{
+    const struct section *section = section_child(compilation->top, BLOCK_SERVER);
+    const struct section *admin = section_child(section, BLOCK_ADMIN);
+    const struct section *observed = section_child(compilation->top, BLOCK_OBSERVABILITY);
+    struct generation_server *server = &compilation->header.server;
+    uint32_t cores = compilation->validator.environment->cores;
+    uint32_t most = (uint32_t)schema_key(KEY_SERVER_WORKERS)->maximum;
+    ASSERT(cores >= 1);
+    server->workers = section_number32(section, KEY_SERVER_WORKERS);
+    if (server->workers == 0) {
+        server->workers = cores < most ? cores : most;
+    }
+    server->connections = section_number32(section, KEY_SERVER_MAX_CONNECTIONS);
+    server->shutdown_timeout = section_number(section, KEY_SERVER_SHUTDOWN_TIMEOUT);
+    server->merge_slashes = section_number32(section, KEY_SERVER_MERGE_SLASHES);
+    compilation->merge_slashes = server->merge_slashes != 0;
+    server->admin = compile_address(admin, KEY_ADMIN_ADDRESS);
+    server->admin_hosts = compile_texts(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS);
+    if (server->admin.family == ADDRESS_NONE && section_value(admin, KEY_ADMIN_ADDRESS) != NULL) {
+        compile_refuse_setting(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS,
+                               "the admin listener is off");
+    }
+    server->access_log =
+        builder_text(&compilation->builder, section_text(observed, KEY_OBSERVABILITY_ACCESS_LOG));
+    compile_limits(compilation, section_child(section, BLOCK_LIMITS));
+    compile_timeouts(compilation, section_child(section, BLOCK_TIMEOUTS));
+    return true;
+}
+
+/* Whether two sockets cannot both listen: same port, and same address or one takes all. */
+static bool addresses_clash(const struct address *a, const struct address *b)
+{
+    struct address any = {.family = a->family, .port = a->port};
+    return a->port == b->port && a->family == b->family &&
+           (address_equal(a, b) || address_equal(a, &any) || address_equal(b, &any));
+}
+
+/* Reports a listener whose address another one, or the admin listener, has. */
+static void check_clash(struct compilation *compilation, const struct section *section)
+{
+    char help[COMPILE_HELP_MAX];
+    const struct setting_value *value = section_value(section, KEY_LISTENER_ADDRESS);
+    if (value == NULL) {
+        return;
+    }
+    const struct section *other = section_child(compilation->parts, BLOCK_LISTENER);
+    for (; other != section; other = section_next(other)) {
+        ASSERT(other != NULL);
+        const struct setting_value *taken = section_value(other, KEY_LISTENER_ADDRESS);
+        if (taken != NULL && addresses_clash(&value->address, &taken->address)) {
+            (void)snprintf(help, sizeof(help), "it is taken at %.*s:%u:%u",
+                           SPAN_ARGS(taken->position.source->name), taken->position.line,
+                           taken->position.column);
+            COMPILE_ERROR(compilation, value->position, help,
+                          "two listeners cannot share the address \"%.*s\"",
+                          SPAN_ARGS(value->text));
+            return;
+        }
+    }
+    const struct address *admin = &compilation->header.server.admin;
+    if (admin->family != ADDRESS_NONE && addresses_clash(&value->address, admin)) {
+        COMPILE_ERROR(compilation, value->position, "see server admin address; it can be \"off\"",
+                      "the admin listener has the address \"%.*s\"", SPAN_ARGS(value->text));
+    }
+}
+
+static struct ref compile_networks(struct compilation *compilation, const struct section *section)
+{
+    struct address_block blocks[SCHEMA_LIST_MAX];
+    size_t count = 0;
+    const struct setting *setting = section_setting(section, KEY_LISTENER_TRUSTED_PROXIES);
+    const struct setting_value *value = setting == NULL ? NULL : setting->values;
+    for (; value != NULL && count < SCHEMA_LIST_MAX; value = value->next) {
+        blocks[count++] = value->network;
+    }
+    return builder_array(&compilation->builder, blocks, sizeof(blocks[0]), count);
+}
+
+static void check_protocol(struct compilation *compilation, const struct section *section)
+{
+    const struct setting_value *value = section_value(section, KEY_LISTENER_PROTOCOL);
+    if (value != NULL && span_equal(value->text, SPAN("https"))) {
+        COMPILE_ERROR(compilation, value->position, "use \"http\"",
+                      "no TLS in this build: `protocol` cannot be \"https\"");
+    }
+}
+
+bool compile_listeners(struct compilation *compilation)
+{
+    uint32_t count = section_count(compilation->parts, BLOCK_LISTENER);
+    struct generation_listener *listeners = compile_scratch(compilation, count, sizeof(*listeners));
+    if (listeners == NULL) {
+        return false;
+    }
+    compile_check_names(compilation, BLOCK_LISTENER);
+    uint32_t index = 0;
+    const struct section *section = section_child(compilation->parts, BLOCK_LISTENER);
+    for (; section != NULL; section = section_next(section)) {
+        const struct setting_value *address = section_value(section, KEY_LISTENER_ADDRESS);
+        check_clash(compilation, section);
+        check_protocol(compilation, section);
+        ASSERT(index < count);
+        listeners[index++] = (struct generation_listener){
+            .name = builder_text(&compilation->builder, section_text(section, KEY_LISTENER_NAME)),
+            .address = address == NULL ? (struct address){0} : address->address,
+            .trusted_proxies = compile_networks(compilation, section),
+            .place = compile_place(compilation, section->position),
+        };
+    }
+    compilation->header.listeners =
+        builder_array(&compilation->builder, listeners, sizeof(*listeners), index);
+    return true;
+}

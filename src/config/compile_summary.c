@@ -1,0 +1,163 @@
+#include <inttypes.h>
+
+#include "config/compile.h"
+#include "config/schema.h"
+#include "http/message.h"
+
+/* The methods with a bit in a mask, in the order of the enum. */
+static const char *const method_names[] = {
+    [METHOD_OTHER] = "",          [METHOD_GET] = "GET",         [METHOD_HEAD] = "HEAD",
+    [METHOD_POST] = "POST",       [METHOD_PUT] = "PUT",         [METHOD_DELETE] = "DELETE",
+    [METHOD_CONNECT] = "CONNECT", [METHOD_OPTIONS] = "OPTIONS", [METHOD_TRACE] = "TRACE",
+    [METHOD_PATCH] = "PATCH",
+};
+
+/* Writes a configured text so that it can neither hide nor steer the terminal. */
+static void print_text(FILE *stream, const struct generation *generation, struct ref ref)
+{
+    struct span text = generation_text(generation, ref);
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < 0x20 || text.data[i] >= 0x7F) {
+            (void)fprintf(stream, "\\x%02X", text.data[i]);
+        } else {
+            (void)fputc(text.data[i], stream);
+        }
+    }
+}
+
+static void print_named(FILE *stream, const struct generation *generation, const char *kind,
+                        struct ref name)
+{
+    (void)fprintf(stream, "%s \"", kind);
+    print_text(stream, generation, name);
+    (void)fputc('"', stream);
+}
+
+static void print_server(FILE *stream, const struct generation *generation)
+{
+    char text[ADDRESS_TEXT_MAX] = "off";
+    const struct generation_server *server = &generation->header->server;
+    if (server->admin.family != ADDRESS_NONE) {
+        (void)address_print(&server->admin, text);
+    }
+    (void)fprintf(stream, "%u worker%s, %u connections, admin %s\n", server->workers,
+                  server->workers == 1 ? "" : "s", server->connections, text);
+}
+
+static void print_listeners(FILE *stream, const struct generation *generation)
+{
+    char text[ADDRESS_TEXT_MAX];
+    for (uint32_t i = 0; i < generation->header->listeners.count; i++) {
+        const struct generation_listener *listener = generation_listener(generation, i);
+        (void)address_print(&listener->address, text);
+        print_named(stream, generation, "listener", listener->name);
+        (void)fprintf(stream, " on %s\n", text);
+    }
+}
+
+static void print_upstreams(FILE *stream, const struct generation *generation)
+{
+    static const char *const checks[] = {
+        [HEALTH_NONE] = "unchecked",
+        [HEALTH_HTTP] = "checked by HTTP",
+        [HEALTH_TCP] = "checked by TCP",
+    };
+    char text[ADDRESS_TEXT_MAX];
+    for (uint32_t i = 0; i < generation->header->upstreams.count; i++) {
+        const struct generation_upstream *upstream = generation_upstream(generation, i);
+        print_named(stream, generation, "upstream", upstream->name);
+        (void)fprintf(stream, ", %s:", checks[upstream->health]);
+        for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
+            const struct generation_endpoint *endpoint =
+                generation_endpoint(generation, upstream->endpoint_first + j);
+            (void)address_print(&endpoint->address, text);
+            (void)fprintf(stream, " %s", text);
+            if (endpoint->weight != 1) {
+                (void)fprintf(stream, " (weight %u)", endpoint->weight);
+            }
+        }
+        (void)fputc('\n', stream);
+    }
+}
+
+static void print_methods(FILE *stream, const struct generation *generation,
+                          const struct generation_rule *rule)
+{
+    const char *separator = " ";
+    for (unsigned i = 1; i < sizeof(method_names) / sizeof(method_names[0]); i++) {
+        if ((rule->method_mask >> i & 1u) != 0) {
+            (void)fprintf(stream, "%s%s", separator, method_names[i]);
+            separator = "|";
+        }
+    }
+    const struct ref *names = generation_array(generation, rule->methods);
+    for (uint32_t i = 0; i < rule->methods.count; i++) {
+        (void)fputs(separator, stream);
+        print_text(stream, generation, names[i]);
+        separator = "|";
+    }
+}
+
+static void print_rule(FILE *stream, const struct generation *generation,
+                       const struct generation_rule *rule)
+{
+    print_methods(stream, generation, rule);
+    (void)fputc(' ', stream);
+    if (rule->host_kind != RULE_HOST_ANY) {
+        (void)fputs(rule->host_kind == RULE_HOST_SUFFIX ? "*" : "", stream);
+        print_text(stream, generation, rule->host);
+    }
+    print_text(stream, generation, rule->path);
+    if (rule->path_kind == RULE_PATH_ANY) {
+        (void)fputs(rule->host_kind == RULE_HOST_ANY ? "everything" : "/...", stream);
+    } else if (rule->path_kind == RULE_PATH_PREFIX) {
+        (void)fputs(rule->path.count == 1 ? "..." : "[/...]", stream);
+    }
+    const struct generation_condition *conditions = generation_array(generation, rule->conditions);
+    for (uint32_t i = 0; i < rule->conditions.count; i++) {
+        bool is_alternative = i > 0 && conditions[i].group == conditions[i - 1].group;
+        (void)fprintf(stream, is_alternative ? " or %s " : ", %s ",
+                      conditions[i].is_query != 0 ? "query" : "header");
+        print_text(stream, generation, conditions[i].name);
+        if (conditions[i].present_only == 0) {
+            (void)fputc('=', stream);
+            print_text(stream, generation, conditions[i].value);
+        }
+    }
+}
+
+static void print_action(FILE *stream, const struct generation *generation,
+                         const struct generation_route *route)
+{
+    switch (route->action) {
+    case ACTION_UPSTREAM:
+        print_named(stream, generation, "upstream",
+                    generation_upstream(generation, route->upstream)->name);
+        break;
+    case ACTION_REDIRECT:
+        (void)fprintf(stream, "redirect %u to ", route->status);
+        print_text(stream, generation, route->location);
+        break;
+    default:
+        (void)fprintf(stream, "respond %u", route->status);
+        break;
+    }
+}
+
+void compile_print_summary(FILE *stream, const struct generation *generation)
+{
+    const struct generation_rule *rules = generation_array(generation, generation->header->rules);
+    print_server(stream, generation);
+    print_listeners(stream, generation);
+    print_upstreams(stream, generation);
+    (void)fputs("routes, in the order in which they are tried:\n", stream);
+    for (uint32_t i = 0; i < generation->header->rules.count; i++) {
+        const struct generation_route *route = generation_route(generation, rules[i].route);
+        (void)fprintf(stream, "%5u ", i + 1);
+        print_named(stream, generation, "", route->name);
+        print_rule(stream, generation, &rules[i]);
+        (void)fputs(" -> ", stream);
+        print_action(stream, generation, route);
+        (void)fputc('\n', stream);
+    }
+}

@@ -1,0 +1,168 @@
+#include "base/assert.h"
+#include "config/compile_parts.h"
+
+/* The endpoints of all upstreams as they are collected. */
+struct endpoints {
+    struct generation_endpoint *records;
+    size_t count;
+    size_t capacity;
+};
+
+/* The addresses of a target: one as written, or those that its name resolves to. 0: reported. */
+static size_t resolve_target(struct compilation *compilation, const struct setting_value *target,
+                             struct address addresses[ENVIRONMENT_ADDRESSES_MAX])
+{
+    const struct environment *environment = compilation->validator.environment;
+    if (target->address.family != ADDRESS_NONE) {
+        addresses[0] = target->address;
+        return 1;
+    }
+    size_t colon = target->text.size;
+    uint64_t port = 0;
+    while (colon > 0 && target->text.data[colon - 1] != ':') {
+        colon--;
+    }
+    bool valid =
+        colon > 1 && span_to_u64(span_from(target->text, colon), UINT16_MAX, &port) && port > 0;
+    ASSERT(valid); /* the validator has seen to it */
+    struct span host = span_first(target->text, colon - 1);
+    size_t count =
+        environment->resolve == NULL ? 0 : environment->resolve(host, (uint16_t)port, addresses);
+    ASSERT(count <= ENVIRONMENT_ADDRESSES_MAX);
+    if (count == 0) {
+        COMPILE_ERROR(compilation, target->position, "names are resolved once, at the start",
+                      "the name `%.*s` has no address", SPAN_ARGS(host));
+    }
+    return count;
+}
+
+/* A target with an address that its upstream already has gets more than its weight says. */
+static void check_endpoint(struct compilation *compilation, const struct endpoints *endpoints,
+                           uint32_t upstream, const struct setting_value *target,
+                           const struct address *address)
+{
+    for (size_t i = endpoints->count; i > 0 && endpoints->records[i - 1].upstream == upstream;
+         i--) {
+        if (address_equal(&endpoints->records[i - 1].address, address)) {
+            COMPILE_WARNING(compilation, target->position, "use weight= to give it a larger share",
+                            "the target \"%.*s\" stands in this upstream twice",
+                            SPAN_ARGS(target->text));
+            return;
+        }
+    }
+}
+
+static void add_target(struct compilation *compilation, struct endpoints *endpoints,
+                       uint32_t upstream, const struct section *section)
+{
+    struct address addresses[ENVIRONMENT_ADDRESSES_MAX];
+    const struct setting_value *target = section_value(section, KEY_TARGET_ADDRESS);
+    if (target == NULL) {
+        return;
+    }
+    size_t count = resolve_target(compilation, target, addresses);
+    if (count > endpoints->capacity - endpoints->count) {
+        COMPILE_ERROR(compilation, target->position, NULL, "there are more than %zu endpoints",
+                      endpoints->capacity);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        /* A name with several addresses: each is told apart by its own. */
+        char printed[ADDRESS_TEXT_MAX];
+        struct span text = target->text;
+        if (count > 1) {
+            text = span_of(printed, address_print(&addresses[i], printed));
+        }
+        check_endpoint(compilation, endpoints, upstream, target, &addresses[i]);
+        endpoints->records[endpoints->count++] = (struct generation_endpoint){
+            .text = builder_text(&compilation->builder, text),
+            .address = addresses[i],
+            .weight = section_number32(section, KEY_TARGET_WEIGHT),
+            .upstream = upstream,
+        };
+    }
+}
+
+static void compile_health(struct compilation *compilation, const struct section *section,
+                           struct generation_upstream *upstream)
+{
+    const struct section *type = section_child(section, BLOCK_HEALTH_TYPE);
+    const struct setting_value *kind = section_value(type, KEY_HEALTH_TYPE_KIND);
+    upstream->health_interval = section_number(section, KEY_HEALTH_CHECK_INTERVAL);
+    upstream->health_timeout = section_number(section, KEY_HEALTH_CHECK_TIMEOUT);
+    upstream->health_rise = section_number32(section, KEY_HEALTH_CHECK_HEALTHY_THRESHOLD);
+    upstream->health_fall = section_number32(section, KEY_HEALTH_CHECK_UNHEALTHY_THRESHOLD);
+    if (upstream->health_timeout > upstream->health_interval) {
+        const struct setting *setting = section_setting(section, KEY_HEALTH_CHECK_TIMEOUT);
+        if (setting != NULL) {
+            COMPILE_ERROR(compilation, setting->values->position,
+                          "a check must be over before the next one begins",
+                          "`timeout` of the health check exceeds its `interval`");
+        }
+        upstream->health_timeout = upstream->health_interval;
+    }
+    if (kind == NULL) {
+        return;
+    }
+    if (span_equal(kind->text, SPAN("tcp"))) {
+        upstream->health = HEALTH_TCP;
+        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_PATH,
+                               "only a check of type \"http\" has it");
+        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_HOST,
+                               "only a check of type \"http\" has it");
+        return;
+    }
+    upstream->health = HEALTH_HTTP;
+    upstream->health_path =
+        builder_text(&compilation->builder, section_text(type, KEY_HEALTH_TYPE_PATH));
+    upstream->health_host =
+        builder_text(&compilation->builder, section_text(type, KEY_HEALTH_TYPE_HOST));
+}
+
+static void compile_upstream(struct compilation *compilation, const struct section *section,
+                             struct endpoints *endpoints, uint32_t index,
+                             struct generation_upstream *upstream)
+{
+    const struct section *health = section_child(section, BLOCK_HEALTH_CHECK);
+    *upstream = (struct generation_upstream){
+        .name = builder_text(&compilation->builder, section_text(section, KEY_UPSTREAM_NAME)),
+        .balancer = section_number32(section, KEY_UPSTREAM_LOAD_BALANCING),
+        .endpoint_first = (uint32_t)endpoints->count,
+        .place = compile_place(compilation, section->position),
+    };
+    const struct section *target = section_child(section, BLOCK_TARGET);
+    for (; target != NULL; target = section_next(target)) {
+        add_target(compilation, endpoints, index, target);
+    }
+    upstream->endpoint_count = (uint32_t)endpoints->count - upstream->endpoint_first;
+    if (health != NULL) {
+        compile_health(compilation, health, upstream);
+    }
+}
+
+/* Choices are written as their index, so the table and the enum must agree. */
+static_assert(BALANCER_ROUND_ROBIN == 0, "the first choice of load-balancing");
+
+bool compile_upstreams(struct compilation *compilation)
+{
+    uint32_t count = section_count(compilation->parts, BLOCK_UPSTREAM);
+    struct endpoints endpoints = {.capacity = COMPILE_ENDPOINTS_MAX};
+    struct generation_upstream *upstreams = compile_scratch(compilation, count, sizeof(*upstreams));
+    endpoints.records =
+        compile_scratch(compilation, endpoints.capacity, sizeof(*endpoints.records));
+    if (upstreams == NULL || endpoints.records == NULL) {
+        return false;
+    }
+    compile_check_names(compilation, BLOCK_UPSTREAM);
+    uint32_t index = 0;
+    const struct section *section = section_child(compilation->parts, BLOCK_UPSTREAM);
+    for (; section != NULL; section = section_next(section), index++) {
+        ASSERT(index < count);
+        compile_upstream(compilation, section, &endpoints, index, &upstreams[index]);
+    }
+    compilation->header.upstreams =
+        builder_array(&compilation->builder, upstreams, sizeof(*upstreams), index);
+    compilation->header.endpoints = builder_array(&compilation->builder, endpoints.records,
+                                                  sizeof(*endpoints.records), endpoints.count);
+    return true;
+}
