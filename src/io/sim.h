@@ -18,25 +18,21 @@
 
 #include <stdio.h>
 
+#include "base/prng.h"
 #include "io/io.h"
 
 struct sim;
 
-/* Seeded numbers. Independent of the simulator's own draws, so actors may keep their own dice. */
-struct sim_dice {
-    uint64_t state;
-};
-
-struct sim_dice sim_dice_of(uint64_t seed);
-uint64_t sim_dice_next(struct sim_dice *dice);
-/* Uniform in [0, bound), bound > 0. */
-uint64_t sim_dice_below(struct sim_dice *dice, uint64_t bound);
+/*
+ * Draws from a seeded sequence, for the simulator and for actors, which keep a generator of their
+ * own so that one actor's habits do not disturb another's.
+ */
 /* Uniform in [low, high]. */
-uint64_t sim_dice_between(struct sim_dice *dice, uint64_t low, uint64_t high);
-/* Small values as likely as large ones: [0, high], by magnitude. */
-uint64_t sim_dice_magnitude(struct sim_dice *dice, uint64_t high);
+uint64_t sim_between(struct prng *prng, uint64_t low, uint64_t high);
+/* In [low, high], small magnitudes as likely as large ones; low > 0. */
+uint64_t sim_magnitude(struct prng *prng, uint64_t low, uint64_t high);
 /* True in `permille` of 1,000 cases. */
-bool sim_dice_chance(struct sim_dice *dice, uint32_t permille);
+bool sim_chance(struct prng *prng, uint32_t permille);
 
 /* All chances in thousandths, times in microseconds, sizes in bytes. */
 struct sim_options {
@@ -87,7 +83,8 @@ NODISCARD struct sim *sim_create(uint64_t seed, const struct sim_options *option
  */
 void sim_destroy(struct sim *sim);
 
-/* A process. Its host is 10.0.0.N, N counting from 1; the name (borrowed) is for the trace. */
+/* A process. At most SIM_NODES_MAX. Its host is 10.0.0.N, N counting from 1; the name (borrowed) is
+ * for the trace. */
 NODISCARD struct io *sim_node_create(struct sim *sim, const char *name);
 
 /* From now on the node is scheduled: `turn` must call io_wait once. NULL: never again. */
