@@ -4,13 +4,11 @@
  * that it was given, and ends. Its diagnostics go to standard error.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "config/compile.h"
 #include "observe/log.h"
+#include "supervisor/compilation.h"
 #include "supervisor/process.h"
 
 enum { PROCESSOR_SECONDS = 10 };
@@ -34,42 +32,21 @@ static enum status limit_self(void)
     return setrlimit(RLIMIT_CPU, &processor) == 0 ? OK : ERROR;
 }
 
-static bool reserve(struct arena *arena, size_t size)
-{
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-        return false;
-    }
-    arena_init(arena, memory, size);
-    return true;
-}
-
 int process_compile(struct process *process, char **environment)
 {
-    struct arena arena;
-    struct arena texts;
-    struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
-    if (limit_self() != OK || diagnostics == NULL || !reserve(&arena, COMPILE_ARENA_SIZE) ||
-        !reserve(&texts, COMPILE_DIAGNOSTICS_ARENA_SIZE)) {
-        log_message(LOG_ERROR, "the compiler cannot start: %s", strerror(errno));
-        free(diagnostics);
+    if (limit_self() != OK) {
+        log_message(LOG_ERROR, "the compiler cannot bound itself: %s", strerror(errno));
         return 1;
     }
-    diagnostics_init(diagnostics, &texts);
     const char *config = process->spec->config;
-    struct environment world = environment_of_system(environment);
-    struct span block;
-    enum status status = config[0] != '\0'
-                             ? compile_file(config, &world, diagnostics, &arena, &block)
-                             : compile_builtin(&world, diagnostics, &arena, &block);
-    if (diagnostics->count > 0) {
-        diagnostics_print(diagnostics, stderr);
+    struct compilation compilation = {0};
+    if (compilation_open(&compilation, config[0] != '\0' ? config : NULL, environment) != OK) {
+        return 1;
     }
-    free(diagnostics);
-    if (status == OK && generation_memory_write(SPAWN_FD_GENERATION, block) != OK) {
+    enum status status = generation_memory_write(SPAWN_FD_GENERATION, compilation.block);
+    if (status != OK) {
         log_message(LOG_ERROR, "the compiler cannot hand over: %s", strerror(errno));
-        status = ERROR;
     }
-    return status == OK ? 0 : 1; /* the arenas go with the process */
+    compilation_close(&compilation);
+    return status == OK ? 0 : 1;
 }

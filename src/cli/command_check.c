@@ -1,0 +1,21 @@
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "cli/cli.h"
+#include "config/compile.h"
+#include "supervisor/compilation.h"
+
+int command_check(const struct cli_arguments *arguments)
+{
+    struct compilation compilation = {0};
+    if (compilation_open(&compilation, arguments->config, arguments->environment) != OK) {
+        return CLI_REFUSED;
+    }
+    struct generation generation;
+    bool opened = generation_open(&generation, compilation.block);
+    ASSERT(opened); /* the compiler's word */
+    compile_print_summary(stdout, &generation);
+    (void)puts("ok");
+    compilation_close(&compilation);
+    return CLI_OK;
+}

@@ -1,0 +1,84 @@
+#include "cli/cli.h"
+
+
+#define CONFIG_OPTION                                                                              \
+    "  -c, --config FILE  the configuration, in KDL. Without it the built-in one is used:\n"       \
+    "                     listen on 0.0.0.0:8080, forward to 127.0.0.1:8081, admin on\n"           \
+    "                     127.0.0.1:9090; see ENVIRONMENT\n"                                       \
+    "  -h, --help         this text\n"
+
+#define ENVIRONMENT                                                                                \
+    "ENVIRONMENT (for the built-in configuration only)\n"                                          \
+    "  SENTINEL_LISTEN    address to listen on, such as 0.0.0.0:8080\n"                            \
+    "  SENTINEL_UPSTREAM  address or name:port to forward to\n"                                    \
+    "  SENTINEL_WORKERS   worker processes; 0: one per core\n"
+
+const struct cli_command cli_commands[] = {
+    {
+        .name = "run",
+        .summary = "start the proxy and stay in the foreground",
+        .help =
+            "Usage: sentinel run [--config FILE]\n"
+            "\n"
+            "Starts the proxy in the foreground. Messages go to standard error; the access log\n"
+            "goes to standard output unless the configuration says otherwise.\n"
+            "\n"
+            "OPTIONS\n" CONFIG_OPTION "\n"
+            "SIGNALS\n"
+            "  TERM, INT  finish the requests in flight, then end; a second one ends at once\n"
+            "  USR1       reopen the log files\n"
+            "\n" ENVIRONMENT "\n"
+            "EXIT CODES\n"
+            "  0  stopped as asked\n"
+            "  1  the configuration or the start was refused\n"
+            "  2  wrong usage\n",
+        .takes_config = true,
+        .run = command_run,
+    },
+    {
+        .name = "check",
+        .summary = "validate a configuration without starting anything",
+        .help = "Usage: sentinel check [--config FILE]\n"
+                "\n"
+                "Validates the configuration exactly as `sentinel run` would, and shows what it\n"
+                "comes to. All that is wrong is reported in one run, each with its place.\n"
+                "\n"
+                "OPTIONS\n" CONFIG_OPTION "\n" ENVIRONMENT "\n"
+                "EXIT CODES\n"
+                "  0  the configuration is fine; warnings are possible\n"
+                "  1  it is not\n"
+                "  2  wrong usage\n",
+        .takes_config = true,
+        .run = command_check,
+    },
+    {
+        .name = "config-example",
+        .summary = "print a commented configuration of every key",
+        .help = "Usage: sentinel config-example\n"
+                "\n"
+                "Prints a commented configuration file that names every key. It loads as it is:\n"
+                "\n"
+                "  sentinel config-example > sentinel.kdl\n"
+                "  sentinel check --config sentinel.kdl\n",
+        .run = command_config_example,
+    },
+    {
+        .name = "config-schema",
+        .summary = "print the table of all keys as JSON",
+        .help = "Usage: sentinel config-schema\n"
+                "\n"
+                "Prints every key of the configuration as JSON: its place, type, unit, range,\n"
+                "default and meaning. For editors and programs.\n",
+        .run = command_config_schema,
+    },
+    {
+        .name = "config-reference",
+        .summary = "print the reference page of all keys as Markdown",
+        .help = "Usage: sentinel config-reference\n"
+                "\n"
+                "Prints the reference of the configuration as Markdown, made from the same table\n"
+                "that validates it.\n",
+        .run = command_config_reference,
+    },
+    {.name = NULL},
+};

@@ -1,0 +1,66 @@
+#include "supervisor/compilation.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "config/compile.h"
+#include "observe/log.h"
+
+static void *reserve(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static enum status compile(struct compilation *compilation, struct diagnostics *diagnostics,
+                           const char *config, char **environment)
+{
+    struct arena arena;
+    struct arena texts;
+    arena_init(&arena, compilation->memory, COMPILE_ARENA_SIZE);
+    arena_init(&texts, compilation->texts, COMPILE_DIAGNOSTICS_ARENA_SIZE);
+    diagnostics_init(diagnostics, &texts);
+    struct environment world = environment_of_system(environment);
+    enum status status =
+        config != NULL ? compile_file(config, &world, diagnostics, &arena, &compilation->block)
+                       : compile_builtin(&world, diagnostics, &arena, &compilation->block);
+    if (diagnostics->count > 0) {
+        diagnostics_print(diagnostics, stderr);
+    }
+    return status;
+}
+
+enum status compilation_open(struct compilation *compilation, const char *config,
+                             char **environment)
+{
+    struct compilation opened = {.memory = reserve(COMPILE_ARENA_SIZE),
+                                 .texts = reserve(COMPILE_DIAGNOSTICS_ARENA_SIZE)};
+    struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
+    enum status status = ERROR;
+    if (diagnostics == NULL || opened.memory == NULL || opened.texts == NULL) {
+        log_message(LOG_ERROR, "no memory for a compilation: %s", strerror(errno));
+    } else {
+        status = compile(&opened, diagnostics, config, environment);
+    }
+    free(diagnostics);
+    if (status != OK) {
+        compilation_close(&opened);
+        return ERROR;
+    }
+    *compilation = opened;
+    return OK;
+}
+
+void compilation_close(struct compilation *compilation)
+{
+    if (compilation->memory != NULL) {
+        (void)munmap(compilation->memory, COMPILE_ARENA_SIZE);
+    }
+    if (compilation->texts != NULL) {
+        (void)munmap(compilation->texts, COMPILE_DIAGNOSTICS_ARENA_SIZE);
+    }
+    *compilation = (struct compilation){0};
+}

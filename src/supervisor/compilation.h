@@ -1,0 +1,27 @@
+/*
+ * One compilation with its surroundings: memory, the system's environment, diagnostics on standard
+ * error. The compiler process and `sentinel check` share it, so they cannot disagree.
+ */
+#ifndef SENTINEL_SUPERVISOR_COMPILATION_H
+#define SENTINEL_SUPERVISOR_COMPILATION_H
+
+#include "base/span.h"
+#include "base/status.h"
+
+/* The memory of a compilation, reserved and mostly untouched. All zero: none. */
+struct compilation {
+    void *memory;
+    void *texts;
+    struct span block; /* inside memory; see generation_open */
+};
+
+/*
+ * Compiles the file, or the built-in configuration for NULL, and prints what there is to say.
+ * ERROR: everything has been said, nothing needs to be closed.
+ */
+NODISCARD enum status compilation_open(struct compilation *compilation, const char *config,
+                                       char **environment);
+
+void compilation_close(struct compilation *compilation);
+
+#endif
