@@ -60,18 +60,17 @@ static void print_comment(const struct example *example, const char *text)
     }
 }
 
-/* `minimum to maximum`, where the table says so in numbers. */
-static bool print_range(FILE *stream, const struct schema_key *key, const char *format)
+/* `minimum to maximum`, where the table says so in numbers; nothing otherwise. */
+static void print_range(FILE *stream, const struct schema_key *key, const char *before)
 {
     char least[SCHEMA_NUMBER_MAX];
     char most[SCHEMA_NUMBER_MAX];
     if (!schema_type_is_number(key->type) || key->type == TYPE_REDIRECT_STATUS) {
-        return false;
+        return;
     }
     schema_print_number(key, key->minimum, least);
     schema_print_number(key, key->maximum, most);
-    (void)fprintf(stream, format, least, most);
-    return true;
+    (void)fprintf(stream, "%s%s to %s", before, least, most);
 }
 
 static void print_example_key(const struct example *example, const struct schema_key *key)
@@ -80,7 +79,7 @@ static void print_example_key(const struct example *example, const struct schema
     begin_line(example);
     (void)fprintf(example->stream, "%s ", key->name);
     print_example_value(example->stream, key);
-    (void)print_range(example->stream, key, "  // %s to %s");
+    print_range(example->stream, key, "  // ");
     (void)fputc('\n', example->stream);
 }
 
@@ -123,7 +122,9 @@ static void print_block_line(const struct example *example, const struct schema_
     for (enum schema_key_id id = 0; id < SCHEMA_KEYS; id++) {
         const struct schema_key *key = schema_key(id);
         if (key->block == block->id && is_line(key)) {
-            (void)fprintf(example->stream, key->form == FORM_PROPERTY ? " %s=" : " ", key->name);
+            bool is_property = key->form == FORM_PROPERTY;
+            (void)fprintf(example->stream, " %s%s", is_property ? key->name : "",
+                          is_property ? "=" : "");
             print_example_value(example->stream, key);
         }
     }
@@ -326,7 +327,7 @@ static void print_reference_key(FILE *stream, const struct schema_key *key)
                           SPAN_ARGS(schema_choice_text(key, i)));
         }
     } else {
-        (void)print_range(stream, key, ", %s to %s");
+        print_range(stream, key, ", ");
     }
     if ((key->flags & SCHEMA_REQUIRED) != 0) {
         (void)fputs(" | required | ", stream);
