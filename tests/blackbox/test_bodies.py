@@ -83,7 +83,7 @@ def test_a_dripping_origin_is_waited_for(sentinel, origin):
     assert sentinel(server).request().body == b'slowly'
 
 
-def test_a_large_body_in_both_directions_at_once(sentinel, echo, origin):
+def test_a_large_body_in_both_directions_at_once(sentinel, origin):
     def mirror(_server, wire):
         for _ in range(64):
             wire.send(wire.take(16384))
@@ -175,7 +175,7 @@ def test_curl_uploads_with_expect(sentinel, echo, curl, tmp_path):
 
 def test_an_expectation_nobody_knows_is_417(sentinel, echo):
     proxy = sentinel(echo)
-    for value in ('200-ok', '100-continue, x', ''):
+    for value in ('200-ok', '100-continue, x'):
         assert proxy.request('/', 'PUT', [('Expect', value)], b'x').status == 417, value
     assert echo.requests == []
 

@@ -1,4 +1,5 @@
 """A Sentinel process with a configuration, ports and a folder of its own."""
+import functools
 import json
 import os
 import re
@@ -40,6 +41,19 @@ def command(*words, seconds=30, **extra):
                           timeout=seconds, stdin=subprocess.DEVNULL, env=environment(**extra))
 
 
+@functools.lru_cache(maxsize=None)
+def has_key(name):
+    """Whether this build knows a configuration key of this name."""
+    return f'"{name}"' in command('config-schema').stdout
+
+
+def ports_in(text, port, admin_port):
+    """The ports that a configuration names for the admin and the first listener."""
+    admin = re.search(r'\badmin \{\s*address "[^"]*:(\d+)"', text)
+    listener = re.search(r'\blistener "[^"]*" \{\s*address "[^"]*:(\d+)"', text)
+    return (int(listener[1]) if listener else port, int(admin[1]) if admin else admin_port)
+
+
 def indent(text, columns=4):
     return '\n'.join(' ' * columns + line if line else '' for line in text.strip('\n').split('\n'))
 
@@ -70,10 +84,11 @@ class Plan:
 
     def render(self, folder, port, admin_port):
         server = self.part('server') + '\n'
-        for name, value in (('workers', '1'), ('graceful-shutdown-timeout', '2s'),
-                            ('pid-file', f'"{folder}/sentinel.pid"')):
+        for name, value in (('workers', '1'), ('graceful-shutdown-timeout', '2s')):
             if not re.search(rf'^\s*{name}\b', server, re.M):
                 server += f'{name} {value}\n'
+        if has_key('pid-file'):
+            server += f'pid-file "{folder}/sentinel.pid"\n'
         if 'admin {' not in server:
             server += block('admin', f'address "127.0.0.1:{admin_port}"')
         server += block('limits', self.part('limits')) + block('timeouts', self.part('timeouts'))
@@ -101,6 +116,7 @@ class Sentinel:
         self.port, self.admin_port = free_ports(2)
         self.config = folder / 'sentinel.kdl'
         text = plan.render(folder, self.port, self.admin_port) if isinstance(plan, Plan) else plan
+        self.port, self.admin_port = ports_in(text, self.port, self.admin_port)
         self.config.write_text(text)
         self.lines = []
         self.lock = threading.Lock()

@@ -1,0 +1,165 @@
+"""Everything is bounded, each bound has a key, and beyond it there is an answer, not a surprise."""
+import pytest
+
+from harness.checks import assert_alive, assert_own_answer, assert_refused, get
+from harness.origins import hold, read_request, read_to_end, response
+from harness.waiting import wait_for
+from harness.wire import Closed, chunked, request_bytes
+
+
+def test_a_long_request_line_is_414(sentinel, echo):
+    proxy = sentinel(echo, limits='request-line "1KiB"')
+    assert_refused(proxy, get('/' + 'a' * 1100), 414, 'uri_too_long')
+    assert proxy.request('/' + 'a' * 900).status == 200
+
+
+def test_a_request_line_without_end_is_414(sentinel, echo):
+    assert_refused(sentinel(echo), b'GET /' + b'a' * 70000, 414, 'uri_too_long')
+
+
+def test_a_large_head_is_431(sentinel, echo):
+    proxy = sentinel(echo, limits='head-size "2KiB"')
+    assert_refused(proxy, get('/', 'X: ' + 'a' * 2100), 431, 'head_too_large')
+    assert proxy.request(fields=[('X', 'a' * 1500)]).status == 200
+
+
+def test_a_head_without_end_is_431(sentinel, echo):
+    assert_refused(sentinel(echo), b'GET / HTTP/1.1\r\nHost: a\r\nX: ' + b'a' * 70000, 431,
+                   'head_too_large')
+
+
+def test_many_fields_are_431(sentinel, echo):
+    proxy = sentinel(echo, limits='header-fields 10')
+    assert_refused(proxy, get('/', *[f'X{n}: a' for n in range(10)]), 431, 'too_many_fields')
+    assert proxy.request(fields=[(f'X{n}', 'a') for n in range(9)]).status == 200
+
+
+def test_a_hundred_fields_are_the_default(sentinel, echo):
+    proxy = sentinel(echo)
+    assert proxy.request(fields=[(f'X{n}', 'a') for n in range(99)]).status == 200
+    assert_refused(proxy, get('/', *[f'X{n}: a' for n in range(100)]), 431, 'too_many_fields')
+
+
+def test_an_announced_body_above_the_limit_is_413_before_the_origin_hears_of_it(sentinel, echo):
+    proxy = sentinel(echo, policies='max-body-size "1KiB"')
+    assert_refused(proxy, request_bytes('/', 'POST', [('Content-Length', '1025')]), 413,
+                   'body_too_large')
+    assert echo.requests == [] and echo.connections == []
+    assert proxy.request('/', 'POST', body=b'x' * 1024).status == 200
+
+
+def test_a_chunked_body_above_the_limit_is_413(sentinel, echo):
+    proxy = sentinel(echo, policies='max-body-size "1KiB"')
+    data = request_bytes('/', 'POST', [('Transfer-Encoding', 'chunked')]) + chunked(b'x' * 1025)
+    assert_refused(proxy, data, 413, 'body_too_large')
+    assert echo.requests == []
+
+
+def test_ten_megabytes_of_body_are_the_default(sentinel, echo):
+    proxy = sentinel(echo)
+    assert_refused(proxy, request_bytes('/', 'POST', [('Content-Length', str(10 * 2**20 + 1))]), 413,
+                   'body_too_large')
+    assert proxy.request('/', 'POST', body=b'x' * (10 * 2**20)).status == 200
+
+
+def test_connections_beyond_the_maximum_get_503(sentinel, echo):
+    proxy = sentinel(echo, server='max-connections 8')
+    clients = []
+    try:
+        for _ in range(8):
+            clients.append(proxy.connect())
+            clients[-1].send(b'GET / HTTP/1.1\r\nHost: a\r\n')
+        wait_for(lambda: proxy.metric('sentinel_connections', listener='http') >= 7, 10,
+                 'eight connections')
+        with proxy.connect() as client:
+            answer = client.read_response()
+            assert_own_answer(answer, 503, 'connections_full')
+            assert client.ended(5)
+    finally:
+        for client in clients:
+            client.close()
+    wait_for(lambda: proxy.metric('sentinel_connections', listener='http') < 8, 10, 'room')
+    assert_alive(proxy)
+
+
+def test_one_client_address_cannot_take_all_connections(sentinel, echo):
+    proxy = sentinel(echo, limits='connections-per-client 4')
+    greedy = [proxy.connect(source='127.0.0.5') for _ in range(4)]
+    try:
+        for client in greedy:
+            client.send(request_bytes())
+            assert client.read_response().status == 200
+        with proxy.connect(source='127.0.0.5') as client:
+            assert_own_answer(client.read_response(), 429, 'client_connections')
+            assert client.ended(5)
+        assert proxy.request(source='127.0.0.6').status == 200
+    finally:
+        for client in greedy:
+            client.close()
+
+    def room():
+        try:
+            return proxy.request(source='127.0.0.5').status == 200
+        except (Closed, ConnectionError):
+            return False
+    wait_for(room, 10, 'room for the first client')
+
+
+def test_requests_in_flight_are_bounded(sentinel, origin):
+    server = origin([read_request, hold, response(b'ok'), read_to_end])
+    proxy = sentinel(server, limits='max-requests 2')
+    waiting = [proxy.connect() for _ in range(2)]
+    for client in waiting:
+        client.send(request_bytes())
+    server.wait_requests(2)
+    assert_own_answer(proxy.request(), 503, 'requests_full')
+    server.release()
+    for client in waiting:
+        assert client.read_response().body == b'ok'
+        client.close()
+
+
+def test_a_full_set_of_upstream_connections_makes_requests_wait(sentinel, origin):
+    server = origin([read_request, hold, response(b'ok'), read_request, response(b'ok'), read_to_end])
+    proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 10s')
+    with proxy.connect() as first, proxy.connect() as second:
+        first.send(request_bytes('/1'))
+        server.wait_requests(1)
+        second.send(request_bytes('/2'))
+        assert second.silent(0.5)
+        server.release()
+        assert first.read_response().body == b'ok'
+        assert second.read_response().body == b'ok'
+    assert len(server.connections) == 1
+    assert proxy.log_records(2)[1]['queue_ms'] >= 300
+
+
+def test_waiting_for_an_upstream_connection_ends(sentinel, origin):
+    server = origin([read_request, hold, response(b'ok')])
+    proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 500ms')
+    with proxy.connect() as first:
+        first.send(request_bytes('/1'))
+        server.wait_requests(1)
+        assert_own_answer(proxy.request('/2'), 503, 'queue_timeout')
+        server.release()
+        assert first.read_response().body == b'ok'
+
+
+def test_a_small_buffer_pool_is_back_pressure_not_failure(sentinel, origin):
+    body = bytes(range(256)) * 8192
+    server = origin([read_request, response(body)])
+    proxy = sentinel(server, limits='buffer-pool "256KiB"')
+    clients = [proxy.connect(seconds=30) for _ in range(12)]
+    for client in clients:
+        client.send(request_bytes())
+    for client in clients:
+        answer = client.read_response()
+        client.close()
+        assert answer.status == 503 or (answer.body == body and not answer.truncated)
+    assert proxy.request().body == body
+
+
+@pytest.mark.parametrize('size', [8 * 1024 - 64])
+def test_a_head_just_below_the_default_limit_passes(sentinel, echo, size):
+    fields = [('X', 'a' * (size - len(get('/', 'X: '))))]
+    assert sentinel(echo).request(fields=fields).status == 200

@@ -1,0 +1,112 @@
+"""Stopping: in good order on the first signal, at once on the second; children follow."""
+import os
+import signal
+import time
+
+import pytest
+
+from harness.origins import hold, pause, read_request, response
+from harness.waiting import wait_for
+from harness.wire import connect, request_bytes
+
+
+def gone(pids):
+    def check():
+        return not any(os.path.exists(f'/proc/{pid}') and 'Z' not in open(f'/proc/{pid}/stat').read(
+            ).rsplit(')', 1)[1].split()[0] for pid in pids)
+    wait_for(check, 10, 'the end of all children')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_processes_with_exit_0(sentinel, echo, number):
+    proxy = sentinel(echo, server='workers 2')
+    assert proxy.request().status == 200
+    children = proxy.children()
+    assert len(children) >= 3
+    start = time.monotonic()
+    proxy.signal(number)
+    assert proxy.wait() == 0
+    assert time.monotonic() - start < 10
+    gone(children)
+    with pytest.raises(ConnectionRefusedError):
+        connect(proxy.port)
+
+
+def test_running_requests_are_finished_first(sentinel, origin):
+    server = origin([read_request, pause(1), response(b'finished')])
+    proxy = sentinel(server, server='graceful-shutdown-timeout 20s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        proxy.signal(signal.SIGTERM)
+        answer = client.read_response()
+        assert answer.body == b'finished'
+        assert answer.get('Connection') == 'close'
+    assert proxy.wait() == 0
+    assert proxy.log_record()['status'] == 200
+
+
+def test_idle_connections_do_not_delay_the_end(sentinel, echo):
+    proxy = sentinel(echo, server='graceful-shutdown-timeout 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        assert client.read_response().status == 200
+        start = time.monotonic()
+        proxy.signal(signal.SIGTERM)
+        assert client.ended(10)
+        assert proxy.wait() == 0
+        assert time.monotonic() - start < 10
+
+
+def test_the_grace_time_has_an_end(sentinel, origin):
+    server = origin([read_request, hold])
+    proxy = sentinel(server, server='graceful-shutdown-timeout 1s', policies='timeout 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        start = time.monotonic()
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+        assert 0.5 < time.monotonic() - start < 12
+        assert len(proxy.records()) == 1
+
+
+def test_a_second_signal_stops_at_once(sentinel, origin):
+    server = origin([read_request, hold])
+    proxy = sentinel(server, server='graceful-shutdown-timeout 60s', policies='timeout 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        children = proxy.children()
+        proxy.signal(signal.SIGTERM)
+        wait_for(lambda: refused(proxy.port), 10, 'the listener to close')
+        assert proxy.process.poll() is None
+        start = time.monotonic()
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+        assert time.monotonic() - start < 10
+    gone(children)
+
+
+def refused(port):
+    try:
+        connect(port).close()
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_a_lost_worker_does_not_end_the_service(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2')
+    before = set(proxy.children())
+    for pid in before:
+        with open(f'/proc/{pid}/cmdline') as file:
+            if 'worker' in file.read():
+                os.kill(pid, signal.SIGKILL)
+                break
+    else:
+        raise AssertionError('no child says that it is a worker')
+    wait_for(lambda: len(proxy.children()) == len(before) and set(proxy.children()) != before, 10,
+             'the new worker')
+    for _ in range(10):
+        assert proxy.request().status == 200
