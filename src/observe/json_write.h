@@ -8,17 +8,18 @@
 
 #include "base/output.h"
 
-/* Closes a string that was cut: an ellipsis and a word, so that nobody takes it for the whole. */
+/* Stands at the end of a text that was cut, so that nobody takes it for the whole. */
 #define JSON_CUT_MARK "...[cut]"
 
-/* Quotes and escapes all of the text. */
-void json_string(struct output *output, struct span text);
-
 /*
- * As json_string with at most max escaped bytes between the quotes, JSON_CUT_MARK included where
- * the text is longer; no character is torn. max is at least sizeof(JSON_CUT_MARK).
+ * Escapes the text, without quotes, into at most max bytes, JSON_CUT_MARK included where there was
+ * more; no character is torn. max is at least the mark's size. Characters that steer terminals (C0,
+ * DEL, C1) are escaped, too.
  */
-void json_string_cut(struct output *output, struct span text, size_t max);
+void json_escape(struct output *output, struct span text, size_t max);
+
+/* json_escape between quotes; max does not count the quotes. */
+void json_string(struct output *output, struct span text, size_t max);
 
 /* true or false. */
 void json_boolean(struct output *output, bool value);

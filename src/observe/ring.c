@@ -32,7 +32,7 @@ struct record {
 
 static_assert(sizeof(struct record) == RECORD_HEADER, "a record's header is one word");
 static_assert(sizeof(struct ring_header) == 2 * CACHE_LINE, "data starts on a cache line");
-static_assert(RING_CURSOR_STRIDE >= CACHE_LINE, "cursors do not share cache lines");
+static_assert((int)RING_CURSOR_STRIDE >= (int)CACHE_LINE, "cursors do not share cache lines");
 
 static uint32_t mark_at(uint64_t position)
 {
