@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Build and run every suite, count single cases, and end with one line: `N passed, N failed`.
 
-    tools/run_tests.py [--only SUITE,...] [--seeds N] [--first-seed N] [--fuzz-seconds N] [--no-build]
+    tools/run_tests.py [--only SUITE,...] [--seeds N] [--first-seed N] [--fuzz-seconds N]
+                       [--no-build]
 
 Suites: tidy, unit, fuzz, sim, conformance, blackbox. Cheap suites share the processors; black-box
 scenarios, which look at clocks, run after them, a file at a time per process. Everything that was

@@ -3,13 +3,14 @@ import threading
 
 import pytest
 
-from harness.origins import (drip, hold, pause, read_body, read_head, read_request, read_to_end,
-                             response)
+from harness.origins import (CHUNKED, drip, hold, pause, read_body, read_head, read_request,
+                             read_to_end, response)
 from harness.waiting import wait_for
 from harness.wire import chunked, request_bytes
 
 MEGABYTE = bytes(range(256)) * 4096
 CONTINUE = b'HTTP/1.1 100 Continue\r\n\r\n'
+EXPECTING = request_bytes('/', 'PUT', [('Expect', '100-continue'), ('Content-Length', '4')])
 
 
 @pytest.mark.parametrize('size', [0, 1, 16383, 16384, 65536, 1 << 20])
@@ -30,7 +31,8 @@ def test_a_chunked_request_body_arrives_whole(sentinel, echo):
 def test_a_chunked_body_that_comes_byte_by_byte_arrives_whole(sentinel, echo):
     proxy = sentinel(echo)
     with proxy.connect() as client:
-        for byte in request_bytes('/', 'POST', [('Transfer-Encoding', 'Chunked')]) + chunked(b'abc', b'de'):
+        head = request_bytes('/', 'POST', [('Transfer-Encoding', 'Chunked')])
+        for byte in head + chunked(b'abc', b'de'):
             client.send(bytes([byte]))
         assert client.read_response().json()['body'] == 'abcde'
 
@@ -38,7 +40,8 @@ def test_a_chunked_body_that_comes_byte_by_byte_arrives_whole(sentinel, echo):
 def test_chunk_extensions_are_not_forwarded(sentinel, origin):
     server = origin([read_request, response(b'ok'), read_to_end])
     body = b'3;a=b;c="d"\r\nabc\r\n0;last\r\n\r\n'
-    assert sentinel(server).request('/', 'POST', [('Transfer-Encoding', 'chunked')], body).status == 200
+    answer = sentinel(server).request('/', 'POST', [('Transfer-Encoding', 'chunked')], body)
+    assert answer.status == 200
     assert server.requests[0].body == b'abc'
     assert b'a=b' not in server.connections[0].received
     assert b'last' not in server.connections[0].received
@@ -52,7 +55,7 @@ def test_a_response_body_with_a_length_arrives_whole(sentinel, origin, size):
 
 
 def test_a_chunked_response_body_arrives_whole(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    server = origin([read_request, CHUNKED
                      + chunked(MEGABYTE[:5], MEGABYTE[5:90000], MEGABYTE[90000:])])
     answer = sentinel(server).request()
     assert (answer.framing, answer.body, answer.truncated) == ('chunked', MEGABYTE, False)
@@ -65,8 +68,7 @@ def test_a_response_body_that_ends_with_the_connection_becomes_chunked(sentinel,
 
 
 def test_response_bytes_are_not_held_back(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
-                     b'5\r\nfirst\r\n', hold, b'6\r\nsecond\r\n0\r\n\r\n'])
+    server = origin([read_request, CHUNKED + b'5\r\nfirst\r\n', hold, b'6\r\nsecond\r\n0\r\n\r\n'])
     proxy = sentinel(server)
     with proxy.connect() as client:
         client.send(request_bytes())
@@ -129,7 +131,7 @@ def test_the_first_pull_of_a_body_asks_the_client_to_continue(sentinel, origin):
     server = origin([read_head, CONTINUE, read_body, response(b'done'), read_to_end])
     proxy = sentinel(server)
     with proxy.connect() as client:
-        client.send(request_bytes('/', 'PUT', [('Expect', '100-continue'), ('Content-Length', '4')]))
+        client.send(EXPECTING)
         assert client.read_interim().status == 100
         client.send(b'body')
         answer = client.read_response(interim=True)
@@ -141,7 +143,7 @@ def test_a_final_answer_instead_of_continue_reaches_the_client(sentinel, origin)
     server = origin([read_head, response(b'no', '403 Forbidden', [('Connection', 'close')])])
     proxy = sentinel(server, timeouts='request-body-idle 5s')
     with proxy.connect() as client:
-        client.send(request_bytes('/', 'PUT', [('Expect', '100-continue'), ('Content-Length', '4')]))
+        client.send(EXPECTING)
         answer = client.read_response()
     assert (answer.status, answer.body) == (403, b'no')
 
@@ -150,7 +152,7 @@ def test_an_origin_that_never_says_continue_gets_the_body_all_the_same(sentinel,
     server = origin([read_head, read_body, response(b'done')])
     proxy = sentinel(server)
     with proxy.connect() as client:
-        client.send(request_bytes('/', 'PUT', [('Expect', '100-continue'), ('Content-Length', '4')]))
+        client.send(EXPECTING)
         assert client.read_interim().status == 100
         client.send(b'body')
         assert client.read_response().body == b'done'
@@ -190,8 +192,8 @@ def test_a_continue_nobody_waits_for_is_not_relayed(sentinel, origin):
 
 
 def test_early_hints_are_relayed(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n',
-                     hold, response(b'page')])
+    hints = b'HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n'
+    server = origin([read_request, hints, hold, response(b'page')])
     proxy = sentinel(server)
     with proxy.connect() as client:
         client.send(request_bytes())
@@ -227,14 +229,14 @@ TRAILERS = chunked(b'data', trailers=[('Server-Timing', 'db;dur=1'), ('X-Secret'
 
 
 def test_listed_trailers_reach_a_client_that_asked(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + TRAILERS])
+    server = origin([read_request, CHUNKED + TRAILERS])
     answer = sentinel(server).request(fields=[('TE', 'trailers'), ('Connection', 'TE')])
     assert answer.body == b'data'
     assert answer.trailers == [('Server-Timing', 'db;dur=1')]
 
 
 def test_trailers_are_dropped_for_a_client_that_did_not_ask(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n' + TRAILERS])
+    server = origin([read_request, CHUNKED + TRAILERS])
     answer = sentinel(server).request()
     assert (answer.body, answer.trailers, answer.truncated) == (b'data', [], False)
 

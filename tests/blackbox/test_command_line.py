@@ -163,8 +163,8 @@ route "r" {
     assert {2, 3, 4, 7, 9, 10, 14} <= places, done.stderr
 
 
-@pytest.mark.parametrize('text', ['server {', 'server }', 'a "unterminated', '"\\q"', 'server { workers 1',
-                                  '\x00', 'include "x.kdl"\n', 'tls {\n}\n'])
+@pytest.mark.parametrize('text', ['server {', 'server }', 'a "unterminated', '"\\q"',
+                                  'server { workers 1', '\x00', 'include "x.kdl"\n', 'tls {\n}\n'])
 def test_broken_or_unknown_text_is_refused_with_its_place(check, text):
     done = check(text)
     assert done.returncode == 1
@@ -199,7 +199,8 @@ def test_the_environment_is_filled_in(check):
     assert check(text, BACKEND_A='nonsense').returncode == 1
     done = check(text)
     assert done.returncode == 1 and 'BACKEND_A' in done.stderr
-    assert check(PROMISED.replace('"10.0.1.10:8080"', '"${NOT_SET:-10.0.1.10:8080}"')).returncode == 0
+    text = PROMISED.replace('"10.0.1.10:8080"', '"${NOT_SET:-10.0.1.10:8080}"')
+    assert check(text).returncode == 0
 
 
 def test_an_explicit_limit_that_the_machine_cannot_carry_is_refused(tmp_path):
@@ -273,8 +274,8 @@ def test_a_bad_variable_is_refused_by_name(run, name, value):
 
 
 def test_with_a_file_the_variables_are_ignored_with_a_warning(sentinel, echo, monkeypatch):
-    monkeypatch.setattr('harness.proxy.environment',
-                        lambda **extra: {**environment(**extra), 'SENTINEL_UPSTREAM': '127.0.0.1:9'})
+    values = {**environment(), 'SENTINEL_UPSTREAM': '127.0.0.1:9'}
+    monkeypatch.setattr('harness.proxy.environment', lambda **_: values)
     proxy = sentinel(echo)
     assert proxy.request().status == 200
     assert re.search(r'warning: .*SENTINEL_UPSTREAM', proxy.stderr())

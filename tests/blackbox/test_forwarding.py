@@ -17,8 +17,8 @@ def test_method_target_and_body_arrive_unchanged(sentinel, echo):
     answer = proxy.request('/a/b?x=1&y=%20', 'PUT', body=b'payload')
     seen = answer.json()
     assert answer.status == 200
-    assert (seen['method'], seen['target'], seen['version']) == ('PUT', '/a/b?x=1&y=%20', 'HTTP/1.1')
-    assert seen['body'] == 'payload'
+    assert (seen['method'], seen['target']) == ('PUT', '/a/b?x=1&y=%20')
+    assert (seen['version'], seen['body']) == ('HTTP/1.1', 'payload')
 
 
 def test_a_method_nobody_knows_is_forwarded(sentinel, echo):
@@ -124,8 +124,9 @@ def test_protected_fields_cannot_be_nominated_for_removal(sentinel, echo, name):
 
 
 def test_aliases_of_protected_fields_are_dropped(sentinel, echo):
-    answer = sentinel(echo).request(fields=[('X_Forwarded_For', '1.2.3.4'), ('X_Real_IP', '1.2.3.4'),
-                                            ('Content_Length', '9'), ('X_Mine', 'kept')])
+    answer = sentinel(echo).request(fields=[
+        ('X_Forwarded_For', '1.2.3.4'), ('X_Real_IP', '1.2.3.4'), ('Content_Length', '9'),
+        ('X_Mine', 'kept')])
     for name in ('X_Forwarded_For', 'X_Real_IP', 'Content_Length'):
         assert fields_of(answer, name) == [], name
     assert fields_of(answer, 'X_Mine') == ['kept']
@@ -157,8 +158,8 @@ def test_a_trace_is_continued_or_started(sentinel, echo):
     assert re.fullmatch(r'00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[01]', started)
 
 
-@pytest.mark.parametrize('value', ['00-zz-00f067aa0ba902b7-01', 'ff-' + '1' * 32 + '-' + '2' * 16 + '-01',
-                                   '00-' + '0' * 32 + '-' + '2' * 16 + '-01', 'x'])
+@pytest.mark.parametrize('value', ['00-zz-00f067aa0ba902b7-01', f'ff-{"1" * 32}-{"2" * 16}-01',
+                                   f'00-{"0" * 32}-{"2" * 16}-01', 'x'])
 def test_an_invalid_trace_is_not_continued(sentinel, echo, value):
     found, = fields_of(sentinel(echo).request(fields=[('traceparent', value)]), 'traceparent')
     assert found != value and re.fullmatch(r'00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]', found)
@@ -188,8 +189,9 @@ def test_an_asterisk_belongs_to_options_only(sentinel, echo):
 
 def test_max_forwards_counts_down_for_options(sentinel, echo):
     proxy = sentinel(echo)
-    assert fields_of(proxy.request('/', 'OPTIONS', [('Max-Forwards', '3')]), 'Max-Forwards') == ['2']
-    assert fields_of(proxy.request('/', 'GET', [('Max-Forwards', '3')]), 'Max-Forwards') == ['3']
+    for method, left in (('OPTIONS', '2'), ('GET', '3')):
+        answer = proxy.request('/', method, [('Max-Forwards', '3')])
+        assert fields_of(answer, 'Max-Forwards') == [left]
 
 
 @pytest.mark.parametrize('method', ['OPTIONS', 'TRACE'])
@@ -232,7 +234,8 @@ def test_a_clients_close_does_not_close_the_origins_connection(sentinel, echo):
 
 def test_the_status_and_fields_of_a_response_arrive(sentinel, origin):
     server = origin([read_request, response(b'teapot', '418 Short And Stout', [
-        ('Set-Cookie', 'a=1'), ('Set-Cookie', 'b=2'), ('Content-Type', 'text/x'), ('ETag', '"1"')])])
+        ('Set-Cookie', 'a=1'), ('Set-Cookie', 'b=2'), ('Content-Type', 'text/x'),
+        ('ETag', '"1"')])])
     answer = sentinel(server).request()
     assert (answer.status, answer.body) == (418, b'teapot')
     assert answer.all('Set-Cookie') == ['a=1', 'b=2']

@@ -3,8 +3,8 @@ import hashlib
 
 import pytest
 
-from harness.origins import (drip, hold, pause, read_head, read_request, read_to_end, reset,
-                             response)
+from harness.origins import (CHUNKED, drip, hold, pause, read_head, read_request, read_to_end,
+                             reset, response)
 from harness.proxy import METRIC, Plan
 from harness.waiting import free_ports, wait_for
 from harness.wire import Closed, chunked, connect, request_bytes
@@ -48,7 +48,7 @@ def test_a_scripted_origin_follows_one_script_for_each_connection(origin):
 
 def test_a_truncated_body_is_seen_as_truncated(origin):
     cut = origin([read_head, b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345'],
-                 [read_head, b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n'],
+                 [read_head, CHUNKED + b'5\r\n12345\r\n'],
                  [read_head, b'HTTP/1.1 200 OK\r\n\r\n12345'])
     results = []
     for _ in range(3):

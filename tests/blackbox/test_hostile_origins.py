@@ -2,7 +2,8 @@
 import pytest
 
 from harness.checks import assert_own_answer
-from harness.origins import drip, read_head, read_request, read_to_end, reset, response
+from harness.origins import (CHUNKED, drip, pause, read_head, read_request, read_to_end, reset,
+                             response)
 from harness.wire import chunked, request_bytes
 
 BAD_HEADS = {
@@ -23,7 +24,8 @@ BAD_HEADS = {
     'a blank before the colon': b'HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 0\r\n\r\n',
     'an empty name': b'HTTP/1.1 200 OK\r\n: a\r\nContent-Length: 0\r\n\r\n',
     'a line without a colon': b'HTTP/1.1 200 OK\r\nX a\r\nContent-Length: 0\r\n\r\n',
-    'length and coding': b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n',
+    'length and coding': b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\n'
+                         b'Transfer-Encoding: chunked\r\n\r\n',
     'two lengths': b'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc',
     'a list of lengths': b'HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\n\r\nabc',
     'a negative length': b'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n',
@@ -84,9 +86,9 @@ def test_a_post_is_sent_only_once(sentinel, origin):
 
 CUT = {
     'a length that is not reached': b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345',
-    'no last chunk': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n',
-    'half a chunk': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n12345',
-    'no end of the trailers': b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n0\r\n',
+    'no last chunk': CHUNKED + b'5\r\n12345\r\n',
+    'half a chunk': CHUNKED + b'a\r\n12345',
+    'no end of the trailers': CHUNKED + b'5\r\n12345\r\n0\r\n',
 }
 
 
@@ -113,8 +115,7 @@ def test_a_truncated_body_is_visible_to_http_1_0_as_a_reset(sentinel, origin, na
 
 
 def test_a_reset_in_a_body_that_ends_with_the_connection_is_a_truncation(sentinel, origin):
-    server = origin([read_request, b'HTTP/1.1 200 OK\r\n\r\n', b'x' * 1000, lambda o, w: w.read_head()
-                     if o.released.wait(0.3) else None, reset])
+    server = origin([read_request, b'HTTP/1.1 200 OK\r\n\r\n', b'x' * 1000, pause(0.3), reset])
     assert sentinel(server).request().truncated
 
 
@@ -130,7 +131,7 @@ BAD_CHUNKS = {
 
 @pytest.mark.parametrize('name', BAD_CHUNKS)
 def test_malformed_chunks_never_become_a_complete_body(sentinel, origin, name):
-    head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    head = CHUNKED
     server = origin([read_request, head + BAD_CHUNKS[name], read_to_end])
     proxy = sentinel(server)
     answer = proxy.request()
@@ -208,7 +209,7 @@ def test_nothing_of_a_response_head_is_passed_through(sentinel, origin):
 
 
 def test_a_dripping_chunked_origin_is_relayed_in_full(sentinel, origin):
-    head = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+    head = CHUNKED
     server = origin([read_request, drip(head + chunked(b'abc', b'defg'), 0.003)])
     answer = sentinel(server).request()
     assert (answer.body, answer.truncated) == (b'abcdefg', False)

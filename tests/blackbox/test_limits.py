@@ -57,8 +57,8 @@ def test_a_chunked_body_above_the_limit_is_413(sentinel, echo):
 
 def test_ten_megabytes_of_body_are_the_default(sentinel, echo):
     proxy = sentinel(echo)
-    assert_refused(proxy, request_bytes('/', 'POST', [('Content-Length', str(10 * 2**20 + 1))]), 413,
-                   'body_too_large')
+    announced = request_bytes('/', 'POST', [('Content-Length', str(10 * 2**20 + 1))])
+    assert_refused(proxy, announced, 413, 'body_too_large')
     assert proxy.request('/', 'POST', body=b'x' * (10 * 2**20)).status == 200
 
 
@@ -120,7 +120,8 @@ def test_requests_in_flight_are_bounded(sentinel, origin):
 
 
 def test_a_full_set_of_upstream_connections_makes_requests_wait(sentinel, origin):
-    server = origin([read_request, hold, response(b'ok'), read_request, response(b'ok'), read_to_end])
+    server = origin([read_request, hold, response(b'ok'), read_request, response(b'ok'),
+                     read_to_end])
     proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 10s')
     with proxy.connect() as first, proxy.connect() as second:
         first.send(request_bytes('/1'))

@@ -111,11 +111,15 @@ def test_a_status_nobody_lists_is_counted_as_other(sentinel, origin):
 
 def test_gauges_come_back_to_zero(sentinel, echo):
     proxy = sentinel(echo)
+
+    def open_connections():
+        return proxy.metric('sentinel_connections', listener='http')
+
     with proxy.connect() as client:
         client.send(request_bytes())
         client.read_response()
-        wait_for(lambda: proxy.metric('sentinel_connections', listener='http') == 1, 10, 'the gauge')
-    wait_for(lambda: proxy.metric('sentinel_connections', listener='http') == 0, 10, 'the end')
+        wait_for(lambda: open_connections() == 1, 10, 'the gauge')
+    wait_for(lambda: open_connections() == 0, 10, 'the end')
     assert proxy.metric('sentinel_requests_in_flight') == 0
     assert proxy.metric('sentinel_buffers_in_use') == 0
 

@@ -3,6 +3,7 @@ import pytest
 
 from harness.checks import assert_own_answer
 from harness.origins import read_request, response
+from harness.wire import request_bytes
 
 
 def route(name, match):
@@ -18,7 +19,8 @@ def routed(proxy, target='/', method='GET', fields=(), host='example.test'):
 
 def test_a_prefix_ends_at_a_segment(sentinel):
     proxy = sentinel(routes=route('api', 'match path-prefix="/api"'))
-    found = [routed(proxy, target) for target in ('/api', '/api/', '/api/x', '/api?x', '/apix', '/')]
+    targets = ('/api', '/api/', '/api/x', '/api?x', '/apix', '/')
+    found = [routed(proxy, target) for target in targets]
     assert found == ['api', 'api', 'api', 'api', 404, 404]
 
 
@@ -36,15 +38,16 @@ def test_hosts_are_exact_or_below_a_suffix(sentinel):
                      + route('below', 'match host="*.example"')
                      + route('deeper', 'match host="*.a.example"'))
     found = [routed(proxy, host=host) for host in (
-        'shop.example', 'SHOP.example', 'shop.example:8080', 'x.example', 'x.a.example', 'a.example',
-        'example', 'shopexample')]
+        'shop.example', 'SHOP.example', 'shop.example:8080', 'x.example', 'x.a.example',
+        'a.example', 'example', 'shopexample')]
     assert found == ['exact', 'exact', 'exact', 'below', 'deeper', 'below', 404, 404]
 
 
 def test_methods_fields_and_queries_narrow_a_route(sentinel):
     proxy = sentinel(routes=route('plain', 'match path-prefix="/"')
                      + route('post', 'match {\n    path-prefix "/"\n    method "POST" "PUT"\n}')
-                     + route('field', 'match {\n    path-prefix "/"\n    header "X-Who" "me" "us"\n}')
+                     + route('field', 'match {\n    path-prefix "/"\n'
+                             '    header "X-Who" "me" "us"\n}')
                      + route('there', 'match {\n    path-prefix "/"\n    header "X-Any"\n}')
                      + route('query', 'match {\n    path-prefix "/"\n    query "v" "2"\n}'))
     assert routed(proxy) == 'plain'
@@ -121,9 +124,9 @@ route "gone" {
 
 def test_respond_drains_or_closes_what_the_client_sent(sentinel):
     proxy = sentinel(routes='route "r" {\n    respond 200 body="r"\n}\n')
-    from harness.wire import request_bytes
     with proxy.connect() as client:
-        client.send(request_bytes('/', 'POST', body=b'GET /x HTTP/1.1\r\n\r\n') + request_bytes('/2'))
+        client.send(request_bytes('/', 'POST', body=b'GET /x HTTP/1.1\r\n\r\n')
+                    + request_bytes('/2'))
         assert client.read_response().body == b'r'
         assert client.read_response().body == b'r'
     paths = [record['path'] for record in proxy.log_records(2)]

@@ -1,4 +1,4 @@
-"""Requests that two peers could read in two ways: refused with a reason, closed, never forwarded."""
+"""Requests that two peers could read in two ways: refused, closed, never forwarded."""
 import pytest
 
 from harness.checks import assert_alive, assert_refused, get, head
@@ -8,10 +8,11 @@ TE = 'bad_transfer_encoding'
 CL = 'bad_content_length'
 
 POST = ('POST / HTTP/1.1', 'Host: example.test')
+CODED = (*POST, 'Transfer-Encoding: chunked')
 
 FRAMING = {
     'length and coding': ([*POST, 'Content-Length: 5', 'Transfer-Encoding: chunked'], TE),
-    'coding and length': ([*POST, 'Transfer-Encoding: chunked', 'Content-Length: 5'], TE),
+    'coding and length': ([*CODED, 'Content-Length: 5'], TE),
     'two lengths that differ': ([*POST, 'Content-Length: 5', 'Content-Length: 6'], CL),
     'two lengths that agree': ([*POST, 'Content-Length: 5', 'Content-Length: 5'], CL),
     'a list of lengths': ([*POST, 'Content-Length: 5, 5'], CL),
@@ -25,8 +26,8 @@ FRAMING = {
     'a length of 300 digits': ([*POST, 'Content-Length: ' + '9' * 300], CL),
     'two codings in one field': ([*POST, 'Transfer-Encoding: gzip, chunked'], TE),
     'chunked twice': ([*POST, 'Transfer-Encoding: chunked, chunked'], TE),
-    'chunked in two fields': ([*POST, 'Transfer-Encoding: chunked', 'Transfer-Encoding: chunked'], TE),
-    'chunked then identity': ([*POST, 'Transfer-Encoding: chunked', 'Transfer-Encoding: identity'], TE),
+    'chunked in two fields': ([*CODED, 'Transfer-Encoding: chunked'], TE),
+    'chunked then identity': ([*CODED, 'Transfer-Encoding: identity'], TE),
     'identity': ([*POST, 'Transfer-Encoding: identity'], TE),
     'a coding that begins like chunked': ([*POST, 'Transfer-Encoding: chunkedx'], TE),
     'a quoted coding': ([*POST, 'Transfer-Encoding: "chunked"'], TE),

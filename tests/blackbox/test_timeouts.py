@@ -225,7 +225,8 @@ def test_an_idle_upstream_connection_is_closed(sentinel, echo):
 
 
 def test_the_origins_keep_alive_timeout_is_honoured(sentinel, origin):
-    server = origin([read_request, response(b'1', fields=[('Keep-Alive', 'timeout=1')]), read_to_end],
+    first = response(b'1', fields=[('Keep-Alive', 'timeout=1')])
+    server = origin([read_request, first, read_to_end],
                     [read_request, response(b'2'), read_to_end])
     proxy = sentinel(server, timeouts='upstream-keep-alive 30s')
     assert proxy.request().body == b'1'

@@ -1,4 +1,4 @@
-"""Origins to stand behind Sentinel: one that says what it received, one that follows a script, nginx.
+"""Origins to stand behind Sentinel: one that echoes, one that follows a script, and nginx.
 
 Each listens on a loopback port of its own and serves every connection in a thread of its own.
 """
@@ -14,6 +14,7 @@ from .waiting import free_ports, wait_for
 from .wire import Closed, Wire, request_bytes, connect
 
 ECHO_BODY_MAX = 4096
+CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'  # a head
 
 
 class Origin:

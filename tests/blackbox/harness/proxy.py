@@ -232,7 +232,8 @@ class Sentinel:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise AssertionError(f'no end {STOP_SECONDS} s after SIGTERM\n{self.stderr()}') from None
+            why = f'no end {STOP_SECONDS} s after SIGTERM\n{self.stderr()}'
+            raise AssertionError(why) from None
         errors = self.stderr()
         assert not SANITIZER_REPORT.search(errors), errors
         assert status == 0, f'exit status {status}\n{errors}'

@@ -1,4 +1,4 @@
-"""HTTP/1 on raw sockets, for both roles, without any politeness: what is sent is what was written."""
+"""HTTP/1 on raw sockets, for both roles: what is sent is what was written."""
 import socket
 import struct
 import time
@@ -164,7 +164,7 @@ class Wire:
         return self.read_body(message, until_close=True)
 
     def ended(self, seconds=SECONDS):
-        """Whether the peer ends the connection within the time; bytes that come first are dropped."""
+        """Whether the peer ends the connection in time; what comes before stays in the buffer."""
         deadline = time.monotonic() + seconds
         while True:
             left = deadline - time.monotonic()
