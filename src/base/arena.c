@@ -26,7 +26,7 @@ static void *take(struct arena *arena, size_t size, size_t alignment)
     size_t start = 0;
     size_t end = 0;
     ASSERT(arena->used <= arena->size);
-    if (__builtin_add_overflow(arena->used, alignment - 1, &start)) {
+    if (arena->memory == NULL || __builtin_add_overflow(arena->used, alignment - 1, &start)) {
         arena->overflowed = true;
         return NULL;
     }

@@ -1,9 +1,13 @@
 #include "base/output.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 
 #include <cmocka.h>
+
+#include "base/prng.h"
 
 static void numbers_have_no_leading_zeros(void **state)
 {
@@ -64,6 +68,25 @@ static void exactly_the_capacity_fits(void **state)
     assert_true(output.overflowed);
 }
 
+static void random_numbers_agree_with_the_library(void **state)
+{
+    (void)state;
+    struct prng prng;
+    prng_init(&prng, 11);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t value = prng_next(&prng) >> prng_below(&prng, 64);
+        char memory[64];
+        char expected[64];
+        struct output output = output_over(memory, sizeof(memory));
+        output_u64(&output, value);
+        output_byte(&output, '/');
+        output_hex(&output, value);
+        int size = snprintf(expected, sizeof(expected), "%" PRIu64 "/%" PRIx64, value, value);
+        assert_int_equal(output.size, size);
+        assert_memory_equal(memory, expected, output.size);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -71,6 +94,7 @@ int main(void)
         cmocka_unit_test(a_piece_is_appended_whole_or_not_at_all),
         cmocka_unit_test(an_overflow_is_sticky),
         cmocka_unit_test(exactly_the_capacity_fits),
+        cmocka_unit_test(random_numbers_agree_with_the_library),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,10 +33,12 @@ static uint32_t index_of(const struct slab *slab, const void *object)
 bool slab_init(struct slab *slab, size_t object_size, uint32_t capacity)
 {
     ASSERT(object_size > 0 && capacity > 0 && capacity < LENT);
-    size_t stride =
-        (sizeof(struct slot) + object_size + SLAB_ALIGNMENT - 1) & ~(size_t)(SLAB_ALIGNMENT - 1);
+    size_t stride = 0;
     size_t total = 0;
-    if (__builtin_mul_overflow(stride, capacity, &total)) {
+    bool overflows =
+        __builtin_add_overflow(object_size, sizeof(struct slot) + SLAB_ALIGNMENT - 1, &stride);
+    stride &= ~(size_t)(SLAB_ALIGNMENT - 1);
+    if (overflows || __builtin_mul_overflow(stride, capacity, &total)) {
         errno = ENOMEM;
         return false;
     }
@@ -109,9 +111,10 @@ uint64_t slab_handle(const struct slab *slab, const void *object)
 void *slab_resolve(const struct slab *slab, uint64_t handle)
 {
     uint32_t index = (uint32_t)handle;
-    if (handle == 0 || index >= slab->fresh) {
-        return NULL;
+    uint32_t lease = (uint32_t)(handle >> 32);
+    if (lease % 2 == 0 || index >= slab->fresh) {
+        return NULL; /* no handle: 0, or made up */
     }
     struct slot *slot = slot_at(slab, index);
-    return slot->lease == (uint32_t)(handle >> 32) ? slot + 1 : NULL;
+    return slot->lease == lease ? slot + 1 : NULL;
 }

@@ -150,8 +150,10 @@ struct timer *timer_wheel_expire(struct timer_wheel *wheel, uint64_t now)
                 timer->deadline = UINT64_MAX;
                 return timer;
             }
-            insert(wheel, timer); /* its deadline was moved later meanwhile */
-            ASSERT(timer->tick > end);
+            /* Its deadline was moved later meanwhile. After a jump beyond the horizon the new slot
+             * may be past as well, but it is ahead of the wheel, which gets there. */
+            insert(wheel, timer);
+            ASSERT(timer->tick > wheel->tick);
         }
         if (wheel->tick >= end) {
             return NULL;
