@@ -11,6 +11,7 @@ struct drafts {
     struct rule_draft *records;
     const struct section **routes; /* of each draft */
     size_t count;
+    size_t capacity; /* as many as there will be, at most RULES_MAX */
     bool too_many;
 };
 
@@ -24,7 +25,8 @@ struct match {
 
 static bool add_draft(struct match *match, struct drafts *drafts)
 {
-    if (drafts->count == RULES_MAX) {
+    if (drafts->count == drafts->capacity) {
+        ASSERT(drafts->capacity == RULES_MAX);
         if (!drafts->too_many) {
             COMPILE_ERROR(match->compilation, match->draft.position,
                           "each path for each host of each match counts as one",
@@ -307,12 +309,36 @@ static bool write_rules(struct compilation *compilation, const struct rules *rul
     return true;
 }
 
+static size_t count_values(const struct section *section, enum schema_key_id key)
+{
+    const struct setting *setting = section_setting(section, key);
+    return setting == NULL ? 0 : setting->count;
+}
+
+/* How many drafts the routes will make, at most RULES_MAX. */
+static size_t count_drafts(const struct compilation *compilation)
+{
+    size_t count = 0;
+    const struct section *route = section_child(compilation->parts, BLOCK_ROUTE);
+    for (; route != NULL; route = section_next(route)) {
+        const struct section *match = section_child(route, BLOCK_MATCH);
+        count += match == NULL;
+        for (; match != NULL; match = section_next(match)) {
+            size_t paths =
+                count_values(match, KEY_MATCH_PATH) + count_values(match, KEY_MATCH_PATH_PREFIX);
+            size_t hosts = count_values(match, KEY_MATCH_HOST);
+            count += (paths > 0 ? paths : 1) * (hosts > 0 ? hosts : 1);
+        }
+    }
+    return count < RULES_MAX ? count : RULES_MAX;
+}
+
 bool compile_rules(struct compilation *compilation)
 {
-    struct drafts drafts = {0};
+    struct drafts drafts = {.capacity = count_drafts(compilation)};
     struct rules rules;
-    drafts.records = compile_scratch(compilation, RULES_MAX, sizeof(*drafts.records));
-    drafts.routes = compile_scratch(compilation, RULES_MAX, sizeof(const struct section *));
+    drafts.records = compile_scratch(compilation, drafts.capacity, sizeof(*drafts.records));
+    drafts.routes = compile_scratch(compilation, drafts.capacity, sizeof(const struct section *));
     if (drafts.records == NULL || drafts.routes == NULL) {
         return false;
     }

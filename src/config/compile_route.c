@@ -242,7 +242,7 @@ static void compile_action(struct compilation *compilation, const struct section
     } else if (respond != NULL) {
         compile_respond(compilation, respond, route);
     }
-    if (upstream == NULL) {
+    if (upstream == NULL && actions > 0) {
         compile_refuse_setting(compilation, section, KEY_ROUTE_UPSTREAM_HOST,
                                "the route has no upstream");
         const struct section *policies = section_child(section, BLOCK_POLICIES);

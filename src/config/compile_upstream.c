@@ -62,6 +62,7 @@ static void add_target(struct compilation *compilation, struct endpoints *endpoi
     }
     size_t count = resolve_target(compilation, target, addresses);
     if (count > endpoints->capacity - endpoints->count) {
+        ASSERT(endpoints->capacity == COMPILE_ENDPOINTS_MAX);
         COMPILE_ERROR(compilation, target->position, NULL, "there are more than %zu endpoints",
                       endpoints->capacity);
         return;
@@ -143,10 +144,26 @@ static void compile_upstream(struct compilation *compilation, const struct secti
 /* Choices are written as their index, so the table and the enum must agree. */
 static_assert(BALANCER_ROUND_ROBIN == 0, "the first choice of load-balancing");
 
+/* Room for the endpoints of all targets: a name may have many. */
+static size_t count_endpoints(const struct compilation *compilation)
+{
+    size_t count = 0;
+    const struct section *upstream = section_child(compilation->parts, BLOCK_UPSTREAM);
+    for (; upstream != NULL; upstream = section_next(upstream)) {
+        const struct section *at = section_child(upstream, BLOCK_TARGET);
+        for (; at != NULL; at = section_next(at)) {
+            const struct setting_value *target = section_value(at, KEY_TARGET_ADDRESS);
+            bool is_name = target != NULL && target->address.family == ADDRESS_NONE;
+            count += is_name ? ENVIRONMENT_ADDRESSES_MAX : 1;
+        }
+    }
+    return count < COMPILE_ENDPOINTS_MAX ? count : COMPILE_ENDPOINTS_MAX;
+}
+
 bool compile_upstreams(struct compilation *compilation)
 {
     uint32_t count = section_count(compilation->parts, BLOCK_UPSTREAM);
-    struct endpoints endpoints = {.capacity = COMPILE_ENDPOINTS_MAX};
+    struct endpoints endpoints = {.capacity = count_endpoints(compilation)};
     struct generation_upstream *upstreams = compile_scratch(compilation, count, sizeof(*upstreams));
     endpoints.records =
         compile_scratch(compilation, endpoints.capacity, sizeof(*endpoints.records));
