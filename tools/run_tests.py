@@ -24,7 +24,6 @@ ASAN = ROOT / 'build/asan'
 FUZZ = ROOT / 'build/fuzz'
 LOGS = ROOT / 'build/test-logs'
 SIM = ASAN / 'tests/sim/sim'
-CONFORMANCE = ROOT.parent / 'shared/conformance/run.py'
 BLACKBOX = ROOT / 'tests/blackbox'
 CORPORA = ROOT / 'tests/corpus'
 PYTHON = '/usr/bin/python3'
@@ -33,12 +32,12 @@ JOBS = os.cpu_count() or 1
 UNIT_SECONDS = 180
 SIM_SECONDS = 600
 BLACKBOX_SECONDS = 420
-CONFORMANCE_SECONDS = 300
+SKIPPED = 77  # the exit status of a program of ctest that lacks its data
 FUZZ_GRACE_SECONDS = 120
 REPORT_LINES = 60
 
 COUNTS = re.compile(r'(?:^|\s)(\d+) passed, (\d+) failed\s*$', re.M)
-CMOCKA_CASE = re.compile(r'^\[ +(OK|FAILED|SKIPPED) +\] (?!tests?:)(\S+)', re.M)
+CMOCKA_CASE = re.compile(r'^\[ +(OK|FAILED|SKIPPED) +\] (?!tests?:|\d+ test)(\S+)', re.M)
 CMOCKA_PLAN = re.compile(r'^\[=+\] Running (\d+) test\(s\)', re.M)
 
 
@@ -84,6 +83,8 @@ def environment():
 def execute(command, seconds, cwd=ROOT):
     """(exit status, everything printed, seconds); the status is None after a timeout."""
     start = time.monotonic()
+    if not os.access(command[0], os.X_OK):
+        return 127, f'{command[0]} is not there\n', 0.0
     with subprocess.Popen([str(word) for word in command], cwd=cwd, env=environment(),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT) as process:
@@ -122,9 +123,12 @@ def run_tidy_test():
     return Result('tidy', 'tidy_test', passed, failed, output=output, seconds=seconds)
 
 
-def run_unit(name, command, folder):
+def run_program(suite, name, command, folder):
     """A program of ctest: cmocka's cases, or a closing `N passed, N failed`, or one case."""
     status, output, seconds = execute(command, UNIT_SECONDS, folder)
+    if status == SKIPPED:
+        print(f'{suite:<12} {name:<32} {output.strip() or "skipped"}')
+        return Result(suite, name, skipped=1, output=output, seconds=seconds)
     cases = CMOCKA_CASE.findall(output)
     plan = sum(int(count) for count in CMOCKA_PLAN.findall(output))
     passed = sum(kind == 'OK' for kind, _ in cases)
@@ -138,29 +142,35 @@ def run_unit(name, command, folder):
     elif status == 0 and passed + skipped < plan:
         failed.append(f'{plan - passed - skipped} of {plan} cases did not report')
     if status != 0 and not failed:
-        return broken('unit', name, status, output, seconds, passed)
-    return Result('unit', name, passed, failed, skipped, output, seconds)
+        return broken(suite, name, status, output, seconds, passed)
+    return Result(suite, name, passed, failed, skipped, output, seconds)
 
 
-def unit_jobs():
+def program_jobs(chosen):
+    """The programs that CMake registered as tests: units, and conformance by their names."""
     listing = subprocess.run(['ctest', '--show-only=json-v1'], cwd=ASAN, capture_output=True,
                              check=True).stdout
     for test in json.loads(listing)['tests']:
-        command = test.get('command')
+        name, command = test['name'], test.get('command')
+        suite = 'conformance' if 'conformance' in name else 'unit'
+        if suite not in chosen or name == SIM.name:
+            continue
         if command is None:
-            yield lambda name=test['name']: Result('unit', name, 0, ['was not built'])
-        elif Path(command[0]) != SIM:
+            yield lambda suite=suite, name=name: Result(suite, name, 0, ['was not built'])
+        else:
             properties = {entry['name']: entry['value'] for entry in test.get('properties', [])}
             folder = properties.get('WORKING_DIRECTORY', str(ASAN))
-            yield lambda name=test['name'], words=command, cwd=folder: run_unit(name, words, cwd)
+            yield lambda suite=suite, name=name, words=command, cwd=folder: run_program(
+                suite, name, words, cwd)
 
 
 def run_fuzzer(program, seconds):
     name = program.name
-    found = FUZZ / 'corpus' / name
+    subject = name.removesuffix('_fuzz')
+    found = FUZZ / 'corpus' / subject
     found.mkdir(parents=True, exist_ok=True)
-    corpora = [found, *(path for path in [CORPORA / name] if path.is_dir())]
-    dictionary = CORPORA / f'{name}.dict'
+    corpora = [found, *(path for path in [CORPORA / subject] if path.is_dir())]
+    dictionary = CORPORA / f'{subject}.dict'
     command = [program, f'-max_total_time={seconds}', '-timeout=10', '-rss_limit_mb=2048',
                '-max_len=65536', '-print_final_stats=1', f'-artifact_prefix={FUZZ}/{name}-']
     command += [f'-dict={dictionary}'] if dictionary.exists() else []
@@ -201,32 +211,6 @@ def sim_jobs(first, seeds):
     for start in range(first, first + seeds, share):
         count = min(share, first + seeds - start)
         yield lambda start=start, count=count: run_sim(start, count)
-
-
-def run_conformance(program, options):
-    name = ' '.join(options)
-    command = [PYTHON, CONFORMANCE, *options, '--', program]
-    if options[0] == 'kdl':
-        command += ['--v', options[2]]
-    status, output, seconds = execute(command, CONFORMANCE_SECONDS)
-    counts = COUNTS.findall(output)
-    if not counts or (status != 0 and counts[-1][1] == '0'):
-        return broken('conformance', name, status, output, seconds)
-    failed = re.findall(r'^FAIL (.*)', output, re.M) or ['see above'] * int(counts[-1][1])
-    return Result('conformance', name, int(counts[-1][0]), failed, output=output, seconds=seconds)
-
-
-def conformance_jobs():
-    """The test programs that exist in the build, against the data beside this repository."""
-    program = next(ASAN.rglob('kdl-canon'), None)
-    if not CONFORMANCE.exists():
-        print('conformance  kdl                              skipped (no data beside the tree)')
-        return
-    if program is None:
-        yield lambda: Result('conformance', 'kdl', 0, ['kdl-canon was not built'])
-        return
-    for version in ('2', '1'):
-        yield lambda version=version: run_conformance(program, ['kdl', '--v', version])
 
 
 def run_scenarios(path):
@@ -286,8 +270,7 @@ def main():
     jobs = [run_tidy_test] if 'tidy' in chosen else []
     if 'asan' not in unbuilt:
         jobs += sim_jobs(options.first_seed, options.seeds) if 'sim' in chosen else []
-        jobs += unit_jobs() if 'unit' in chosen else []
-        jobs += conformance_jobs() if 'conformance' in chosen else []
+        jobs += program_jobs(chosen)
     if 'fuzz' in chosen and 'fuzz' not in unbuilt:
         jobs += fuzz_jobs(options.fuzz_seconds)
     results += run_all(jobs)
