@@ -33,6 +33,7 @@ void buffer_pool_deinit(struct buffer_pool *pool)
 static void queue_check(const struct byte_queue *queue)
 {
     ASSERT((queue->first == NULL) == (queue->buffers == 0));
+    ASSERT((queue->size == 0) == (queue->buffers == 0));
     ASSERT(queue->buffers <= BYTE_QUEUE_BUFFERS_MAX);
     ASSERT(queue->tail <= BUFFER_SIZE && queue->offset <= BUFFER_SIZE);
     ASSERT(queue->buffers == 0 ||
@@ -88,6 +89,9 @@ static bool fits(const struct byte_queue *queue, const struct buffer_pool *pool,
     if (size <= tail_room) {
         return true;
     }
+    if (size > BYTE_QUEUE_MAX) {
+        return false; /* before the sum below can wrap */
+    }
     size_t needed = (size - tail_room + BUFFER_SIZE - 1) / BUFFER_SIZE;
     return needed <= BYTE_QUEUE_BUFFERS_MAX - queue->buffers &&
            needed <= pool->slab.capacity - pool->slab.in_use;
@@ -127,6 +131,20 @@ int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QU
         offset = 0;
     }
     return count;
+}
+
+struct span byte_queue_peek(const struct byte_queue *queue, size_t offset)
+{
+    struct span pieces[BYTE_QUEUE_BUFFERS_MAX];
+    int count = byte_queue_pieces(queue, pieces);
+    ASSERT(offset < queue->size);
+    int i = 0;
+    while (i < count && offset >= pieces[i].size) {
+        offset -= pieces[i].size;
+        i++;
+    }
+    ASSERT(i < count);
+    return span_from(pieces[i], offset);
 }
 
 static void drop_first(struct byte_queue *queue, struct buffer_pool *pool)

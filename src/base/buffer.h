@@ -59,6 +59,9 @@ NODISCARD bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *p
  */
 int byte_queue_pieces(const struct byte_queue *queue, struct span pieces[BYTE_QUEUE_BUFFERS_MAX]);
 
+/* The contiguous bytes at an offset (below size), without taking them. */
+struct span byte_queue_peek(const struct byte_queue *queue, size_t offset);
+
 /* Drops size bytes (at most queue->size) from the front; empty buffers go back to the pool. */
 void byte_queue_consume(struct byte_queue *queue, struct buffer_pool *pool, size_t size);
 

@@ -34,8 +34,8 @@ enum status http1_client_connect(struct http1_client *client, const struct addre
 {
     struct session *session = &client->wire.session;
     ASSERT(session->step == SESSION_CLOSED);
-    enum status status = io_connect(session->context->io, &session->transport.socket, address,
-                                    socket_kind);
+    enum status status =
+        io_connect(session->context->io, &session->transport.socket, address, socket_kind);
     if (status == ERROR) {
         return ERROR;
     }
@@ -110,8 +110,8 @@ static void client_kill(struct session *session)
     }
 }
 
-static enum status no_request(struct stream *stream, struct arena *arena,
-                              struct request_head *head, enum reason *reason)
+static enum status no_request(struct stream *stream, struct arena *arena, struct request_head *head,
+                              enum reason *reason)
 {
     (void)stream, (void)arena, (void)head, (void)reason;
     UNREACHABLE("an upstream sends no requests");
@@ -181,8 +181,8 @@ static enum status read_response(struct stream *stream, struct arena *arena, enu
     client->head_read = true;
     client->persistent = head->keep_alive;
     client->idle_timeout = idle_timeout(client, head);
-    bool begun = http1_wire_begin_body(wire, HTTP1_RESPONSE, head->framing, head->content_length,
-                                       arena);
+    bool begun =
+        http1_wire_begin_body(wire, HTTP1_RESPONSE, head->framing, head->content_length, arena);
     ASSERT(begun);
     return OK;
 }
@@ -257,6 +257,7 @@ static const struct stream_ops STREAM_OPS = {
     .write_body = http1_wire_write_body,
     .write_end = http1_wire_write_end,
     .flush = http1_wire_flush,
+    .is_broken = http1_wire_is_broken,
     .release = release,
 };
 

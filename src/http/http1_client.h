@@ -10,10 +10,10 @@
 
 struct http1_client {
     struct http1_wire wire;
-    bool persistent;         /* the last response lets the connection persist */
+    bool persistent; /* the last response lets the connection persist */
     bool connect_failed;
-    bool head_read;          /* the final head of the current response was read */
-    uint64_t idle_timeout;   /* microseconds this connection may idle */
+    bool head_read;        /* the final head of the current response was read */
+    uint64_t idle_timeout; /* microseconds this connection may idle */
 };
 
 void http1_client_init(struct http1_client *client, struct session_context *context,

@@ -218,8 +218,8 @@ static enum status read_request(struct stream *stream, struct arena *arena,
     session->http_1_0 = head->version == HTTP_1_0;
     session->keep_alive = head->keep_alive;
     session->expects_continue = head->expect_continue;
-    bool begun = http1_wire_begin_body(wire, HTTP1_REQUEST, head->framing, head->content_length,
-                                       arena);
+    bool begun =
+        http1_wire_begin_body(wire, HTTP1_REQUEST, head->framing, head->content_length, arena);
     ASSERT(begun);
     return OK;
 }
@@ -310,6 +310,7 @@ static enum status write_response(struct stream *stream, const struct response_m
         delivery.framing = message->head_only ? FRAMING_NONE : FRAMING_CLOSE;
     }
     delivery.connection = connection_option(session);
+    stream->closing = !session->keep_alive;
     if (!render(session, message, &delivery)) {
         return AGAIN;
     }
@@ -349,6 +350,7 @@ static const struct stream_ops STREAM_OPS = {
     .write_body = http1_wire_write_body,
     .write_end = http1_wire_write_end,
     .flush = http1_wire_flush,
+    .is_broken = http1_wire_is_broken,
     .release = release,
 };
 
@@ -376,7 +378,7 @@ void http1_session_start(struct http1_session *session)
     begin_idle(session);
 }
 
-enum reason http1_session_refusal(const struct http1_session *session)
+void http1_session_refuse(struct http1_session *session, enum reason reason)
 {
-    return session->refusal;
+    hand_out(session, reason);
 }

@@ -9,11 +9,11 @@
 
 struct http1_session {
     struct http1_wire wire;
-    uint64_t head_began;  /* first byte of the current head; 0 before */
-    uint32_t requests;    /* heads handed out so far */
-    enum reason refusal;  /* why the current head is no request; REASON_NONE: it may be one */
+    uint64_t head_began; /* first byte of the current head; 0 before */
+    uint32_t requests;   /* heads handed out so far */
+    enum reason refusal; /* why the current head is no request; REASON_NONE: it may be one */
     bool http_1_0;
-    bool keep_alive;      /* the client's wish */
+    bool keep_alive;       /* the client's wish */
     bool expects_continue; /* 100 Continue is due at the first pull of the body */
     bool draining;
 };
@@ -26,8 +26,8 @@ void http1_session_init(struct http1_session *session, struct session_context *c
                         uint8_t timer_kind);
 void http1_session_start(struct http1_session *session);
 
-/* Why the head that SESSION_EVENT_HEAD announced was refused, or REASON_NONE. */
-enum reason http1_session_refusal(const struct http1_session *session);
+/* As start, but the connection is refused: an exchange is to say why, without reading a request. */
+void http1_session_refuse(struct http1_session *session, enum reason reason);
 
 static inline struct http1_session *http1_session_of(struct session *session)
 {

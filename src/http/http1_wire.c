@@ -4,7 +4,8 @@
 #include "http/http1_write.h"
 
 enum {
-    /* Body pieces up to this size are gathered with what is pending; larger ones are sent at once. */
+    /* Body pieces up to this size are gathered with what is pending; larger ones are sent at once.
+     */
     COPY_MAX = 4096,
     CHUNK_OVERHEAD = HTTP1_CHUNK_HEADER_MAX + HTTP1_CHUNK_END_MAX,
 };
@@ -49,6 +50,12 @@ void http1_wire_trim(struct http1_wire *wire)
     }
 }
 
+static struct session_traffic *traffic(const struct http1_wire *wire)
+{
+    struct session_context *context = wire->session.context;
+    return wire->upstream ? &context->upstreams : &context->clients;
+}
+
 /* Remembers what the transport said last, so that it is asked no more after its end. */
 static enum status note(struct http1_wire *wire, enum status status)
 {
@@ -64,7 +71,11 @@ static enum status wire_read(struct http1_wire *wire, void *data, size_t size, s
     if (wire->in_broken || wire->in_ended_by_peer) {
         return wire->in_broken ? ERROR : END;
     }
-    return note(wire, transport->ops->read(transport, data, size, got));
+    enum status status = note(wire, transport->ops->read(transport, data, size, got));
+    if (status == OK) {
+        traffic(wire)->received += *got;
+    }
+    return status;
 }
 
 enum status http1_wire_fill(struct http1_wire *wire)
@@ -77,8 +88,7 @@ enum status http1_wire_fill(struct http1_wire *wire)
         wire->inbox_end = 0;
     }
     if (wire->inbox_start > 0 && wire->inbox_end == capacity) {
-        memmove(wire->inbox, wire->inbox + wire->inbox_start,
-                wire->inbox_end - wire->inbox_start);
+        memmove(wire->inbox, wire->inbox + wire->inbox_start, wire->inbox_end - wire->inbox_start);
         wire->inbox_end -= wire->inbox_start;
         wire->inbox_start = 0;
     }
@@ -98,8 +108,7 @@ bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind kind, enum f
 {
     wire->in_framing = (uint8_t)framing;
     wire->in_remaining = framing == FRAMING_LENGTH ? length : 0;
-    wire->stream.in_ended =
-        framing == FRAMING_NONE || (framing == FRAMING_LENGTH && length == 0);
+    wire->stream.in_ended = framing == FRAMING_NONE || (framing == FRAMING_LENGTH && length == 0);
     wire->chunked = NULL;
     if (framing == FRAMING_CHUNKED) {
         wire->chunked = arena_alloc(arena, sizeof(*wire->chunked));
@@ -111,11 +120,12 @@ bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind kind, enum f
     return true;
 }
 
-/* How many bytes to read for a body at most: never far beyond its end, which the inbox must hold. */
+/* How many bytes to read for a body at most: never far beyond its end, which the inbox must hold.
+ */
 static size_t body_read_size(const struct http1_wire *wire, size_t max)
 {
-    size_t size = max < wire->session.context->scratch_size ? max
-                                                            : wire->session.context->scratch_size;
+    size_t size =
+        max < wire->session.context->scratch_size ? max : wire->session.context->scratch_size;
     uint64_t bound = UINT64_MAX;
     if (wire->in_framing == FRAMING_LENGTH) {
         /* One byte more from an upstream: short reads spare a call, surplus bytes show. */
@@ -329,6 +339,9 @@ static enum status send_pieces(struct http1_wire *wire, const struct span *piece
     }
     enum status status = transport->ops->write(transport, vector, used, put);
     wire->out_broken |= status == ERROR;
+    if (status == OK) {
+        traffic(wire)->sent += *put;
+    }
     return status;
 }
 
@@ -419,6 +432,12 @@ enum status http1_wire_flush(struct stream *stream)
         update_unsent(wire);
     }
     return wire->out_broken ? ERROR : OK;
+}
+
+bool http1_wire_is_broken(struct stream *stream)
+{
+    const struct http1_wire *wire = http1_wire_of_stream(stream);
+    return wire->out_broken || transport_has_failed(&wire->session.transport);
 }
 
 enum session_event http1_wire_next_event(struct session *session, struct stream **stream)

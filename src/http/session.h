@@ -54,11 +54,17 @@ struct session_ops {
 struct session_limits {
     struct http1_limits head;
     uint64_t request_head_timeout;
-    uint64_t keep_alive_timeout;          /* of clients */
+    uint64_t keep_alive_timeout; /* of clients */
     uint64_t upstream_keep_alive_timeout;
     uint64_t linger_timeout;
     uint64_t linger_bytes_max;
     uint32_t requests_max; /* on one connection */
+};
+
+/* Bytes on the wire since the worker began. */
+struct session_traffic {
+    uint64_t received;
+    uint64_t sent;
 };
 
 /* What all sessions of one worker share; owned by the worker. */
@@ -70,9 +76,11 @@ struct session_context {
     struct slab *upstream_inboxes; /* one for each upstream session at most */
     uint8_t *scratch;              /* one large read at a time */
     size_t scratch_size;
-    uint8_t *render;               /* one head at a time is rendered here, then queued */
-    size_t render_size;            /* at most BYTE_QUEUE_MAX */
+    uint8_t *render;    /* one head at a time is rendered here, then queued */
+    size_t render_size; /* at most BYTE_QUEUE_MAX */
     struct session_limits limits;
+    struct session_traffic clients;
+    struct session_traffic upstreams;
     bool draining;
     bool crowded; /* nearing max-connections: do not keep connections */
 };

@@ -6,8 +6,8 @@
  *
  * Incoming bytes are pulled: read_body lends bytes that are valid until the next call into any
  * stream of the worker. Outgoing bytes are offered: ask room first, then the stream takes all of
- * what it is given, so that nobody else ever has to keep a remainder. flush hands to the kernel what
- * is pending; every run ends with it.
+ * what it is given, so that nobody else ever has to keep a remainder. flush hands to the kernel
+ * what is pending; every run ends with it.
  *
  * A stream never calls its holder. When it can make progress again the session reports an event
  * (http/session.h) that names it, and the worker runs the holder.
@@ -78,6 +78,9 @@ struct stream_ops {
     /* Sends what is pending. OK: all of it left; AGAIN: the rest waits for the peer; ERROR. */
     enum status (*flush)(struct stream *stream);
 
+    /* Whether the connection is known to be broken: nobody is there any more. */
+    bool (*is_broken)(struct stream *stream);
+
     /*
      * Gives the stream back; the holder forgets it. What follows for the connection is the
      * session's matter: kept when `keep` is set and both messages are whole, else closed, with a
@@ -96,6 +99,7 @@ struct stream {
     bool in_begun;         /* at least one byte of the incoming message has come */
     bool in_ended;         /* read_body has returned END, or there was no body */
     bool out_begun;        /* an outgoing final head was written */
+    bool closing;          /* the response said that the connection will close */
     bool out_ended;        /* write_end, or a head without body */
 };
 

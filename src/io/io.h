@@ -4,8 +4,8 @@
  * virtual time and seeded faults). One struct io for each process, real or simulated.
  *
  * Readiness-shaped, try first. Each call returns at once: OK, AGAIN, END or ERROR; no read or write
- * is ever in flight. After AGAIN the backend remembers to tell: once the socket may make progress it
- * sets a sticky bit in `ready` and puts the socket on the ready queue. It never calls up: the
+ * is ever in flight. After AGAIN the backend remembers to tell: once the socket may make progress
+ * it sets a sticky bit in `ready` and puts the socket on the ready queue. It never calls up: the
  * process's turn is
  *
  *     io_wait(io, until);                        one batch of events, bits set, sockets queued
@@ -39,8 +39,8 @@ enum io_ready {
  * `error` and never writes any member; `kind` is the owner's own tag, given at open.
  */
 struct io_socket {
-    int fd;        /* -1: closed; an index in the simulator */
-    int error;     /* errno behind the last ERROR */
+    int fd;    /* -1: closed; an index in the simulator */
+    int error; /* errno behind the last ERROR */
     uint8_t kind;
     uint8_t ready; /* sticky bits of enum io_ready */
     bool stream;   /* TCP: a short read means drained */
@@ -123,7 +123,8 @@ NODISCARD enum status io_write(struct io *io, struct io_socket *socket, const st
 /* Sends a FIN after what was written. Reading goes on. */
 void io_shutdown(struct io *io, struct io_socket *socket);
 
-/* Closes; off the ready queue at once. Unread input makes the kernel send a reset. Harmless twice. */
+/* Closes; off the ready queue at once. Unread input makes the kernel send a reset. Harmless twice.
+ */
 void io_close(struct io *io, struct io_socket *socket);
 
 /* Closes with a reset: for truncation that the peer must be able to see. */

@@ -14,6 +14,9 @@ struct health_view;
 struct metrics;
 struct worker;
 
+/* The io_socket.kind of sockets that are not the worker's: see worker_options.on_foreign. */
+enum { WORKER_SOCKET_FOREIGN = 4 };
+
 struct worker_options {
     struct io *io;
     const struct generation *generation; /* borrowed, mapped for the worker's whole life */
@@ -22,6 +25,10 @@ struct worker_options {
     struct access_log *access_log;       /* borrowed: the writing end of its ring */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
     uint32_t index;                      /* which worker this is, from 0 */
+
+    /* Called in a turn for each ready socket of kind WORKER_SOCKET_FOREIGN; may be NULL. */
+    void (*on_foreign)(void *context, struct io_socket *socket);
+    void *foreign_context;
 };
 
 /* NULL when memory or listeners cannot be had; errno tells. */
@@ -32,7 +39,7 @@ void worker_destroy(struct worker *worker);
 
 /*
  * One turn: waits at most until the next deadline (not at all in the simulator), serves what is
- * ready, fires due timers, accepts.
+ * ready, runs exchanges, fires due timers.
  */
 void worker_turn(struct worker *worker);
 
@@ -45,5 +52,8 @@ void worker_drain(struct worker *worker);
 
 /* True once a drain has nothing left. */
 bool worker_is_drained(const struct worker *worker);
+
+/* Asserts that nothing is in use: for tests, when no connection is open. Idle pools may be kept. */
+void worker_check_idle(const struct worker *worker);
 
 #endif

@@ -2,14 +2,18 @@
 
 #include "base/assert.h"
 
-bool pool_init(struct pool *pool, struct session_context *context, uint32_t capacity,
-               uint8_t socket_kind, uint8_t timer_kind)
+bool pool_init(struct pool *pool, struct session_context *context, struct metrics *metrics,
+               uint32_t capacity)
 {
-    *pool = (struct pool){
-        .context = context, .socket_kind = socket_kind, .timer_kind = timer_kind};
+    *pool = (struct pool){.context = context, .metrics = metrics};
     list_init(&pool->idle);
     list_init(&pool->waiters);
     return slab_init(&pool->connections, sizeof(struct pool_connection), capacity);
+}
+
+static uint32_t upstream_of(const struct pool_connection *connection)
+{
+    return connection->endpoint->config->upstream;
 }
 
 static struct session *session_of(struct pool_connection *connection)
@@ -20,19 +24,18 @@ static struct session *session_of(struct pool_connection *connection)
 /* Takes an idle connection off both lists. */
 static void take_off(struct pool *pool, struct pool_connection *connection)
 {
-    ASSERT(list_is_linked(&connection->age) && pool->counts.idle > 0);
+    ASSERT(list_is_linked(&connection->age) && connection->endpoint->idle_count > 0);
     list_unlink(&connection->age);
     list_unlink(&session_of(connection)->link);
     connection->endpoint->idle_count--;
-    pool->counts.idle--;
+    metrics_upstream_leave(pool->metrics, upstream_of(connection), METRICS_STATE_IDLE);
 }
 
 /* The connection is closed: its memory becomes a free slot. */
 static void free_slot(struct pool *pool, struct pool_connection *connection)
 {
     ASSERT(session_of(connection)->step == SESSION_CLOSED);
-    ASSERT(!list_is_linked(&connection->age) && pool->counts.open > 0);
-    pool->counts.open--;
+    ASSERT(!list_is_linked(&connection->age));
     slab_release(&pool->connections, connection);
 }
 
@@ -72,7 +75,8 @@ static struct pool_connection *reuse(struct pool *pool, struct endpoint *endpoin
         struct pool_connection *connection = pool_connection_of(session);
         if (http1_client_reuse(&connection->client)) {
             take_off(pool, connection);
-            pool->counts.reused++;
+            metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_REUSED,
+                             upstream_of(connection));
             return connection;
         }
         close_idle(pool, connection);
@@ -91,13 +95,19 @@ static struct pool_connection *new_slot(struct pool *pool)
     return connection;
 }
 
+static void lend(struct pool *pool, struct pool_connection *connection)
+{
+    connection->endpoint->in_use++;
+    metrics_upstream_enter(pool->metrics, upstream_of(connection), METRICS_STATE_ACTIVE);
+}
+
 enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
                        struct pool_connection **connection)
 {
     struct pool_connection *lease = fresh ? NULL : reuse(pool, endpoint);
     if (lease != NULL) {
         lease->reused = true;
-        endpoint->in_use++;
+        lend(pool, lease);
         *connection = lease;
         return OK;
     }
@@ -109,13 +119,12 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     lease->reused = false;
     list_init(&lease->age);
     http1_client_init(&lease->client, pool->context, pool->timer_kind);
-    pool->counts.open++;
     if (http1_client_connect(&lease->client, &endpoint->config->address, pool->socket_kind) != OK) {
         free_slot(pool, lease);
         return ERROR;
     }
-    pool->counts.opened++;
-    endpoint->in_use++;
+    metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_OPENED, upstream_of(lease));
+    lend(pool, lease);
     *connection = lease;
     return OK;
 }
@@ -125,6 +134,7 @@ void pool_return(struct pool *pool, struct pool_connection *connection, bool kee
     struct stream *stream = &connection->client.wire.stream;
     ASSERT(connection->endpoint->in_use > 0);
     connection->endpoint->in_use--;
+    metrics_upstream_leave(pool->metrics, upstream_of(connection), METRICS_STATE_ACTIVE);
     stream->ops->release(stream, keep);
     connection->client.wire.event_closed = false; /* told here and now, not later */
     connection->client.wire.event_wake = false;
@@ -132,7 +142,7 @@ void pool_return(struct pool *pool, struct pool_connection *connection, bool kee
         list_push_front(&connection->endpoint->idle, &session_of(connection)->link);
         list_push_back(&pool->idle, &connection->age);
         connection->endpoint->idle_count++;
-        pool->counts.idle++;
+        metrics_upstream_enter(pool->metrics, upstream_of(connection), METRICS_STATE_IDLE);
     } else {
         free_slot(pool, connection);
     }

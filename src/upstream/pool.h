@@ -7,6 +7,7 @@
 #define SENTINEL_UPSTREAM_POOL_H
 
 #include "http/http1_client.h"
+#include "observe/metrics.h"
 #include "upstream/upstream.h"
 
 struct pool_connection {
@@ -16,34 +17,27 @@ struct pool_connection {
     bool reused;     /* this lease found it connected */
 };
 
-/* Counts since creation, and what is now; the worker publishes them. */
-struct pool_counts {
-    uint64_t opened;
-    uint64_t reused;
-    uint32_t open;
-    uint32_t idle;
-};
-
 struct pool {
     struct session_context *context;
     struct slab connections;
     struct list idle;    /* by age: the longest idle first */
     struct list waiters; /* links of attempts that wait for a free slot, first come first served */
-    struct pool_counts counts;
-    uint8_t socket_kind;
+    struct metrics *metrics; /* borrowed: the pool publishes what it holds */
+    uint8_t socket_kind; /* of its connections' sockets and timers; set before the first lease */
     uint8_t timer_kind;
 };
 
 /* Room for `capacity` connections (at least 1). False with errno when memory is short. */
-NODISCARD bool pool_init(struct pool *pool, struct session_context *context, uint32_t capacity,
-                         uint8_t socket_kind, uint8_t timer_kind);
+NODISCARD bool pool_init(struct pool *pool, struct session_context *context,
+                         struct metrics *metrics, uint32_t capacity);
 
 /* Closes idle connections; all leases must be back. */
 void pool_deinit(struct pool *pool);
 
 /*
  * Lends a connection to the endpoint: an idle one unless `fresh`, else a new one that may still be
- * connecting (ask http1_client_connected). AGAIN: no slot is free. ERROR: the connect failed at once.
+ * connecting (ask http1_client_connected). AGAIN: no slot is free. ERROR: the connect failed at
+ * once.
  */
 NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
                                  struct pool_connection **connection);

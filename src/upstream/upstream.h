@@ -15,20 +15,20 @@ struct prng;
 struct balancer_ops;
 
 enum {
-    EJECTION_FAILURES = 3,                /* failed connects in a row before an ejection */
-    EJECTION_TIME_US = 10 * 1000 * 1000,  /* the first; doubles with each one in a row */
+    EJECTION_FAILURES = 3,               /* failed connects in a row before an ejection */
+    EJECTION_TIME_US = 10 * 1000 * 1000, /* the first; doubles with each one in a row */
     EJECTION_TIME_MAX_US = 60 * 1000 * 1000,
 };
 
 struct endpoint {
     const struct generation_endpoint *config;
-    uint32_t index;       /* in the generation */
-    uint32_t idle_count;  /* connections in `idle` */
-    uint32_t in_use;      /* connections lent out */
-    int32_t turn;         /* the balancer's running weight */
-    struct list idle;     /* connections, the most recently used first */
-    uint32_t failures;    /* failed connects in a row */
-    uint32_t ejections;   /* in a row, without a success between */
+    uint32_t index;      /* in the generation */
+    uint32_t idle_count; /* connections in `idle` */
+    uint32_t in_use;     /* connections lent out */
+    int32_t turn;        /* the balancer's running weight */
+    struct list idle;    /* connections, the most recently used first */
+    uint32_t failures;   /* failed connects in a row */
+    uint32_t ejections;  /* in a row, without a success between */
     uint64_t ejected_until;
 };
 
@@ -53,7 +53,8 @@ struct upstream_set {
     uint32_t endpoint_count;
 };
 
-/* False when memory is short. Each upstream's first turn is random, so that workers do not march. */
+/* False when memory is short. Each upstream's first turn is random, so that workers do not march.
+ */
 NODISCARD bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
                                  struct prng *prng);
 void upstream_set_deinit(struct upstream_set *set);

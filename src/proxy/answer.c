@@ -1,0 +1,160 @@
+#include "proxy/answer.h"
+
+#include "base/assert.h"
+#include "base/output.h"
+#include "proxy/forward.h"
+
+enum { ANSWER_FIELDS = 8, ANSWER_BODY_MAX = 512 };
+
+static bool add(struct fields *fields, enum field_id id, struct span value)
+{
+    return fields_add(fields, id, field_name(id), value);
+}
+
+static bool add_named(struct fields *fields, struct span name, struct span value)
+{
+    return fields_add(fields, FIELD_OTHER, name, value);
+}
+
+bool answer_ends_here(const struct exchange *exchange)
+{
+    const struct request_head *request = &exchange->request;
+    return (request->method == METHOD_TRACE || request->method == METHOD_OPTIONS) &&
+           request->max_forwards == 0;
+}
+
+static enum status read_answer(void *self, size_t max, struct span *bytes, enum reason *reason)
+{
+    struct answer_source *source = self;
+    struct span rest = span_from(source->body, source->offset);
+    (void)reason;
+    if (rest.size == 0) {
+        return END;
+    }
+    *bytes = span_first(rest, rest.size < max ? rest.size : max);
+    source->offset += bytes->size;
+    return OK;
+}
+
+struct source answer_as_source(struct exchange *exchange)
+{
+    return (struct source){.read = read_answer, .self = &exchange->answer};
+}
+
+/* All texts are ours and plain ASCII without quotes; the id was checked: nothing needs escaping. */
+static bool make_error(struct exchange *exchange, struct fields *fields)
+{
+    const struct reason_info *info = reason_info(exchange->reason);
+    struct arena *arena = &exchange->arena;
+    struct span id = span_of(exchange->request_id, exchange->request_id_size);
+    exchange->answer.body = arena_printf(
+        arena, "{\"status\":%u,\"reason\":\"%s\",\"message\":\"%s\",\"request_id\":\"%.*s\"}\n",
+        (unsigned)info->status, info->label, info->text, SPAN_ARGS(id));
+    struct span why =
+        arena_printf(arena, "sentinel; error=%s; details=\"%s\"", info->proxy_status, info->label);
+    return add(fields, FIELD_CONTENT_TYPE, SPAN("application/json")) &&
+           add(fields, FIELD_CACHE_CONTROL, SPAN("no-store")) &&
+           add_named(fields, SPAN("Proxy-Status"), why) && add(fields, FIELD_X_REQUEST_ID, id);
+}
+
+/* Where a redirect leads: with keep_path, path and query of the request go behind the location. */
+static struct span location_of(struct exchange *exchange)
+{
+    const struct request_head *request = &exchange->request;
+    struct span location = generation_text(exchange->proxy->generation, exchange->route->location);
+    if (exchange->route->keep_path == 0 || request->path.data[0] != '/') {
+        return location;
+    }
+    while (location.size > 0 && location.data[location.size - 1] == '/') {
+        location.size--; /* the path brings its own */
+    }
+    bool query = request->query.data != NULL;
+    return arena_printf(&exchange->arena, "%.*s%.*s%s%.*s", SPAN_ARGS(location),
+                        SPAN_ARGS(request->path), query ? "?" : "",
+                        query ? (int)request->query.size : 0,
+                        query ? (const char *)request->query.data : "");
+}
+
+static bool make_route_answer(struct exchange *exchange, struct fields *fields)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    const struct generation_route *route = exchange->route;
+    if (route->action == ACTION_REDIRECT) {
+        return add(fields, FIELD_LOCATION, location_of(exchange));
+    }
+    ASSERT(route->action == ACTION_RESPOND);
+    exchange->answer.body = generation_text(generation, route->body);
+    struct span type = generation_text(generation, route->content_type);
+    return type.size == 0 || exchange->answer.body.size == 0 ||
+           add(fields, FIELD_CONTENT_TYPE, type);
+}
+
+/*
+ * TRACE that ends here (RFC 9110, 9.3.8): the request line and those fields that tell of the way.
+ * Credentials and whatever else the client sent are not reflected.
+ */
+static bool make_trace(struct exchange *exchange, struct fields *fields)
+{
+    const struct request_head *request = &exchange->request;
+    size_t capacity = request->target.size + ANSWER_BODY_MAX;
+    void *memory = arena_alloc(&exchange->arena, capacity);
+    ASSERT(memory != NULL);
+    struct output output = output_over(memory, capacity);
+    OUTPUT_LITERAL(&output, "TRACE ");
+    output_span(&output, request->target);
+    OUTPUT_LITERAL(&output, " HTTP/1.1\r\nHost: ");
+    output_span(&output, request->authority);
+    OUTPUT_LITERAL(&output, "\r\nMax-Forwards: 0\r\n\r\n");
+    ASSERT(!output.overflowed);
+    exchange->answer.body = output_bytes(&output);
+    return add(fields, FIELD_CONTENT_TYPE, SPAN("message/http"));
+}
+
+static bool make_fields(struct exchange *exchange, struct fields *fields)
+{
+    if (exchange->reason != REASON_NONE) {
+        return make_error(exchange, fields);
+    }
+    if (!answer_ends_here(exchange)) {
+        return make_route_answer(exchange, fields);
+    }
+    if (exchange->request.method == METHOD_TRACE) {
+        return make_trace(exchange, fields);
+    }
+    return add_named(fields, SPAN("Allow"),
+                     SPAN("GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, PATCH"));
+}
+
+static uint16_t status_of(const struct exchange *exchange)
+{
+    if (exchange->reason != REASON_NONE) {
+        return reason_info(exchange->reason)->status;
+    }
+    return answer_ends_here(exchange) ? 200 : (uint16_t)exchange->route->status;
+}
+
+void answer_make(struct exchange *exchange, struct response_message *message)
+{
+    struct fields *fields = arena_alloc(&exchange->arena, sizeof(*fields));
+    ASSERT(fields != NULL); /* arenas are sized for an answer on top of everything else */
+    size_t capacity = FORWARD_FIELDS_ADDED + ANSWER_FIELDS;
+    exchange->answer = (struct answer_source){0};
+    bool made = fields_init(fields, &exchange->arena, capacity) && make_fields(exchange, fields) &&
+                add(fields, FIELD_DATE, proxy_date(exchange->proxy)) &&
+                forward_add_security(exchange, fields);
+    ASSERT(made);
+    uint16_t status = status_of(exchange);
+    bool bodiless = status == 204 || status == 304;
+    if (bodiless) {
+        exchange->answer.body = SPAN_EMPTY;
+    }
+    *message = (struct response_message){
+        .status = status,
+        .fields = fields,
+        .framing = bodiless ? FRAMING_NONE : FRAMING_LENGTH,
+        .content_length = exchange->answer.body.size,
+        .head_only =
+            bodiless || exchange->request.method == METHOD_HEAD || exchange->answer.body.size == 0,
+        .close = exchange->reason != REASON_NONE && !exchange->client->in_ended,
+    };
+}

@@ -1,0 +1,24 @@
+/*
+ * Responses that Sentinel makes itself: errors, redirects, fixed responses, OPTIONS and TRACE that
+ * end here (RFC 9110, 7.6.2). They have a head and a body like any other and travel the same lane,
+ * so that a slow reader of an error page is nothing special. An error always says why: Proxy-Status
+ * (RFC 9209), the request id, a JSON body {status, reason, message, request_id}.
+ */
+#ifndef SENTINEL_PROXY_ANSWER_H
+#define SENTINEL_PROXY_ANSWER_H
+
+#include "proxy/exchange.h"
+
+/*
+ * Makes the answer that the exchange calls for: its reason's, its route's, or that of a request
+ * with Max-Forwards 0. *message and the body (exchange->answer) live in the arena.
+ */
+void answer_make(struct exchange *exchange, struct response_message *message);
+
+/* Whether a request of this exchange is answered by us without any upstream (Max-Forwards: 0). */
+bool answer_ends_here(const struct exchange *exchange);
+
+/* The answer's body as a source of the response lane. */
+struct source answer_as_source(struct exchange *exchange);
+
+#endif

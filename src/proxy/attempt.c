@@ -1,0 +1,310 @@
+#include "proxy/attempt.h"
+
+#include "base/assert.h"
+#include "proxy/exchange.h"
+#include "proxy/forward.h"
+
+static void enter(struct exchange *exchange, enum attempt_step step)
+{
+    exchange->attempt.step = step;
+    exchange->attempt.step_began = io_now(exchange->proxy->io);
+}
+
+static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
+{
+    return &exchange->proxy->generation->header->server.timeouts;
+}
+
+static struct upstream *upstream_of(const struct exchange *exchange)
+{
+    return &exchange->proxy->upstreams.upstreams[exchange->route->upstream];
+}
+
+/* The step's deadline is never later than that of the try. */
+static void set_step_deadline(struct exchange *exchange, uint64_t timeout)
+{
+    uint64_t deadline = timeout == UINT64_MAX ? UINT64_MAX : io_now(exchange->proxy->io) + timeout;
+    uint64_t try_deadline = exchange->attempt.try_deadline;
+    exchange_set_deadline(exchange, DEADLINE_STEP,
+                          deadline < try_deadline ? deadline : try_deadline);
+}
+
+void attempt_begin(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    ASSERT(attempt->step == ATTEMPT_NONE || attempt->step == ATTEMPT_LOST);
+    ASSERT(attempt->connection == NULL);
+    uint64_t timeout = exchange->route->try_timeout;
+    attempt->reason = REASON_NONE;
+    attempt->body_gated = false;
+    attempt->try_deadline = timeout == 0 ? UINT64_MAX : io_now(exchange->proxy->io) + timeout;
+    attempt->count++;
+    if (attempt->count > 1) {
+        metrics_count_at(exchange->proxy->metrics, METRIC_RETRIES, exchange->route->upstream);
+    }
+    enter(exchange, ATTEMPT_PICK);
+}
+
+void attempt_end(struct exchange *exchange, bool keep)
+{
+    struct attempt *attempt = &exchange->attempt;
+    list_unlink(&exchange->wait_link);
+    exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
+    if (attempt->connection != NULL) {
+        struct pool_connection *connection = attempt->connection;
+        attempt->connection = NULL;
+        attempt->stream = NULL;
+        pool_return(&exchange->proxy->pool, connection, keep);
+        proxy_wake_waiters(exchange->proxy);
+    }
+    attempt->step = ATTEMPT_NONE;
+}
+
+/* A failure to connect is the endpoint's; it may cost it its place for a while. */
+static void note_endpoint(struct exchange *exchange, enum reason reason)
+{
+    struct proxy *proxy = exchange->proxy;
+    struct endpoint *endpoint = exchange->attempt.endpoint;
+    bool connect = reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT;
+    if (!connect || endpoint == NULL) {
+        return;
+    }
+    if (upstream_note_failure(upstream_of(exchange), endpoint, io_now(proxy->io))) {
+        metrics_count_at(proxy->metrics, METRIC_ENDPOINT_EJECTIONS, endpoint->index);
+    }
+}
+
+void attempt_lose(struct exchange *exchange, enum reason reason)
+{
+    struct attempt *attempt = &exchange->attempt;
+    ASSERT(reason != REASON_NONE);
+    bool stale = attempt->connection != NULL && attempt->connection->reused &&
+                 reason == REASON_UPSTREAM_CLOSED && !attempt->stream->in_begun;
+    bool unwritten = attempt->stream == NULL || attempt->stream->progress_out == 0;
+    metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
+    note_endpoint(exchange, reason);
+    attempt_end(exchange, false);
+    attempt->fresh_wanted = stale;
+    attempt->request_unwritten = unwritten;
+    attempt->reason = reason;
+    attempt->step = ATTEMPT_LOST;
+}
+
+bool attempt_may_retry(const struct exchange *exchange)
+{
+    const struct attempt *attempt = &exchange->attempt;
+    bool repeatable = exchange->client->bytes_in == 0 || !exchange->replay.lost;
+    bool safe = attempt->request_unwritten || method_is_idempotent(exchange->request.method);
+    ASSERT(attempt->step == ATTEMPT_LOST);
+    if (!repeatable || !safe || exchange->client->out_begun) {
+        return false;
+    }
+    if (attempt->fresh_wanted && !attempt->stale_retried) {
+        return true; /* a stale connection says nothing of the endpoint, and is no attempt */
+    }
+    bool retriable = attempt->reason == REASON_CONNECT_FAILED ||
+                     attempt->reason == REASON_CONNECT_TIMEOUT ||
+                     attempt->reason == REASON_TRY_TIMEOUT;
+    return retriable && attempt->count < exchange->route->attempts;
+}
+
+static enum status lost(struct exchange *exchange, enum reason reason)
+{
+    attempt_lose(exchange, reason);
+    return ERROR;
+}
+
+static enum status pick(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    struct proxy *proxy = exchange->proxy;
+    if (attempt->fresh_wanted) {
+        attempt->stale_retried = true; /* the same endpoint once more, on a new connection */
+        enter(exchange, ATTEMPT_LEASE);
+        return OK;
+    }
+    struct endpoint *endpoint = upstream_pick(upstream_of(exchange), proxy->health, &attempt->tried,
+                                              true, io_now(proxy->io));
+    if (endpoint == NULL) {
+        return lost(exchange, REASON_NO_ENDPOINT);
+    }
+    attempt->endpoint = endpoint;
+    tried_endpoints_add(&attempt->tried, endpoint);
+    enter(exchange, ATTEMPT_LEASE);
+    return OK;
+}
+
+/* Waits for a slot; whoever comes later stands behind. */
+static enum status queue(struct exchange *exchange)
+{
+    if (exchange->attempt.step == ATTEMPT_LEASE) {
+        enter(exchange, ATTEMPT_QUEUE);
+        set_step_deadline(exchange, timeouts_of(exchange)->queue);
+    }
+    exchange_wait_in(exchange, &exchange->proxy->pool.waiters);
+    return AGAIN;
+}
+
+static void note_queue_time(struct exchange *exchange)
+{
+    uint64_t waited = io_now(exchange->proxy->io) - exchange->attempt.step_began;
+    uint64_t before = exchange->queue_time == ACCESS_NO_TIME ? 0 : exchange->queue_time;
+    exchange->queue_time = before + waited;
+}
+
+static enum status lease(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    struct pool *pool = &exchange->proxy->pool;
+    bool others_first = attempt->step == ATTEMPT_LEASE && !list_is_empty(&pool->waiters);
+    if (others_first || list_is_linked(&exchange->wait_link)) {
+        return queue(exchange);
+    }
+    enum status status =
+        pool_lease(pool, attempt->endpoint, attempt->fresh_wanted, &attempt->connection);
+    if (status == ERROR) {
+        return lost(exchange, REASON_CONNECT_FAILED);
+    }
+    if (status == AGAIN) {
+        return queue(exchange);
+    }
+    if (attempt->step == ATTEMPT_QUEUE) {
+        note_queue_time(exchange);
+    }
+    attempt->stream = &attempt->connection->client.wire.stream;
+    attempt->stream->holder = exchange;
+    enter(exchange, ATTEMPT_CONNECT);
+    set_step_deadline(exchange, timeouts_of(exchange)->connect);
+    return OK;
+}
+
+static enum status connect_endpoint(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    enum status status = http1_client_connected(&attempt->connection->client);
+    if (status == AGAIN) {
+        return AGAIN;
+    }
+    if (status == ERROR) {
+        return lost(exchange, REASON_CONNECT_FAILED);
+    }
+    if (!attempt->connection->reused) {
+        upstream_note_success(attempt->endpoint);
+        exchange->connect_time = io_now(exchange->proxy->io) - attempt->step_began;
+    }
+    enter(exchange, ATTEMPT_SEND_HEAD);
+    set_step_deadline(exchange, UINT64_MAX);
+    return OK;
+}
+
+static enum status send_head(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    struct request_message message;
+    size_t mark = arena_mark(&exchange->arena);
+    bool made = forward_request(exchange, &message);
+    ASSERT(made); /* arenas are sized for it */
+    enum status status = attempt->stream->ops->write_request(attempt->stream, &message);
+    arena_rewind(&exchange->arena, mark);
+    if (status == AGAIN) {
+        exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+        return AGAIN;
+    }
+    attempt->body_gated = exchange->request.expect_continue && exchange->client->bytes_in == 0;
+    enter(exchange, ATTEMPT_AWAIT_HEAD);
+    set_step_deadline(exchange,
+                      attempt->body_gated ? timeouts_of(exchange)->continue_wait : UINT64_MAX);
+    /* Without a body lane nobody else would send it; with one, it goes with the first bytes. */
+    bool no_lane = attempt->stream->out_ended || attempt->body_gated;
+    if (no_lane && attempt->stream->ops->flush(attempt->stream) == ERROR) {
+        return OK; /* what the upstream has to say shows at the next read */
+    }
+    return OK;
+}
+
+static enum status await_head(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    struct stream *stream = attempt->stream;
+    if (stream->unsent > 0) {
+        (void)stream->ops->flush(stream); /* a broken connection shows at the read below */
+    }
+    attempt->response_mark = arena_mark(&exchange->arena);
+    enum reason reason = REASON_NONE;
+    enum status status = stream->ops->read_response(
+        stream, &exchange->arena, exchange->request.method, &exchange->response, &reason);
+    if (status == ERROR) {
+        arena_rewind(&exchange->arena, attempt->response_mark);
+        return lost(exchange, reason);
+    }
+    if (status == AGAIN) {
+        return AGAIN;
+    }
+    if (exchange->first_byte_time == ACCESS_NO_TIME) {
+        exchange->first_byte_time = io_now(exchange->proxy->io) - exchange->began;
+    }
+    if (exchange->response.status == 101) {
+        return lost(exchange, REASON_BAD_RESPONSE); /* nobody asked for an upgrade */
+    }
+    if (exchange->response.status >= 200) {
+        enter(exchange, ATTEMPT_STREAM);
+        set_step_deadline(exchange, UINT64_MAX);
+        exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
+    }
+    return OK;
+}
+
+enum status attempt_run(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    enum status status = OK;
+    while (status == OK) {
+        switch (attempt->step) {
+        case ATTEMPT_PICK:
+            status = pick(exchange);
+            break;
+        case ATTEMPT_LEASE:
+        case ATTEMPT_QUEUE:
+            status = lease(exchange);
+            break;
+        case ATTEMPT_CONNECT:
+            status = connect_endpoint(exchange);
+            break;
+        case ATTEMPT_SEND_HEAD:
+            status = send_head(exchange);
+            break;
+        case ATTEMPT_AWAIT_HEAD:
+            return await_head(exchange);
+        case ATTEMPT_LOST:
+            return ERROR;
+        case ATTEMPT_NONE:
+        case ATTEMPT_STREAM:
+            UNREACHABLE("an attempt runs between its begin and its response head");
+        }
+    }
+    return status;
+}
+
+void attempt_expire(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    uint64_t now = io_now(exchange->proxy->io);
+    exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
+    if (attempt->step == ATTEMPT_QUEUE) {
+        attempt_lose(exchange, REASON_QUEUE_TIMEOUT);
+    } else if (attempt->step == ATTEMPT_CONNECT) {
+        attempt_lose(exchange, REASON_CONNECT_TIMEOUT);
+    } else if (attempt->try_deadline <= now) {
+        attempt_lose(exchange, REASON_TRY_TIMEOUT);
+    } else if (attempt->body_gated) {
+        attempt->body_gated = false; /* the upstream may not know the expectation: send the body */
+        set_step_deadline(exchange, UINT64_MAX);
+    }
+}
+
+bool attempt_takes_body(const struct exchange *exchange)
+{
+    const struct attempt *attempt = &exchange->attempt;
+    return (attempt->step == ATTEMPT_AWAIT_HEAD || attempt->step == ATTEMPT_STREAM) &&
+           !attempt->body_gated;
+}

@@ -1,0 +1,789 @@
+/*
+ * The story of a request, to be read from step_head downwards. The dispatcher is at the end.
+ */
+#include "proxy/exchange.h"
+
+#include "base/assert.h"
+#include "proxy/answer.h"
+#include "proxy/forward.h"
+#include "route/router.h"
+
+enum {
+    TRANSITIONS_MAX = 64,        /* of one run: more is a defect, not load */
+    INTERIM_RESPONSES_MAX = 16,  /* 1xx heads of one response */
+    DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
+    DRAIN_TIME_US = 2 * 1000 * 1000,
+    RATE_WINDOW_US = 10 * 1000 * 1000,
+};
+
+/* What a step function tells the dispatcher. */
+enum progress {
+    PROGRESS_NEXT,  /* the step has changed: go on */
+    PROGRESS_WAIT,  /* somebody will wake the exchange */
+    PROGRESS_YIELD, /* it could go on, but it is the others' turn */
+    PROGRESS_GONE,  /* the exchange is no more */
+};
+
+static enum progress enter(struct exchange *exchange, enum exchange_step step)
+{
+    exchange->step = step;
+    return PROGRESS_NEXT;
+}
+
+static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
+{
+    return &exchange->proxy->generation->header->server.timeouts;
+}
+
+static uint64_t now_of(const struct exchange *exchange)
+{
+    return io_now(exchange->proxy->io);
+}
+
+static void close_lanes(struct exchange *exchange)
+{
+    lane_abort(&exchange->request_lane);
+    lane_abort(&exchange->response_lane);
+    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
+    exchange->replay.lost = true;
+    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+    exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
+}
+
+void exchange_fail(struct exchange *exchange, enum reason reason)
+{
+    ASSERT(reason != REASON_NONE);
+    bool answered = exchange->step == EXCHANGE_ANSWER || exchange->step == EXCHANGE_SETTLE ||
+                    exchange->step == EXCHANGE_ABORT || exchange->step == EXCHANGE_FINISH;
+    if (exchange->reason == REASON_NONE) {
+        exchange->reason = reason;
+    }
+    close_lanes(exchange);
+    attempt_end(exchange, false);
+    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
+    bool possible = !answered && !exchange->client->out_begun && reason_info(reason)->status != 0;
+    exchange->step = possible ? EXCHANGE_ANSWER : EXCHANGE_ABORT;
+}
+
+static enum progress fail(struct exchange *exchange, enum reason reason)
+{
+    exchange_fail(exchange, reason);
+    return PROGRESS_NEXT;
+}
+
+/* Of a refused head only what the log wants is known. */
+static void forget_head(struct exchange *exchange)
+{
+    exchange->request = (struct request_head){.method = exchange->request.method,
+                                              .method_text = exchange->request.method_text,
+                                              .target = exchange->request.target,
+                                              .version = HTTP_1_1,
+                                              .max_forwards = UINT64_MAX};
+}
+
+/* HEAD: the head as the session parsed it, or why it is none. */
+static enum progress step_head(struct exchange *exchange)
+{
+    enum reason reason = REASON_NONE;
+    enum status status = exchange->client->ops->read_request(exchange->client, &exchange->arena,
+                                                             &exchange->request, &reason);
+    if (status == ERROR) {
+        forget_head(exchange);
+    }
+    forward_identify(exchange);
+    if (status == ERROR) {
+        return fail(exchange, reason);
+    }
+    ASSERT(status == OK); /* the session announces complete heads only */
+    if (!exchange->counted) {
+        return fail(exchange, REASON_REQUESTS_FULL);
+    }
+    if (answer_ends_here(exchange)) {
+        return enter(exchange, EXCHANGE_ANSWER);
+    }
+    return enter(exchange, EXCHANGE_ROUTE);
+}
+
+/* ROUTE: one canonical path decides. `OPTIONS *` asks the server as a whole: it goes where / goes.
+ */
+static enum progress step_route(struct exchange *exchange)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    struct request_head *request = &exchange->request;
+    struct span path = request->path;
+    uint32_t index = 0;
+    if (request->target_form == TARGET_ASTERISK || span_equal(path, SPAN("*"))) {
+        request->path = SPAN("/");
+    }
+    bool found = router_match(generation, request, &index);
+    request->path = path;
+    if (!found) {
+        return fail(exchange, REASON_NO_ROUTE);
+    }
+    const struct generation_rule *rules = generation_array(generation, generation->header->rules);
+    exchange->rule = &rules[index];
+    exchange->route_index = exchange->rule->route;
+    exchange->route = generation_route(generation, exchange->route_index);
+    return enter(exchange, EXCHANGE_ADMIT);
+}
+
+/* ADMIT: what can be refused before anybody is troubled. */
+static enum progress step_admit(struct exchange *exchange)
+{
+    const struct generation_route *route = exchange->route;
+    const struct request_head *request = &exchange->request;
+    if ((request->encoded_slash && route->allow_encoded_slash == 0) ||
+        (request->encoded_backslash && route->allow_encoded_backslash == 0)) {
+        return fail(exchange, REASON_AMBIGUOUS_PATH);
+    }
+    if (route->body_size > 0 && request->framing == FRAMING_LENGTH &&
+        request->content_length > route->body_size) {
+        return fail(exchange, REASON_BODY_TOO_LARGE);
+    }
+    if (route->action != ACTION_UPSTREAM) {
+        return enter(exchange, EXCHANGE_ANSWER);
+    }
+    exchange_set_deadline(exchange, DEADLINE_TOTAL, now_of(exchange) + route->timeout);
+    bool repeatable = method_is_idempotent(request->method) && !exchange->client->in_ended;
+    exchange->replay.lost = !repeatable;
+    attempt_begin(exchange);
+    return enter(exchange, EXCHANGE_FORWARD);
+}
+
+/* The request body: first what an earlier attempt has read already, then the client's. */
+static enum status read_request_body(void *self, size_t max, struct span *bytes,
+                                     enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct replay *replay = &exchange->replay;
+    struct stream *client = exchange->client;
+    if (replay->offset < replay->bytes.size) {
+        struct span kept = byte_queue_peek(&replay->bytes, replay->offset);
+        *bytes = span_first(kept, kept.size < max ? kept.size : max);
+        replay->offset += bytes->size;
+        return OK;
+    }
+    enum status status = client->ops->read_body(client, max, bytes, reason);
+    if (status != OK) {
+        return status;
+    }
+    uint64_t limit = exchange->route->body_size;
+    if (limit > 0 && client->bytes_in > limit) {
+        *reason = REASON_BODY_TOO_LARGE;
+        return ERROR;
+    }
+    if (!replay->lost) {
+        struct buffer_pool *buffers = &exchange->proxy->buffers;
+        replay->lost = byte_queue_room(&replay->bytes, buffers) < bytes->size ||
+                       !byte_queue_append(&replay->bytes, buffers, *bytes);
+        replay->offset = replay->bytes.size;
+        if (replay->lost) {
+            byte_queue_clear(&replay->bytes, buffers);
+            replay->offset = 0;
+        }
+    }
+    return OK;
+}
+
+static const struct fields *no_trailers(void *self)
+{
+    (void)self;
+    return NULL; /* an HTTP/1.1 origin cannot say that it wants any (RFC 9110, 6.5.1) */
+}
+
+static void open_request_lane(struct exchange *exchange)
+{
+    struct stream *upstream = exchange->attempt.stream;
+    const struct source source = {
+        .read = read_request_body, .trailers = no_trailers, .self = exchange};
+    exchange->request_sink =
+        (struct stream_sink){.stream = upstream, .failure = REASON_UPSTREAM_CLOSED};
+    const struct sink sink = lane_stream_sink(&exchange->request_sink);
+    exchange->request_lane = (struct lane){0};
+    exchange->request_pace = (struct lane_pace){0};
+    lane_open(&exchange->request_lane, &source, &sink);
+    exchange->replay.offset = 0;
+}
+
+/* Whoever the lane waits for has so long without progress; waiting for a client has a rate, too. */
+static void pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
+                      enum exchange_deadline which)
+{
+    const struct generation_timeouts *timeouts = timeouts_of(exchange);
+    const struct stream_sink *sink = lane->sink.self;
+    bool request = which == DEADLINE_REQUEST;
+    uint64_t now = now_of(exchange);
+    uint64_t progress = lane->bytes + sink->stream->progress_out;
+    if (lane->waits == LANE_WAITS_NOT) {
+        *pace = (struct lane_pace){0};
+        exchange_set_deadline(exchange, which, UINT64_MAX);
+        return;
+    }
+    if (lane->waits == pace->waits && progress == pace->progress) {
+        return;
+    }
+    bool source = lane->waits == LANE_WAITS_SOURCE;
+    uint64_t idle = timeouts->upstream_body_idle;
+    if (request && source) {
+        idle = timeouts->request_body_idle;
+    } else if (!request && !source) {
+        idle = timeouts->response_write_idle;
+    }
+    if (!source || pace->waits != lane->waits) {
+        pace->window_began = source ? now : 0;
+        pace->window_bytes = lane->bytes;
+    }
+    pace->waits = lane->waits;
+    pace->progress = progress;
+    pace->idle_deadline = now + idle;
+    uint64_t window_end = request && source && timeouts->request_body_min_rate > 0
+                              ? pace->window_began + RATE_WINDOW_US
+                              : UINT64_MAX;
+    exchange_set_deadline(exchange, which,
+                          pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
+}
+
+/* A lane that ran and could not go on: its owner waits for buffers, too, if that is what is short.
+ */
+static void wait_for_room(struct exchange *exchange, const struct lane *lane)
+{
+    const struct stream_sink *sink = lane->sink.self;
+    if (lane->waits == LANE_WAITS_SINK && sink->stream->unsent == 0) {
+        exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+    }
+}
+
+/*
+ * Runs the request lane while the attempt takes a body. ERROR: the request cannot go on, *reason. A
+ * sink that failed is not the end: the upstream may have answered early and closed.
+ */
+static enum status run_request_lane(struct exchange *exchange, enum reason *reason)
+{
+    struct lane *lane = &exchange->request_lane;
+    if (lane->state == LANE_CLOSED && attempt_takes_body(exchange) &&
+        !exchange->attempt.stream->out_ended) {
+        open_request_lane(exchange);
+    }
+    if (!lane_is_active(lane) || !attempt_takes_body(exchange)) {
+        return END;
+    }
+    enum status status = lane_run(lane, reason);
+    if (status == ERROR && !lane->source_failed) {
+        exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+        return END;
+    }
+    if (status != ERROR) {
+        pace_lane(exchange, lane, &exchange->request_pace, DEADLINE_REQUEST);
+        wait_for_room(exchange, lane);
+    }
+    return status;
+}
+
+/* An interim response: 100 opens the body's gate, others are passed on (RFC 9110, 15.2). */
+static enum progress relay_interim(struct exchange *exchange)
+{
+    struct fields fields;
+    exchange->interim_responses++;
+    if (exchange->interim_responses > INTERIM_RESPONSES_MAX) {
+        attempt_lose(exchange, REASON_BAD_RESPONSE);
+        return PROGRESS_NEXT;
+    }
+    if (exchange->response.status == 100) {
+        exchange->attempt.body_gated = false;
+    } else if (exchange->request.version != HTTP_1_0) {
+        bool made = forward_response(exchange, &fields);
+        ASSERT(made);
+        const struct response_message message = {.status = exchange->response.status,
+                                                 .fields = &fields};
+        /* Interim responses are hints: one that finds no buffer is left out. */
+        if (exchange->client->ops->write_response(exchange->client, &message) == OK &&
+            exchange->client->ops->flush(exchange->client) == ERROR) {
+            return fail(exchange, REASON_CLIENT_CLOSED);
+        }
+    }
+    arena_rewind(&exchange->arena, exchange->attempt.response_mark);
+    return PROGRESS_NEXT;
+}
+
+/* The attempt is lost: another one, or the answer that says why. */
+static enum progress after_loss(struct exchange *exchange)
+{
+    lane_abort(&exchange->request_lane);
+    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+    if (!attempt_may_retry(exchange)) {
+        return fail(exchange, exchange->attempt.reason);
+    }
+    exchange->request_lane = (struct lane){0};
+    attempt_begin(exchange);
+    return PROGRESS_NEXT;
+}
+
+/* FORWARD: attempts, one after the other, until one has a response head. */
+static enum progress step_forward(struct exchange *exchange)
+{
+    enum reason reason = REASON_NONE;
+    enum status status = attempt_run(exchange);
+    if (status == ERROR) {
+        return after_loss(exchange);
+    }
+    if (status == OK && exchange->response.status < 200) {
+        return relay_interim(exchange);
+    }
+    if (status == OK) {
+        return enter(exchange, EXCHANGE_RESPOND);
+    }
+    status = run_request_lane(exchange, &reason);
+    if (status == ERROR) {
+        return fail(exchange, reason);
+    }
+    if (exchange->client->ops->is_broken(exchange->client)) {
+        return fail(exchange, REASON_CLIENT_CLOSED);
+    }
+    return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
+}
+
+static const struct fields *response_trailers(void *self)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return forward_trailers(exchange, upstream->ops->trailers(upstream));
+}
+
+static enum status read_response_body(void *self, size_t max, struct span *bytes,
+                                      enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return upstream->ops->read_body(upstream, max, bytes, reason);
+}
+
+static void open_response_lane(struct exchange *exchange, const struct source *source)
+{
+    exchange->response_sink = (struct stream_sink){.stream = exchange->client,
+                                                   .failure = REASON_CLIENT_CLOSED,
+                                                   .trailers = exchange->request.te_trailers};
+    const struct sink sink = lane_stream_sink(&exchange->response_sink);
+    exchange->response_lane = (struct lane){0};
+    exchange->response_pace = (struct lane_pace){0};
+    lane_open(&exchange->response_lane, source, &sink);
+}
+
+/* Nothing can be written for want of buffers: that wait is bounded like a client's. */
+static enum progress wait_for_buffers(struct exchange *exchange)
+{
+    exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+    if (exchange->deadlines[DEADLINE_RESPONSE] == UINT64_MAX) {
+        exchange_set_deadline(exchange, DEADLINE_RESPONSE,
+                              now_of(exchange) + timeouts_of(exchange)->response_write_idle);
+    }
+    return PROGRESS_WAIT;
+}
+
+static void describe_response(struct exchange *exchange, struct fields *fields,
+                              struct response_message *message)
+{
+    const struct response_head *response = &exchange->response;
+    bool no_body = response->framing == FRAMING_NONE;
+    *message = (struct response_message){.status = response->status,
+                                         .fields = fields,
+                                         .framing = response->framing,
+                                         .content_length = response->content_length,
+                                         .head_only = no_body};
+    if (no_body) {
+        message->framing = response->has_content_length ? FRAMING_LENGTH : FRAMING_NONE;
+    } else if (response->framing == FRAMING_CLOSE) {
+        message->framing = FRAMING_CHUNKED; /* its end will be known when it comes */
+    } else if (response->framing == FRAMING_LENGTH && response->content_length == 0) {
+        message->head_only = true;
+    }
+}
+
+/* RESPOND: the head goes out. From here on nothing can be taken back. */
+static enum progress step_respond(struct exchange *exchange)
+{
+    struct fields fields;
+    struct response_message message;
+    size_t mark = arena_mark(&exchange->arena);
+    bool made = forward_response(exchange, &fields);
+    ASSERT(made); /* arenas are sized for it */
+    describe_response(exchange, &fields, &message);
+    enum status status = exchange->client->ops->write_response(exchange->client, &message);
+    arena_rewind(&exchange->arena, mark);
+    if (status == AGAIN) {
+        return wait_for_buffers(exchange);
+    }
+    exchange->status = message.status;
+    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
+    exchange->replay = (struct replay){.lost = true};
+    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
+    const struct source source = {
+        .read = read_response_body, .trailers = response_trailers, .self = exchange};
+    open_response_lane(exchange, &source);
+    return enter(exchange, EXCHANGE_RELAY);
+}
+
+static enum status run_response_lane(struct exchange *exchange, enum reason *reason)
+{
+    enum status status = lane_run(&exchange->response_lane, reason);
+    if (status != ERROR) {
+        pace_lane(exchange, &exchange->response_lane, &exchange->response_pace, DEADLINE_RESPONSE);
+        wait_for_room(exchange, &exchange->response_lane);
+    }
+    return status;
+}
+
+/* RELAY: both bodies move, each at its own pace, until the response is through. */
+static enum progress step_relay(struct exchange *exchange)
+{
+    enum reason reason = REASON_NONE;
+    enum status response = run_response_lane(exchange, &reason);
+    if (response == ERROR) {
+        if (exchange->response_lane.source_failed) {
+            metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
+        }
+        return fail(exchange, reason);
+    }
+    if (response == END) {
+        return enter(exchange, EXCHANGE_SETTLE);
+    }
+    enum status request = run_request_lane(exchange, &reason);
+    if (request == ERROR) {
+        return fail(exchange, reason);
+    }
+    return response == OK || request == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
+}
+
+/* ANSWER: a response of our own, head and body, on the same lane as any other. */
+static enum progress step_answer(struct exchange *exchange)
+{
+    struct stream *client = exchange->client;
+    if (exchange->response_lane.state == LANE_ABORTED) {
+        exchange->response_lane = (struct lane){0};
+    }
+    if (!client->out_begun) {
+        struct response_message message;
+        size_t mark = arena_mark(&exchange->arena);
+        answer_make(exchange, &message);
+        if (client->ops->write_response(client, &message) == AGAIN) {
+            arena_rewind(&exchange->arena, mark);
+            return wait_for_buffers(exchange);
+        }
+        exchange->status = message.status;
+        if (message.head_only) {
+            exchange->answer.body = SPAN_EMPTY;
+        }
+        const struct source source = answer_as_source(exchange);
+        open_response_lane(exchange, &source);
+    }
+    enum reason reason = REASON_NONE;
+    enum status status = run_response_lane(exchange, &reason);
+    if (status == ERROR) {
+        return fail(exchange, reason);
+    }
+    if (status == END) {
+        return enter(exchange, EXCHANGE_SETTLE);
+    }
+    return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
+}
+
+/* ABORT: nothing more can be said; the peers will see that something is missing. */
+static enum progress step_abort(struct exchange *exchange)
+{
+    close_lanes(exchange);
+    attempt_end(exchange, false);
+    return enter(exchange, EXCHANGE_FINISH);
+}
+
+/* Reads on what is left of the request body, up to a bound, so that the connection may persist. */
+static enum progress drain_request(struct exchange *exchange)
+{
+    struct stream *client = exchange->client;
+    if (client->closing || exchange->drained > DRAIN_BYTES_MAX) {
+        return enter(exchange, EXCHANGE_FINISH);
+    }
+    struct span bytes = SPAN_EMPTY;
+    enum reason reason = REASON_NONE;
+    enum status status = client->ops->read_body(client, DRAIN_BYTES_MAX, &bytes, &reason);
+    exchange->drained += bytes.size;
+    if (status == OK) {
+        return PROGRESS_YIELD;
+    }
+    if (status == AGAIN) {
+        if (exchange->deadlines[DEADLINE_REQUEST] == UINT64_MAX) {
+            exchange_set_deadline(exchange, DEADLINE_REQUEST, now_of(exchange) + DRAIN_TIME_US);
+        }
+        return PROGRESS_WAIT;
+    }
+    return enter(exchange, EXCHANGE_FINISH);
+}
+
+/* SETTLE: the response is through; what is left of the request is drained or given up. */
+static enum progress step_settle(struct exchange *exchange)
+{
+    if (exchange->attempt.step != ATTEMPT_NONE) {
+        attempt_end(exchange, true);
+        close_lanes(exchange);
+    }
+    return exchange->client->in_ended ? enter(exchange, EXCHANGE_FINISH) : drain_request(exchange);
+}
+
+static struct span text_of(const struct exchange *exchange, struct ref ref)
+{
+    return generation_text(exchange->proxy->generation, ref);
+}
+
+static void describe_route(const struct exchange *exchange, struct access_record *record)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    const struct endpoint *endpoint = exchange->attempt.endpoint;
+    if (exchange->route == NULL) {
+        return;
+    }
+    record->route = text_of(exchange, exchange->route->name);
+    record->place_file = text_of(exchange, exchange->route->place.file);
+    record->place_line = exchange->route->place.line;
+    if (exchange->route->action == ACTION_UPSTREAM) {
+        const struct generation_upstream *upstream =
+            generation_upstream(generation, exchange->route->upstream);
+        record->upstream = text_of(exchange, upstream->name);
+        record->endpoint =
+            endpoint == NULL ? SPAN_EMPTY : text_of(exchange, endpoint->config->text);
+    }
+}
+
+static void write_record(const struct exchange *exchange)
+{
+    struct proxy *proxy = exchange->proxy;
+    const struct connection *connection = connection_of_stream(exchange->client);
+    const struct request_head *request = &exchange->request;
+    char client[ADDRESS_TEXT_MAX];
+    size_t client_size = address_print_host(&exchange->client_address, client);
+    uint64_t total = now_of(exchange) - exchange->began;
+    struct access_record record = {
+        .time = exchange->wall_began,
+        .request_id = span_of(exchange->request_id, exchange->request_id_size),
+        .client = span_of(client, client_size),
+        .listener =
+            text_of(exchange, generation_listener(proxy->generation, connection->listener)->name),
+        .method = request->method_text,
+        .host = request->host,
+        .path = request->target,
+        .protocol = request->version == HTTP_1_0 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1"),
+        .status = exchange->status,
+        .reason = exchange->reason,
+        .attempts = exchange->attempt.count,
+        .bytes_in = exchange->client->bytes_in,
+        .bytes_out = exchange->client->bytes_out,
+        .queue = exchange->queue_time,
+        .connect = exchange->connect_time,
+        .first_byte = exchange->first_byte_time,
+        .total = total,
+    };
+    describe_route(exchange, &record);
+    access_log_write(proxy->access_log, &record);
+    metrics_request(proxy->metrics, exchange->route_index, exchange->status, total);
+    metrics_failure(proxy->metrics, exchange->reason);
+}
+
+/* FINISH: one record, and everything that was borrowed goes back. */
+static enum progress step_finish(struct exchange *exchange)
+{
+    struct proxy *proxy = exchange->proxy;
+    struct stream *client = exchange->client;
+    ASSERT(exchange->attempt.connection == NULL && !lane_is_active(&exchange->request_lane));
+    write_record(exchange);
+    bool keep = client->in_ended && client->out_ended;
+    timer_cancel(&proxy->wheel, &exchange->timer);
+    list_unlink(&exchange->wait_link);
+    list_unlink(&exchange->run_link);
+    byte_queue_clear(&exchange->replay.bytes, &proxy->buffers);
+    metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
+    if (exchange->counted) {
+        proxy->requests_open--;
+    }
+    slab_release(&proxy->exchanges, exchange);
+    proxy_release_client(proxy, client, keep);
+    return PROGRESS_GONE;
+}
+
+struct step {
+    const char *name;
+    enum progress (*run)(struct exchange *exchange);
+    bool request_lane; /* may move */
+    bool response_lane;
+    bool committed;
+    bool retry;
+};
+
+static const struct step STEPS[EXCHANGE_STEP_COUNT] = {
+#define STEP(name, function, request, response, committed, retry)                                  \
+    [EXCHANGE_##name] = {#name, function, request, response, committed, retry},
+#include "proxy/exchange.def"
+#undef STEP
+};
+
+/* The invariants of the step that the exchange stands in, after each step function. */
+static void check(const struct exchange *exchange)
+{
+    ASSERT((unsigned)exchange->step < EXCHANGE_STEP_COUNT);
+    const struct step *step = &STEPS[exchange->step];
+    ASSERT(step->request_lane || !lane_is_active(&exchange->request_lane) ||
+           exchange->step == EXCHANGE_SETTLE);
+    ASSERT(step->response_lane || !lane_is_active(&exchange->response_lane));
+    ASSERT(!step->retry || !exchange->client->out_begun);
+    ASSERT(exchange->step != EXCHANGE_RELAY || exchange->client->out_begun);
+    ASSERT(exchange->client->holder == exchange);
+}
+
+/* The timer stands at the earliest deadline. */
+static void arm_timer(struct exchange *exchange)
+{
+    uint64_t earliest = UINT64_MAX;
+    for (int i = 0; i < DEADLINE_COUNT; i++) {
+        if (exchange->deadlines[i] < earliest) {
+            earliest = exchange->deadlines[i];
+        }
+    }
+    timer_set(&exchange->proxy->wheel, &exchange->timer, earliest);
+}
+
+void exchange_wake(struct exchange *exchange)
+{
+    if (!list_is_linked(&exchange->run_link)) {
+        list_push_back(&exchange->proxy->runnable, &exchange->run_link);
+    }
+}
+
+void exchange_run(struct exchange *exchange)
+{
+    for (int transitions = 0; transitions < TRANSITIONS_MAX; transitions++) {
+        enum progress progress = STEPS[exchange->step].run(exchange);
+        if (progress == PROGRESS_GONE) {
+            return;
+        }
+        check(exchange);
+        if (progress == PROGRESS_WAIT) {
+            arm_timer(exchange);
+            return;
+        }
+        if (progress == PROGRESS_YIELD) {
+            arm_timer(exchange);
+            exchange_wake(exchange);
+            return;
+        }
+    }
+    UNREACHABLE("an exchange makes a bounded number of transitions in one run");
+}
+
+/* The request lane made no progress in time, or too little of it. */
+static void expire_request(struct exchange *exchange)
+{
+    struct lane_pace *pace = &exchange->request_pace;
+    uint64_t now = now_of(exchange);
+    if (exchange->step == EXCHANGE_SETTLE) {
+        exchange->drained = UINT64_MAX; /* waited long enough for the rest of the body */
+        return;
+    }
+    if (pace->waits == LANE_WAITS_SINK) {
+        exchange_fail(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
+    } else if (pace->idle_deadline <= now) {
+        exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
+    } else {
+        uint64_t moved = exchange->request_lane.bytes - pace->window_bytes;
+        uint64_t rate = timeouts_of(exchange)->request_body_min_rate;
+        if (moved < rate * (RATE_WINDOW_US / 1000000)) {
+            exchange_fail(exchange, REASON_REQUEST_BODY_TOO_SLOW);
+            return;
+        }
+        pace->window_began = now;
+        pace->window_bytes = exchange->request_lane.bytes;
+        uint64_t window_end = now + RATE_WINDOW_US;
+        exchange_set_deadline(exchange, DEADLINE_REQUEST,
+                              pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
+    }
+}
+
+static void expire_response(struct exchange *exchange)
+{
+    if (!exchange->client->out_begun) {
+        exchange_fail(exchange, REASON_BUFFERS_FULL);
+        exchange->step = EXCHANGE_ABORT; /* an answer would need a buffer, too */
+    } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
+        exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
+    } else {
+        exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
+    }
+}
+
+void exchange_expire(struct exchange *exchange)
+{
+    uint64_t now = now_of(exchange);
+    exchange_wake(exchange);
+    if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
+        if (exchange->attempt.step != ATTEMPT_NONE) {
+            attempt_lose(exchange, REASON_UPSTREAM_TIMEOUT);
+        }
+        exchange_fail(exchange, REASON_UPSTREAM_TIMEOUT);
+    } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
+        attempt_expire(exchange);
+    } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {
+        exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+        expire_request(exchange);
+    } else if (exchange->deadlines[DEADLINE_RESPONSE] <= now) {
+        exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
+        expire_response(exchange);
+    }
+}
+
+void exchange_abort(struct exchange *exchange, enum reason reason)
+{
+    exchange_fail(exchange, reason);
+    exchange->step = EXCHANGE_ABORT;
+    exchange_wake(exchange);
+}
+
+size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fields)
+{
+    const size_t head = limits->head_max + http1_arena_max(limits);
+    const size_t fields =
+        sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields + 64);
+    const size_t forwarded = limits->head_max + 1024; /* X-Forwarded-For and the like */
+    const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + 1024;
+    /* Request and response: each its head, its fields as forwarded, its trailers; and an answer. */
+    return 2 * (head + fields + trailers) + forwarded + fields + 4096;
+}
+
+void exchange_begin(struct proxy *proxy, struct stream *client)
+{
+    struct exchange *exchange = slab_acquire(&proxy->exchanges);
+    if (exchange == NULL) {
+        metrics_failure(proxy->metrics, REASON_REQUESTS_FULL);
+        client->in_ended = false;
+        proxy_release_client(proxy, client, false);
+        return;
+    }
+    const struct http1_session *session = &connection_of_stream(client)->http;
+    *exchange = (struct exchange){.proxy = proxy,
+                                  .client = client,
+                                  .step = EXCHANGE_HEAD,
+                                  .route_index = METRICS_NO_ROUTE,
+                                  .queue_time = ACCESS_NO_TIME,
+                                  .connect_time = ACCESS_NO_TIME,
+                                  .first_byte_time = ACCESS_NO_TIME};
+    exchange->began = session->head_began != 0 ? session->head_began : io_now(proxy->io);
+    exchange->wall_began = io_wall(proxy->io) - (io_now(proxy->io) - exchange->began);
+    exchange->request.max_forwards = UINT64_MAX;
+    exchange->request.version = HTTP_1_1;
+    exchange->counted = proxy->requests_open < proxy->requests_max;
+    proxy->requests_open += exchange->counted ? 1 : 0;
+    metrics_add(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
+    for (int i = 0; i < DEADLINE_COUNT; i++) {
+        exchange->deadlines[i] = UINT64_MAX;
+    }
+    list_init(&exchange->run_link);
+    list_init(&exchange->wait_link);
+    timer_init(&exchange->timer, TIMER_EXCHANGE);
+    arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
+    client->holder = exchange;
+    exchange_wake(exchange);
+}

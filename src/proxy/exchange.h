@@ -1,0 +1,141 @@
+/*
+ * An exchange is the story of one request: born when its head is complete or refused, it routes,
+ * admits, forwards (through attempts, proxy/attempt.h), relays or answers, settles and leaves one
+ * record in the access log. It is a machine of named steps (exchange.def); the dispatcher runs them
+ * until one has to wait, checks the step's invariants and bounds the transitions of one run.
+ *
+ * It holds one stream on the client's side and, through its attempt, one on the upstream's. It
+ * lives in a slab of the worker with its arena behind it; nothing else is allocated for a request.
+ */
+#ifndef SENTINEL_PROXY_EXCHANGE_H
+#define SENTINEL_PROXY_EXCHANGE_H
+
+#include "proxy/attempt.h"
+#include "proxy/lane.h"
+#include "proxy/proxy.h"
+
+enum exchange_step {
+#define STEP(name, function, request, response, committed, retry) EXCHANGE_##name,
+#include "proxy/exchange.def"
+#undef STEP
+    EXCHANGE_STEP_COUNT
+};
+
+/* The deadlines of an exchange; the timer stands at the earliest. */
+enum exchange_deadline {
+    DEADLINE_TOTAL,    /* until the response head */
+    DEADLINE_STEP,     /* of the attempt's step */
+    DEADLINE_REQUEST,  /* the request lane makes no progress */
+    DEADLINE_RESPONSE, /* the response lane makes no progress */
+    DEADLINE_COUNT
+};
+
+/* How a lane has been moving, for its idle deadline and its minimum rate. */
+struct lane_pace {
+    uint64_t progress; /* bytes that had moved when the deadline was set */
+    uint64_t idle_deadline;
+    uint64_t window_began; /* of the rate's window; 0: none */
+    uint64_t window_bytes; /* lane bytes at its begin */
+    enum lane_wait waits;
+};
+
+/* The beginning of a request body, kept so that it can be sent again. */
+struct replay {
+    struct byte_queue bytes;
+    size_t offset; /* of what the current attempt has read */
+    bool lost;     /* it grew too large, or there is no need: the body cannot be sent again */
+};
+
+struct answer_source {
+    struct span body;
+    size_t offset;
+};
+
+struct exchange {
+    _Alignas(max_align_t) struct proxy *proxy; /* the arena behind us is aligned, too */
+    struct stream *client;
+    enum exchange_step step;
+    enum reason reason; /* why it failed; the first one counts */
+    bool counted;       /* it counts against max-requests */
+    struct list run_link;
+    struct list wait_link; /* in a list of waiters for buffers or connections */
+    struct timer timer;
+    uint64_t deadlines[DEADLINE_COUNT];
+
+    struct request_head request;
+    struct response_head response;
+    struct address client_address;        /* behind trusted proxies: who they say it is */
+    const struct generation_route *route; /* NULL: none yet */
+    const struct generation_rule *rule;
+    uint32_t route_index; /* METRICS_NO_ROUTE without a route */
+
+    struct attempt attempt;
+    struct lane request_lane;
+    struct lane response_lane;
+    struct lane_pace request_pace;
+    struct lane_pace response_pace;
+    struct stream_sink request_sink;
+    struct stream_sink response_sink;
+    struct replay replay;
+    struct answer_source answer;
+    uint32_t interim_responses;
+    uint64_t drained; /* bytes of a request body read only to be forgotten */
+
+    uint64_t began;      /* first byte of the head */
+    uint64_t wall_began; /* the same, on the wall clock */
+    uint64_t queue_time; /* ACCESS_NO_TIME where it never happened, like the next two */
+    uint64_t connect_time;
+    uint64_t first_byte_time;
+    uint16_t status; /* of the response that was sent; 0: none */
+    uint8_t request_id[REQUEST_ID_SIZE_MAX];
+    size_t request_id_size;
+
+    struct arena arena;
+};
+
+/*
+ * Bytes of arena that any request within these limits can need, where routes set at most so many
+ * security fields.
+ */
+size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fields);
+
+/*
+ * Begins an exchange on a client's stream that holds a complete or refused head. It becomes the
+ * stream's holder and is made runnable. Without memory for it the connection is closed and counted.
+ */
+void exchange_begin(struct proxy *proxy, struct stream *client);
+
+/* Runs it until it waits or ends. It may be gone afterwards. */
+void exchange_run(struct exchange *exchange);
+
+/* Its timer is due: takes the consequences of the deadline that passed; it is then runnable. */
+void exchange_expire(struct exchange *exchange);
+
+/* The worker is giving up on it: it fails with this reason; runnable. */
+void exchange_abort(struct exchange *exchange, enum reason reason);
+
+/* Makes it run in this turn (or the next, when it is running now). Harmless twice. */
+void exchange_wake(struct exchange *exchange);
+
+/*
+ * Records the failure and turns to ANSWER, or to ABORT where no answer is possible any more. Ends
+ * the attempt and both lanes.
+ */
+void exchange_fail(struct exchange *exchange, enum reason reason);
+
+/* Waits in a list of waiters (of the pool or the buffers) unless it waits already. */
+static inline void exchange_wait_in(struct exchange *exchange, struct list *waiters)
+{
+    if (!list_is_linked(&exchange->wait_link)) {
+        list_push_back(waiters, &exchange->wait_link);
+    }
+}
+
+/* Sets one deadline; the timer follows at the end of the run. */
+static inline void exchange_set_deadline(struct exchange *exchange, enum exchange_deadline which,
+                                         uint64_t deadline)
+{
+    exchange->deadlines[which] = deadline;
+}
+
+#endif

@@ -1,0 +1,435 @@
+#include "proxy/forward.h"
+
+#include "base/assert.h"
+
+static struct span id_span(const struct exchange *exchange)
+{
+    return span_of(exchange->request_id, exchange->request_id_size);
+}
+
+static struct connection *connection_of(const struct exchange *exchange)
+{
+    return connection_of_stream(exchange->client);
+}
+
+static const struct generation_listener *listener_of(const struct exchange *exchange)
+{
+    return generation_listener(exchange->proxy->generation, connection_of(exchange)->listener);
+}
+
+static bool is_trusted(const struct exchange *exchange, const struct address *address)
+{
+    struct ref blocks = listener_of(exchange)->trusted_proxies;
+    const struct address_block *block = generation_array(exchange->proxy->generation, blocks);
+    for (uint32_t i = 0; i < blocks.count; i++) {
+        if (address_block_contains(&block[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The last element of a comma-separated list, cut off its end. False when it is empty. */
+static bool take_last(struct span *list, struct span *element)
+{
+    size_t start = list->size;
+    while (start > 0 && list->data[start - 1] != ',') {
+        start--;
+    }
+    *element = span_trim(span_from(*list, start));
+    *list = span_first(*list, start > 0 ? start - 1 : 0);
+    return element->size > 0;
+}
+
+/* An address of X-Forwarded-For, which is usually written without a port. */
+static bool parse_forwarded(struct span text, struct address *address)
+{
+    struct address_block block;
+    if (address_parse(text, address)) {
+        return true;
+    }
+    if (!address_block_parse(text, &block) || span_find(text, '/') < text.size) {
+        return false;
+    }
+    *address = (struct address){.family = block.family};
+    memcpy(address->ip, block.ip, sizeof(address->ip));
+    return true;
+}
+
+/* Right to left: who stands before the last trusted proxy is the client. */
+static void walk_forwarded(struct exchange *exchange)
+{
+    const struct fields *fields = &exchange->request.fields;
+    for (size_t i = fields->count; i > 0; i--) {
+        if (fields->entries[i - 1].id != FIELD_X_FORWARDED_FOR) {
+            continue;
+        }
+        struct span rest = fields->entries[i - 1].value;
+        struct span element = SPAN_EMPTY;
+        struct address address;
+        while (rest.size > 0) {
+            if (!take_last(&rest, &element) || !parse_forwarded(element, &address)) {
+                return;
+            }
+            exchange->client_address = address;
+            if (!is_trusted(exchange, &address)) {
+                return;
+            }
+        }
+    }
+}
+
+void forward_identify(struct exchange *exchange)
+{
+    const struct connection *connection = connection_of(exchange);
+    const struct field *id = fields_find(&exchange->request.fields, FIELD_X_REQUEST_ID);
+    exchange->client_address = connection->peer;
+    if (connection->trusted) {
+        walk_forwarded(exchange);
+    }
+    if (connection->trusted && id != NULL && request_id_is_acceptable(id->value)) {
+        memcpy(exchange->request_id, id->value.data, id->value.size);
+        exchange->request_id_size = id->value.size;
+    } else {
+        request_id_make(exchange->proxy->io, exchange->request_id);
+        exchange->request_id_size = REQUEST_ID_SIZE;
+    }
+}
+
+/* Whether a Connection field of the message nominates this name (RFC 9110, 7.6.1). */
+static bool is_nominated(const struct fields *fields, struct span name)
+{
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->entries[i].id != FIELD_CONNECTION) {
+            continue;
+        }
+        struct span rest = fields->entries[i].value;
+        struct span element = SPAN_EMPTY;
+        while (span_next_element(&rest, &element)) {
+            if (span_equal_nocase(element, name)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Whether a field of either direction ends here. */
+static bool is_connection_specific(const struct fields *fields, const struct field *field,
+                                   bool has_connection)
+{
+    unsigned flags = field_flags(field->id);
+    if ((flags & FIELD_IS_HOP) != 0) {
+        return true;
+    }
+    return has_connection && (flags & FIELD_IS_PROTECTED) == 0 && is_nominated(fields, field->name);
+}
+
+static bool add(struct fields *fields, enum field_id id, struct span value)
+{
+    return fields_add(fields, id, field_name(id), value);
+}
+
+static struct span print_address(struct exchange *exchange, const struct address *address)
+{
+    char text[ADDRESS_TEXT_MAX];
+    size_t size = address_print_host(address, text);
+    return arena_copy(&exchange->arena, span_of(text, size));
+}
+
+/* The chain so far as the trusted peer gave it, all field lines joined, and the peer behind it. */
+static struct span forwarded_for(struct exchange *exchange, struct span peer)
+{
+    const struct fields *fields = &exchange->request.fields;
+    struct span chain = SPAN_EMPTY;
+    if (!connection_of(exchange)->trusted) {
+        return peer;
+    }
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->entries[i].id == FIELD_X_FORWARDED_FOR && fields->entries[i].value.size > 0) {
+            struct span value = fields->entries[i].value;
+            chain = chain.size == 0 ? value
+                                    : arena_printf(&exchange->arena, "%.*s, %.*s", SPAN_ARGS(chain),
+                                                   SPAN_ARGS(value));
+        }
+    }
+    return chain.size == 0
+               ? peer
+               : arena_printf(&exchange->arena, "%.*s, %.*s", SPAN_ARGS(chain), SPAN_ARGS(peer));
+}
+
+/* A forwarded field's value: what a trusted peer said, else our own. */
+static struct span trusted_or(const struct exchange *exchange, enum field_id id, struct span own)
+{
+    const struct field *field =
+        connection_of(exchange)->trusted ? fields_find(&exchange->request.fields, id) : NULL;
+    return field != NULL && field->value.size > 0 ? field->value : own;
+}
+
+static bool is_lower_hex(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (ascii_hex_value(text.data[i]) < 0 || (text.data[i] >= 'A' && text.data[i] <= 'F')) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool all_zero(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] != '0') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* version-traceid-parentid-flags, version 00 (W3C Trace Context, 3.2). */
+static bool is_valid_traceparent(struct span value)
+{
+    enum { SIZE = 55 };
+    if (value.size != SIZE || !span_starts_with(value, SPAN("00-")) || value.data[35] != '-' ||
+        value.data[52] != '-') {
+        return false;
+    }
+    struct span trace = span_of(value.data + 3, 32);
+    struct span parent = span_of(value.data + 36, 16);
+    struct span flags = span_of(value.data + 53, 2);
+    return is_lower_hex(trace) && is_lower_hex(parent) && is_lower_hex(flags) && !all_zero(trace) &&
+           !all_zero(parent);
+}
+
+/* Continues the client's trace under a parent id of ours, or starts one that is not sampled. */
+static bool add_trace(struct exchange *exchange, struct fields *fields)
+{
+    const struct fields *given = &exchange->request.fields;
+    const struct field *parent = fields_find(given, FIELD_TRACEPARENT);
+    const struct field *state = fields_find(given, FIELD_TRACESTATE);
+    bool valid = parent != NULL && is_valid_traceparent(parent->value);
+    uint8_t fresh[2 * REQUEST_ID_SIZE];
+    request_id_make(exchange->proxy->io, fresh);
+    request_id_make(exchange->proxy->io, fresh + REQUEST_ID_SIZE);
+    struct span trace = valid ? span_of(parent->value.data + 3, 32) : span_of(fresh, 32);
+    struct span flags = valid ? span_of(parent->value.data + 53, 2) : SPAN("00");
+    struct span own = span_of(fresh + REQUEST_ID_SIZE, 16);
+    struct span value = arena_printf(&exchange->arena, "00-%.*s-%.*s-%.*s", SPAN_ARGS(trace),
+                                     SPAN_ARGS(own), SPAN_ARGS(flags));
+    bool added = value.data != NULL && add(fields, FIELD_TRACEPARENT, value);
+    return added && (!valid || state == NULL || add(fields, FIELD_TRACESTATE, state->value));
+}
+
+static bool add_origin(struct exchange *exchange, struct fields *fields)
+{
+    struct span peer = print_address(exchange, &connection_of(exchange)->peer);
+    struct span client = print_address(exchange, &exchange->client_address);
+    struct span chain = forwarded_for(exchange, peer);
+    struct span proto = trusted_or(exchange, FIELD_X_FORWARDED_PROTO, SPAN("http"));
+    struct span host = trusted_or(exchange, FIELD_X_FORWARDED_HOST, exchange->request.authority);
+    struct span port = trusted_or(exchange, FIELD_X_FORWARDED_PORT, SPAN_EMPTY);
+    return peer.data != NULL && client.data != NULL && chain.data != NULL &&
+           add(fields, FIELD_X_FORWARDED_FOR, chain) &&
+           add(fields, FIELD_X_FORWARDED_PROTO, proto) &&
+           (host.size == 0 || add(fields, FIELD_X_FORWARDED_HOST, host)) &&
+           (port.size == 0 || add(fields, FIELD_X_FORWARDED_PORT, port)) &&
+           add(fields, FIELD_X_REAL_IP, client) &&
+           add(fields, FIELD_X_REQUEST_ID, id_span(exchange));
+}
+
+/* Our own hop behind those that the request has made so far (RFC 9110, 7.6.3). */
+static bool add_via(struct exchange *exchange, struct fields *fields)
+{
+    const struct fields *given = &exchange->request.fields;
+    struct span hop =
+        exchange->request.version == HTTP_1_0 ? SPAN("1.0 sentinel") : SPAN("1.1 sentinel");
+    for (size_t i = 0; i < given->count; i++) {
+        const struct field *field = &given->entries[i];
+        if (field->id == FIELD_VIA && !fields_add(fields, FIELD_VIA, field->name, field->value)) {
+            return false;
+        }
+    }
+    return add(fields, FIELD_VIA, hop);
+}
+
+/* Request fields that are not copied: they are set anew, or tell what only we may tell. */
+static bool is_replaced(const struct field *field)
+{
+    return (field_flags(field->id) & FIELD_IS_FORWARDED) != 0 || field->id == FIELD_HOST ||
+           field->id == FIELD_EXPECT || field->id == FIELD_CONTENT_LENGTH ||
+           field->id == FIELD_MAX_FORWARDS || field->id == FIELD_TRACEPARENT ||
+           field->id == FIELD_TRACESTATE || field->id == FIELD_VIA;
+}
+
+static bool add_conditional(struct exchange *exchange, struct fields *fields)
+{
+    const struct request_head *request = &exchange->request;
+    bool hops = request->method == METHOD_TRACE || request->method == METHOD_OPTIONS;
+    if (request->expect_continue && !add(fields, FIELD_EXPECT, SPAN("100-continue"))) {
+        return false;
+    }
+    if (hops && request->max_forwards != UINT64_MAX) {
+        struct span left =
+            arena_printf(&exchange->arena, "%llu", (unsigned long long)request->max_forwards - 1);
+        return left.data != NULL && add(fields, FIELD_MAX_FORWARDS, left);
+    }
+    return true;
+}
+
+static bool copy_request_fields(const struct fields *given, struct fields *fields)
+{
+    bool has_connection = fields_find(given, FIELD_CONNECTION) != NULL;
+    for (size_t i = 0; i < given->count; i++) {
+        const struct field *field = &given->entries[i];
+        if (is_replaced(field) || is_connection_specific(given, field, has_connection)) {
+            continue;
+        }
+        if (!fields_add(fields, field->id, field->name, field->value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The Host that the upstream sees: the route's, or the client's; HTTP/1.0 may have none. */
+static struct span upstream_host(const struct exchange *exchange)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    if (exchange->route->upstream_host.count > 0) {
+        return generation_text(generation, exchange->route->upstream_host);
+    }
+    if (exchange->request.authority.size > 0) {
+        return exchange->request.authority;
+    }
+    return generation_text(generation, exchange->attempt.endpoint->config->text);
+}
+
+bool forward_request(struct exchange *exchange, struct request_message *message)
+{
+    const struct request_head *request = &exchange->request;
+    struct fields *fields = arena_alloc(&exchange->arena, sizeof(*fields));
+    size_t capacity = request->fields.count + FORWARD_FIELDS_ADDED;
+    if (fields == NULL || !fields_init(fields, &exchange->arena, capacity) ||
+        !copy_request_fields(&request->fields, fields) || !add_conditional(exchange, fields) ||
+        !add_via(exchange, fields) || !add_origin(exchange, fields) ||
+        !add_trace(exchange, fields)) {
+        return false;
+    }
+    if (request->te_trailers && (!add(fields, FIELD_TE, SPAN("trailers")))) {
+        return false;
+    }
+    *message = (struct request_message){.method = request->method_text,
+                                        .path = request->path,
+                                        .query = request->query,
+                                        .host = upstream_host(exchange),
+                                        .fields = fields,
+                                        .framing = request->framing,
+                                        .content_length = request->content_length};
+    return true;
+}
+
+static struct ref security_of(const struct exchange *exchange)
+{
+    return exchange->route != NULL ? exchange->route->security
+                                   : exchange->proxy->generation->header->default_security;
+}
+
+/* Whether a security field of ours replaces this one of the upstream. */
+static bool is_overridden(const struct exchange *exchange, struct span name)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    struct ref security = security_of(exchange);
+    const struct generation_field *field = generation_array(generation, security);
+    for (uint32_t i = 0; i < security.count; i++) {
+        if (span_equal_nocase(generation_text(generation, field[i].name), name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool forward_add_security(const struct exchange *exchange, struct fields *fields)
+{
+    const struct generation *generation = exchange->proxy->generation;
+    struct ref security = security_of(exchange);
+    const struct generation_field *field = generation_array(generation, security);
+    for (uint32_t i = 0; i < security.count; i++) {
+        struct span name = generation_text(generation, field[i].name);
+        bool there = exchange->route != NULL && exchange->route->upstream_wins != 0 &&
+                     fields_find_name(fields, name) != NULL;
+        if (!there &&
+            !fields_add(fields, FIELD_OTHER, name, generation_text(generation, field[i].value))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool copy_response_fields(const struct exchange *exchange, struct fields *fields)
+{
+    const struct fields *given = &exchange->response.fields;
+    bool has_connection = fields_find(given, FIELD_CONNECTION) != NULL;
+    bool override = exchange->route->upstream_wins == 0;
+    for (size_t i = 0; i < given->count; i++) {
+        const struct field *field = &given->entries[i];
+        if (is_connection_specific(given, field, has_connection) ||
+            field->id == FIELD_CONTENT_LENGTH ||
+            (override && is_overridden(exchange, field->name))) {
+            continue;
+        }
+        if (!fields_add(fields, field->id, field->name, field->value)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool forward_response(struct exchange *exchange, struct fields *fields)
+{
+    size_t capacity = exchange->response.fields.count + security_of(exchange).count + 8;
+    if (!fields_init(fields, &exchange->arena, capacity) ||
+        !copy_response_fields(exchange, fields)) {
+        return false;
+    }
+    if (exchange->response.status < 200) {
+        return true; /* interim responses carry what they were given and nothing of ours */
+    }
+    if (fields_find(fields, FIELD_DATE) == NULL &&
+        !add(fields, FIELD_DATE, proxy_date(exchange->proxy))) {
+        return false;
+    }
+    return forward_add_security(exchange, fields);
+}
+
+/* Trailers are merged by some recipients: only those that cannot do harm (RFC 9110, 6.5.1). */
+static bool is_allowed_trailer(struct span name)
+{
+    static const char *const ALLOWED[] = {"digest",       "content-digest",         "repr-digest",
+                                          "content-md5",  "server-timing",          "grpc-status",
+                                          "grpc-message", "grpc-status-details-bin"};
+    for (size_t i = 0; i < sizeof(ALLOWED) / sizeof(ALLOWED[0]); i++) {
+        if (span_equal_nocase(name, span_of_string(ALLOWED[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const struct fields *forward_trailers(struct exchange *exchange, const struct fields *trailers)
+{
+    if (trailers == NULL || trailers->count == 0) {
+        return NULL;
+    }
+    struct fields *allowed = arena_alloc(&exchange->arena, sizeof(*allowed));
+    if (allowed == NULL || !fields_init(allowed, &exchange->arena, trailers->count)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < trailers->count; i++) {
+        const struct field *field = &trailers->entries[i];
+        if (is_allowed_trailer(field->name)) {
+            bool fits = fields_add(allowed, field->id, field->name, field->value);
+            ASSERT(fits);
+        }
+    }
+    return allowed;
+}

@@ -1,0 +1,32 @@
+/*
+ * What goes on to the other side: the fields of the forwarded request and of the relayed response,
+ * made anew from the parsed ones. Hop-by-hop fields and those a peer nominated end here; what tells
+ * where a request came from is deleted and set by us, unless a trusted proxy said it (RFC 9110, 7.6
+ * and 7.6.1; X-Forwarded-*; W3C Trace Context).
+ */
+#ifndef SENTINEL_PROXY_FORWARD_H
+#define SENTINEL_PROXY_FORWARD_H
+
+#include "proxy/exchange.h"
+
+enum { FORWARD_FIELDS_ADDED = 48 }; /* most fields that we add to a message of either direction */
+
+/*
+ * Finds out who the client is (right to left through X-Forwarded-For as long as the peers are
+ * trusted) and gives the request its id. Needs the parsed request.
+ */
+void forward_identify(struct exchange *exchange);
+
+/* The request as it goes to the upstream; everything lives in the exchange's arena. */
+NODISCARD bool forward_request(struct exchange *exchange, struct request_message *message);
+
+/* The fields of the upstream's response as they go to the client. */
+NODISCARD bool forward_response(struct exchange *exchange, struct fields *fields);
+
+/* Of a trailer section, what may be passed on. */
+const struct fields *forward_trailers(struct exchange *exchange, const struct fields *trailers);
+
+/* Adds the security fields of the route (or the defaults), for answers of our own. */
+NODISCARD bool forward_add_security(const struct exchange *exchange, struct fields *fields);
+
+#endif

@@ -1,0 +1,90 @@
+/*
+ * What the parts of one worker share: the dataplane's context, the client's connection, and the
+ * worker's services to exchanges (waking, waiting, the date). Private to src/proxy.
+ */
+#ifndef SENTINEL_PROXY_PROXY_H
+#define SENTINEL_PROXY_PROXY_H
+
+#include "base/buffer.h"
+#include "base/hash.h"
+#include "base/prng.h"
+#include "http/http1_session.h"
+#include "observe/access_log.h"
+#include "observe/health.h"
+#include "observe/metrics.h"
+#include "observe/request_id.h"
+#include "proxy/client_table.h"
+#include "upstream/pool.h"
+
+/* What a ready socket belongs to (io_socket.kind). */
+enum socket_kind { SOCKET_LISTENER = 1, SOCKET_CLIENT, SOCKET_UPSTREAM, SOCKET_FOREIGN };
+
+/* What a due timer belongs to (timer.kind). */
+enum timer_kind { TIMER_SESSION = 1, TIMER_EXCHANGE };
+
+enum {
+    SCRATCH_SIZE = 256 * 1024, /* one read */
+    DATE_SIZE = 29,            /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7) */
+    EXCHANGE_RESERVE = 64,     /* exchanges beyond max-requests, for answers that refuse */
+    CONNECTION_RESERVE = 64,   /* connections beyond the limit, for answers that refuse */
+};
+
+/* One client connection. */
+struct connection {
+    struct http1_session http; /* first: the session finds its connection */
+    struct address peer;
+    uint32_t listener;
+    bool trusted; /* the peer is one of the listener's trusted proxies */
+    bool counted; /* it counts against max-connections and its client's own limit */
+    bool active;  /* which gauge it stands in */
+};
+
+struct exchange;
+
+struct proxy {
+    struct io *io;
+    const struct generation *generation;
+    struct metrics *metrics;
+    struct access_log *access_log;
+    const struct health_view *health;
+    struct prng prng;
+    struct timer_wheel wheel;
+    struct buffer_pool buffers;
+    struct slab client_inboxes;
+    struct slab upstream_inboxes;
+    struct slab connections;
+    struct slab exchanges;
+    struct session_context sessions;
+    struct pool pool;
+    struct upstream_set upstreams;
+    struct client_table clients;
+    struct list runnable;         /* exchanges to run in this turn */
+    struct list open_connections; /* links of sessions */
+    uint32_t connections_max;     /* this worker's share */
+    uint32_t connections_open;    /* those that count */
+    uint32_t requests_max;        /* this worker's share */
+    uint32_t requests_open;       /* those that count */
+    uint64_t date_second;
+    uint8_t date[DATE_SIZE];
+    size_t arena_size;          /* of one exchange */
+    uint32_t buffers_published; /* what the gauge shows */
+    bool draining;
+};
+
+/* The connection of a client's stream. */
+static inline struct connection *connection_of_stream(struct stream *stream)
+{
+    struct http1_wire *wire = http1_wire_of_stream(stream);
+    return CONTAINER_OF(http1_session_of(&wire->session), struct connection, http);
+}
+
+/* The date field's value of this second; borrowed until the next call. */
+struct span proxy_date(struct proxy *proxy);
+
+/* Gives back the stream of a finished exchange and looks after its connection. */
+void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep);
+
+/* A slot or buffers came free: whoever waits first runs again. */
+void proxy_wake_waiters(struct proxy *proxy);
+
+#endif

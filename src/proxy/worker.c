@@ -1,0 +1,659 @@
+#include "proxy/worker.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "proxy/exchange.h"
+
+enum {
+    ACCEPTS_PER_WAKE = 8,      /* a burst is shared: the others are woken for the rest */
+    ACCEPTS_PER_REGISTER = 16, /* then to the back of the kernel's queue of sharers */
+    READY_MAX = 1024,          /* sockets served in one turn */
+    TIMERS_MAX = 1024,         /* timers fired in one turn */
+    LINGER_BYTES_MAX = 1024 * 1024,
+    UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
+    ABORT_AGAIN_US = 100 * 1000,
+    ACCEPT_AGAIN_US = 100 * 1000,
+    SMALL_HEAD = 2,       /* the empty line that may come before a request line */
+    CROWDED_PERCENT = 90, /* of the connections: then none is kept alive */
+};
+
+static_assert((int)WORKER_SOCKET_FOREIGN == (int)SOCKET_FOREIGN, "one number for shells and us");
+
+struct listener {
+    struct io_socket socket;
+    uint32_t index;
+    uint32_t accepted; /* since it was registered last */
+};
+
+struct worker {
+    struct proxy proxy;
+    struct worker_options options;
+    struct listener *listeners;
+    uint32_t listener_count;
+    uint8_t *scratch;
+    uint8_t *render;
+    bool listening;
+    uint64_t accept_again;   /* the machine was out of something: when to try again */
+    uint64_t drain_deadline; /* then what remains is aborted */
+};
+
+static const struct generation_server *server_of(const struct worker *worker)
+{
+    return &worker->options.generation->header->server;
+}
+
+/* This worker's part of what all share, rounded up. */
+static uint32_t share_of(const struct worker *worker, uint32_t total)
+{
+    uint32_t workers = server_of(worker)->workers;
+    uint32_t share = total / workers + (total % workers != 0 ? 1 : 0);
+    return share > 0 ? share : 1;
+}
+
+static void set_limits(struct worker *worker)
+{
+    const struct generation_limits *limits = &server_of(worker)->limits;
+    const struct generation_timeouts *timeouts = &server_of(worker)->timeouts;
+    worker->proxy.sessions.limits = (struct session_limits){
+        .head = {.request_line_max = limits->request_line,
+                 .head_max = limits->head_size,
+                 .fields_max = limits->header_fields,
+                 .merge_slashes = server_of(worker)->merge_slashes != 0},
+        .request_head_timeout = timeouts->request_head,
+        .keep_alive_timeout = timeouts->keep_alive,
+        .upstream_keep_alive_timeout = timeouts->upstream_keep_alive,
+        .linger_timeout = timeouts->linger,
+        .linger_bytes_max = LINGER_BYTES_MAX,
+        .requests_max = limits->requests_per_connection,
+    };
+}
+
+/* The most security fields that any route sets: arenas must hold them. */
+static size_t security_fields(const struct generation *generation)
+{
+    size_t most = generation->header->default_security.count;
+    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
+        size_t count = generation_route(generation, i)->security.count;
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
+static bool allocate(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    const struct generation_limits *limits = &server_of(worker)->limits;
+    uint32_t connections = proxy->connections_max + CONNECTION_RESERVE;
+    uint32_t upstreams = share_of(worker, limits->upstream_connections);
+    size_t client_inbox = limits->head_size + SMALL_HEAD;
+    size_t upstream_inbox =
+        limits->head_size > UPSTREAM_INBOX_SIZE ? limits->head_size : UPSTREAM_INBOX_SIZE;
+    struct hash_key key;
+    io_random(proxy->io, &key, sizeof(key));
+    proxy->arena_size =
+        exchange_arena_size(&proxy->sessions.limits.head, security_fields(proxy->generation));
+    worker->scratch = malloc(SCRATCH_SIZE);
+    worker->render = malloc(BYTE_QUEUE_MAX);
+    return worker->scratch != NULL && worker->render != NULL &&
+           buffer_pool_init(&proxy->buffers, limits->buffer_pool) &&
+           slab_init(&proxy->client_inboxes, client_inbox, connections) &&
+           slab_init(&proxy->upstream_inboxes, upstream_inbox, upstreams) &&
+           slab_init(&proxy->connections, sizeof(struct connection), connections) &&
+           slab_init(&proxy->exchanges, sizeof(struct exchange) + proxy->arena_size,
+                     proxy->requests_max + EXCHANGE_RESERVE) &&
+           pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, upstreams) &&
+           client_table_init(&proxy->clients, connections, &key) &&
+           upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->prng);
+}
+
+static void connect_context(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    struct session_context *sessions = &proxy->sessions;
+    sessions->io = proxy->io;
+    sessions->wheel = &proxy->wheel;
+    sessions->buffers = &proxy->buffers;
+    sessions->client_inboxes = &proxy->client_inboxes;
+    sessions->upstream_inboxes = &proxy->upstream_inboxes;
+    sessions->scratch = worker->scratch;
+    sessions->scratch_size = SCRATCH_SIZE;
+    sessions->render = worker->render;
+    sessions->render_size = BYTE_QUEUE_MAX;
+    proxy->pool.socket_kind = SOCKET_UPSTREAM;
+    proxy->pool.timer_kind = TIMER_SESSION;
+}
+
+static bool open_listeners(struct worker *worker)
+{
+    uint32_t count = worker->options.generation->header->listeners.count;
+    worker->listeners = calloc(count + 1U, sizeof(*worker->listeners));
+    if (worker->listeners == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        io_socket_init(&worker->listeners[i].socket);
+        worker->listeners[i].index = i;
+    }
+    worker->listener_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (io_listen(worker->proxy.io, &worker->listeners[i].socket, worker->options.listeners[i],
+                      SOCKET_LISTENER) != OK) {
+            return false;
+        }
+    }
+    worker->listening = true;
+    return true;
+}
+
+struct worker *worker_create(const struct worker_options *options)
+{
+    struct worker *worker = calloc(1, sizeof(*worker));
+    if (worker == NULL) {
+        return NULL;
+    }
+    struct proxy *proxy = &worker->proxy;
+    worker->options = *options;
+    proxy->io = options->io;
+    proxy->generation = options->generation;
+    proxy->metrics = options->metrics;
+    proxy->access_log = options->access_log;
+    proxy->health = options->health;
+    worker->drain_deadline = UINT64_MAX;
+    worker->accept_again = UINT64_MAX;
+    proxy->connections_max = share_of(worker, server_of(worker)->connections);
+    proxy->requests_max = share_of(worker, server_of(worker)->limits.requests);
+    uint64_t seed = 0;
+    io_random(proxy->io, &seed, sizeof(seed));
+    prng_init(&proxy->prng, seed);
+    timer_wheel_init(&proxy->wheel, io_now(proxy->io));
+    list_init(&proxy->runnable);
+    list_init(&proxy->open_connections);
+    set_limits(worker);
+    if (!allocate(worker)) {
+        worker_destroy(worker);
+        return NULL;
+    }
+    connect_context(worker);
+    if (!open_listeners(worker)) {
+        worker_destroy(worker);
+        return NULL;
+    }
+    return worker;
+}
+
+static void note_state(struct proxy *proxy, struct connection *connection, bool active)
+{
+    if (connection->active == active) {
+        return;
+    }
+    metrics_connection_leave(proxy->metrics, connection->listener,
+                             active ? METRICS_STATE_IDLE : METRICS_STATE_ACTIVE);
+    metrics_connection_enter(proxy->metrics, connection->listener,
+                             active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
+    connection->active = active;
+}
+
+static struct connection *connection_of_session(struct session *session)
+{
+    return CONTAINER_OF(http1_session_of(session), struct connection, http);
+}
+
+static void forget_connection(struct proxy *proxy, struct connection *connection)
+{
+    struct session *session = &connection->http.wire.session;
+    ASSERT(session->step == SESSION_CLOSED);
+    list_unlink(&session->link);
+    if (connection->counted) {
+        client_table_leave(&proxy->clients, &connection->peer);
+        proxy->connections_open--;
+    }
+    metrics_connection_leave(proxy->metrics, connection->listener,
+                             connection->active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
+    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_CLOSED, connection->listener);
+    slab_release(&proxy->connections, connection);
+}
+
+/* Acts on what a client's session has to say. The connection may be gone afterwards. */
+static void serve_events(struct proxy *proxy, struct session *session)
+{
+    struct stream *stream = NULL;
+    enum session_event event = session->ops->next_event(session, &stream);
+    while (event != SESSION_EVENT_NONE) {
+        if (event == SESSION_EVENT_CLOSED) {
+            forget_connection(proxy, connection_of_session(session));
+            return;
+        }
+        if (event == SESSION_EVENT_HEAD) {
+            note_state(proxy, connection_of_session(session), true);
+            exchange_begin(proxy, stream);
+        } else if (stream->holder != NULL) {
+            exchange_wake(stream->holder);
+        }
+        event = session->ops->next_event(session, &stream);
+    }
+}
+
+void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep)
+{
+    struct connection *connection = connection_of_stream(stream);
+    struct session *session = &connection->http.wire.session;
+    stream->ops->release(stream, keep);
+    if (session->step != SESSION_CLOSED) {
+        note_state(proxy, connection, false);
+    }
+    serve_events(proxy, session);
+}
+
+/* As serve_events, for an upstream's session. */
+static void serve_upstream_events(struct proxy *proxy, struct session *session)
+{
+    struct stream *stream = NULL;
+    enum session_event event = session->ops->next_event(session, &stream);
+    while (event != SESSION_EVENT_NONE) {
+        if (event == SESSION_EVENT_CLOSED) {
+            pool_forget(&proxy->pool, pool_connection_of(session));
+            return;
+        }
+        if (stream->holder != NULL) {
+            exchange_wake(stream->holder);
+        }
+        event = session->ops->next_event(session, &stream);
+    }
+}
+
+static const struct generation_listener *listener_config(const struct worker *worker,
+                                                         uint32_t index)
+{
+    return generation_listener(worker->options.generation, index);
+}
+
+static bool is_trusted(const struct worker *worker, uint32_t listener, const struct address *peer)
+{
+    struct ref blocks = listener_config(worker, listener)->trusted_proxies;
+    const struct address_block *block = generation_array(worker->options.generation, blocks);
+    for (uint32_t i = 0; i < blocks.count; i++) {
+        if (address_block_contains(&block[i], peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the new connection fits the bounds; counts it if so. */
+static enum reason admit(struct worker *worker, struct connection *connection)
+{
+    struct proxy *proxy = &worker->proxy;
+    if (proxy->connections_open >= proxy->connections_max) {
+        return REASON_CONNECTIONS_FULL;
+    }
+    if (!client_table_enter(&proxy->clients, &connection->peer,
+                            server_of(worker)->limits.connections_per_client)) {
+        return REASON_CLIENT_CONNECTIONS;
+    }
+    connection->counted = true;
+    proxy->connections_open++;
+    return REASON_NONE;
+}
+
+static void begin_connection(struct worker *worker, struct connection *connection)
+{
+    struct proxy *proxy = &worker->proxy;
+    struct session *session = &connection->http.wire.session;
+    connection->trusted = is_trusted(worker, connection->listener, &connection->peer);
+    list_push_back(&proxy->open_connections, &session->link);
+    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
+    metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
+    enum reason refusal = admit(worker, connection);
+    if (refusal == REASON_NONE) {
+        http1_session_start(&connection->http);
+    } else {
+        http1_session_refuse(&connection->http, refusal);
+    }
+    serve_events(proxy, session);
+}
+
+/* No memory is left even to say so: the connection is taken off the queue and reset. */
+static enum status turn_away(struct worker *worker, struct listener *listener)
+{
+    struct io_socket socket;
+    struct address peer;
+    io_socket_init(&socket);
+    enum status status =
+        io_accept(worker->proxy.io, &listener->socket, &socket, SOCKET_CLIENT, &peer);
+    if (status == OK) {
+        io_reset(worker->proxy.io, &socket);
+        metrics_failure(worker->proxy.metrics, REASON_CONNECTIONS_FULL);
+    }
+    return status;
+}
+
+static enum status accept_one(struct worker *worker, struct listener *listener)
+{
+    struct proxy *proxy = &worker->proxy;
+    struct connection *connection = slab_acquire(&proxy->connections);
+    if (connection == NULL) {
+        return turn_away(worker, listener);
+    }
+    *connection = (struct connection){.listener = listener->index};
+    http1_session_init(&connection->http, &proxy->sessions, TIMER_SESSION);
+    struct session *session = &connection->http.wire.session;
+    enum status status = io_accept(proxy->io, &listener->socket, &session->transport.socket,
+                                   SOCKET_CLIENT, &connection->peer);
+    if (status != OK) {
+        slab_release(&proxy->connections, connection);
+        return status;
+    }
+    begin_connection(worker, connection);
+    return OK;
+}
+
+/* Out of descriptors or memory: connections wait in the queue for a moment, and we do not spin. */
+static void pause_listeners(struct worker *worker)
+{
+    worker->accept_again = io_now(worker->proxy.io) + ACCEPT_AGAIN_US;
+    for (uint32_t i = 0; i < worker->listener_count; i++) {
+        io_listen_pause(worker->proxy.io, &worker->listeners[i].socket);
+    }
+}
+
+/* Level-triggered: what is left in the queue is told again in the next turn. */
+static void serve_listener(struct worker *worker, struct listener *listener)
+{
+    for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
+        enum status status = accept_one(worker, listener);
+        if (status == ERROR) {
+            pause_listeners(worker);
+        }
+        if (status != OK) {
+            return;
+        }
+        listener->accepted++;
+    }
+    if (listener->accepted >= ACCEPTS_PER_REGISTER) {
+        listener->accepted = 0;
+        io_listen_pause(worker->proxy.io, &listener->socket);
+        io_listen_resume(worker->proxy.io, &listener->socket);
+    }
+}
+
+static void serve_socket(struct worker *worker, struct io_socket *socket)
+{
+    struct proxy *proxy = &worker->proxy;
+    if (socket->kind == SOCKET_LISTENER) {
+        serve_listener(worker, CONTAINER_OF(socket, struct listener, socket));
+        return;
+    }
+    if (socket->kind == SOCKET_FOREIGN) {
+        worker->options.on_foreign(worker->options.foreign_context, socket);
+        return;
+    }
+    struct transport *transport = CONTAINER_OF(socket, struct transport, socket);
+    struct session *session = CONTAINER_OF(transport, struct session, transport);
+    session->ops->run(session);
+    if (socket->kind == SOCKET_CLIENT) {
+        serve_events(proxy, session);
+    } else {
+        serve_upstream_events(proxy, session);
+    }
+}
+
+static void serve_ready(struct worker *worker)
+{
+    for (int i = 0; i < READY_MAX; i++) {
+        struct io_socket *socket = io_next_ready(worker->proxy.io);
+        if (socket == NULL) {
+            return;
+        }
+        serve_socket(worker, socket);
+    }
+}
+
+/* Each exchange that was runnable at the begin gets one run; who yields waits for the next turn. */
+static void run_exchanges(struct proxy *proxy)
+{
+    struct list now;
+    list_take_all(&now, &proxy->runnable);
+    for (struct list *link = list_pop_front(&now); link != NULL; link = list_pop_front(&now)) {
+        exchange_run(CONTAINER_OF(link, struct exchange, run_link));
+    }
+}
+
+static void fire_timer(struct proxy *proxy, struct timer *timer)
+{
+    if (timer->kind == TIMER_EXCHANGE) {
+        exchange_expire(CONTAINER_OF(timer, struct exchange, timer));
+        return;
+    }
+    struct session *session = CONTAINER_OF(timer, struct session, timer);
+    bool upstream = session->transport.socket.kind == SOCKET_UPSTREAM;
+    session->ops->expire(session);
+    if (upstream) {
+        serve_upstream_events(proxy, session);
+    } else {
+        serve_events(proxy, session);
+    }
+}
+
+static void fire_timers(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    for (int i = 0; i < TIMERS_MAX; i++) {
+        struct timer *timer = timer_wheel_expire(&proxy->wheel, io_now(proxy->io));
+        if (timer == NULL) {
+            return;
+        }
+        fire_timer(proxy, timer);
+    }
+}
+
+void proxy_wake_waiters(struct proxy *proxy)
+{
+    const struct slab *slots = &proxy->pool.connections;
+    uint32_t free_slots = slots->capacity - slots->in_use;
+    if (free_slots == 0 && !list_is_empty(&proxy->pool.idle)) {
+        free_slots = 1; /* an idle connection can give its slot up */
+    }
+    for (; free_slots > 0 && !list_is_empty(&proxy->pool.waiters); free_slots--) {
+        struct list *link = list_pop_front(&proxy->pool.waiters);
+        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+    }
+    uint32_t free_buffers = proxy->buffers.slab.capacity - proxy->buffers.slab.in_use;
+    for (; free_buffers > 0 && !list_is_empty(&proxy->buffers.waiters); free_buffers--) {
+        struct list *link = list_pop_front(&proxy->buffers.waiters);
+        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+    }
+}
+
+static void publish(struct proxy *proxy)
+{
+    struct metrics *metrics = proxy->metrics;
+    struct session_context *sessions = &proxy->sessions;
+    metrics_add(metrics, METRIC_CLIENT_RECEIVED_BYTES, sessions->clients.received);
+    metrics_add(metrics, METRIC_CLIENT_SENT_BYTES, sessions->clients.sent);
+    metrics_add(metrics, METRIC_UPSTREAM_RECEIVED_BYTES, sessions->upstreams.received);
+    metrics_add(metrics, METRIC_UPSTREAM_SENT_BYTES, sessions->upstreams.sent);
+    sessions->clients = (struct session_traffic){0};
+    sessions->upstreams = (struct session_traffic){0};
+    uint32_t in_use = proxy->buffers.slab.in_use;
+    metrics_add(metrics, METRIC_BUFFERS_IN_USE, (uint64_t)in_use - proxy->buffers_published);
+    proxy->buffers_published = in_use;
+}
+
+static void abort_rest(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    worker->drain_deadline = io_now(proxy->io) + ABORT_AGAIN_US; /* those that linger */
+    struct list all;
+    list_take_all(&all, &proxy->open_connections);
+    while (!list_is_empty(&all)) {
+        struct session *session = CONTAINER_OF(all.next, struct session, link);
+        list_unlink(&session->link);
+        list_push_back(&proxy->open_connections, &session->link);
+        struct exchange *exchange = connection_of_session(session)->http.wire.stream.holder;
+        if (exchange != NULL) {
+            exchange_abort(exchange, REASON_DRAINING);
+        } else {
+            session->ops->kill(session);
+            serve_events(proxy, session);
+        }
+    }
+}
+
+static uint64_t next_wake(const struct worker *worker)
+{
+    const struct proxy *proxy = &worker->proxy;
+    if (!list_is_empty(&proxy->runnable)) {
+        return io_now(proxy->io);
+    }
+    uint64_t timers = timer_wheel_next(&proxy->wheel);
+    uint64_t own = worker->drain_deadline < worker->accept_again ? worker->drain_deadline
+                                                                 : worker->accept_again;
+    return timers < own ? timers : own;
+}
+
+static void resume_listeners(struct worker *worker)
+{
+    worker->accept_again = UINT64_MAX;
+    for (uint32_t i = 0; worker->listening && i < worker->listener_count; i++) {
+        io_listen_resume(worker->proxy.io, &worker->listeners[i].socket);
+    }
+}
+
+void worker_turn(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    io_wait(proxy->io, next_wake(worker));
+    proxy->sessions.crowded = (uint64_t)proxy->connections_open * 100 >=
+                              (uint64_t)proxy->connections_max * CROWDED_PERCENT;
+    serve_ready(worker);
+    run_exchanges(proxy);
+    fire_timers(worker);
+    if (worker->drain_deadline <= io_now(proxy->io)) {
+        abort_rest(worker);
+    }
+    if (worker->accept_again <= io_now(proxy->io)) {
+        resume_listeners(worker);
+    }
+    proxy_wake_waiters(proxy);
+    publish(proxy);
+}
+
+static void close_listeners(struct worker *worker)
+{
+    for (uint32_t i = 0; i < worker->listener_count; i++) {
+        io_close(worker->proxy.io, &worker->listeners[i].socket);
+    }
+    worker->listening = false;
+}
+
+void worker_drain(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    if (proxy->draining) {
+        return;
+    }
+    for (uint32_t i = 0; i < worker->listener_count; i++) {
+        /* Once: whoever connected before the drain is served. */
+        uint32_t bound = proxy->connections_max;
+        while (bound-- > 0 && accept_one(worker, &worker->listeners[i]) == OK) {
+        }
+    }
+    close_listeners(worker);
+    proxy->draining = true;
+    proxy->sessions.draining = true;
+    worker->drain_deadline = io_now(proxy->io) + server_of(worker)->shutdown_timeout;
+    struct list all;
+    list_take_all(&all, &proxy->open_connections);
+    while (!list_is_empty(&all)) {
+        struct session *session = CONTAINER_OF(all.next, struct session, link);
+        list_unlink(&session->link);
+        list_push_back(&proxy->open_connections, &session->link);
+        session->ops->drain(session);
+        serve_events(proxy, session);
+    }
+    pool_drain(&proxy->pool);
+}
+
+bool worker_is_drained(const struct worker *worker)
+{
+    const struct proxy *proxy = &worker->proxy;
+    return proxy->draining && list_is_empty(&proxy->open_connections) &&
+           proxy->exchanges.in_use == 0;
+}
+
+void worker_check_idle(const struct worker *worker)
+{
+    const struct proxy *proxy = &worker->proxy;
+    const struct slab *slots = &proxy->pool.connections;
+    ASSERT(list_is_empty(&proxy->open_connections) && list_is_empty(&proxy->runnable));
+    ASSERT(proxy->connections.in_use == 0 && proxy->connections_open == 0);
+    ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
+    ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
+    ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
+    ASSERT(list_is_empty(&proxy->pool.waiters));
+    ASSERT(proxy->wheel.count <= slots->in_use); /* idle upstream connections have one each */
+    for (uint32_t i = 0; i < proxy->upstreams.endpoint_count; i++) {
+        ASSERT(proxy->upstreams.endpoints[i].in_use == 0);
+    }
+}
+
+void worker_destroy(struct worker *worker)
+{
+    if (worker == NULL) {
+        return;
+    }
+    struct proxy *proxy = &worker->proxy;
+    if (worker->listening) {
+        close_listeners(worker);
+        abort_rest(worker);
+        while (!list_is_empty(&proxy->runnable)) {
+            run_exchanges(proxy);
+        }
+        abort_rest(worker); /* those that linger */
+    }
+    pool_deinit(&proxy->pool);
+    buffer_pool_deinit(&proxy->buffers);
+    slab_deinit(&proxy->client_inboxes);
+    slab_deinit(&proxy->upstream_inboxes);
+    slab_deinit(&proxy->connections);
+    slab_deinit(&proxy->exchanges);
+    client_table_deinit(&proxy->clients);
+    upstream_set_deinit(&proxy->upstreams);
+    free(worker->listeners);
+    free(worker->scratch);
+    free(worker->render);
+    free(worker);
+}
+
+/* Two decimal digits. */
+static void put_two(uint8_t *at, int value)
+{
+    at[0] = (uint8_t)('0' + value / 10 % 10);
+    at[1] = (uint8_t)('0' + value % 10);
+}
+
+struct span proxy_date(struct proxy *proxy)
+{
+    static const char DAYS[] = "SunMonTueWedThuFriSat";
+    static const char MONTHS[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    uint64_t second = io_wall(proxy->io) / 1000000U;
+    if (second != proxy->date_second) {
+        struct tm utc;
+        time_t time = (time_t)second;
+        struct tm *converted = gmtime_r(&time, &utc);
+        ASSERT(converted != NULL);
+        memcpy(proxy->date, "xxx, 00 xxx 0000 00:00:00 GMT", DATE_SIZE);
+        memcpy(proxy->date, DAYS + (ptrdiff_t)3 * utc.tm_wday, 3);
+        put_two(proxy->date + 5, utc.tm_mday);
+        memcpy(proxy->date + 8, MONTHS + (ptrdiff_t)3 * utc.tm_mon, 3);
+        put_two(proxy->date + 12, (utc.tm_year + 1900) / 100);
+        put_two(proxy->date + 14, (utc.tm_year + 1900) % 100);
+        put_two(proxy->date + 17, utc.tm_hour);
+        put_two(proxy->date + 20, utc.tm_min);
+        put_two(proxy->date + 23, utc.tm_sec);
+        proxy->date_second = second;
+    }
+    return span_of(proxy->date, DATE_SIZE);
+}
