@@ -28,6 +28,7 @@ struct work {
     struct health_view health;
     struct segment controller; /* whose words `health` looks at */
     struct segment logger;     /* whose cursor `access_log` looks at */
+    bool draining;
     bool quit;
 };
 
@@ -60,6 +61,23 @@ static void adopt(struct work *work, struct segment *segment)
     }
 }
 
+/*
+ * The drain takes what is queued and unregisters the listeners; here their descriptors go, which
+ * are this process's. Whoever closes last makes the kernel refuse clients, who then try elsewhere:
+ * they must not wait in a queue that nobody serves any more.
+ */
+static void drain(struct work *work)
+{
+    if (work->draining) {
+        return;
+    }
+    work->draining = true;
+    worker_drain(work->worker);
+    for (uint32_t i = 0; i < work->process->spec->listeners; i++) {
+        (void)close(work->process->listeners[i]);
+    }
+}
+
 static void take_orders(struct work *work)
 {
     bool orphaned = false;
@@ -72,7 +90,7 @@ static void take_orders(struct work *work)
             work->quit = true;
             return;
         case PROCESS_ORDER_DRAIN:
-            worker_drain(work->worker);
+            drain(work);
             if (orphaned) {
                 process_watch_forget_channel(&work->watch);
                 return;
@@ -105,7 +123,8 @@ static enum status work_open(struct work *work)
     access_log_init(&work->access_log, segment_region(&process->segment, SEGMENT_RING),
                     process->spec->incarnation, &work->metrics);
     work->io = io_epoll_create();
-    if (work->io == NULL || process_watch_open(&work->watch, work->io, SOCKET_FOREIGN) != OK) {
+    if (work->io == NULL ||
+        process_watch_open(&work->watch, work->io, WORKER_SOCKET_FOREIGN) != OK) {
         return ERROR;
     }
     struct worker_options options = {
