@@ -1,0 +1,205 @@
+/*
+ * Damaged generations: the input is a list of patches (offset, width, value) to a good block, so
+ * that every byte of it is within reach of a mutation. Whatever generation_open accepts is then
+ * read in full, as the workers would; the sanitizer sees each byte that lies outside.
+ */
+#include "config/generation.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "config/compile.h"
+
+enum { FUZZ_ARENA_SIZE = 512 * 1024, PATCH_SIZE = 7 };
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const char configuration[] =
+    "server { admin { allowed-hosts \"a.test\" } }\n"
+    "listener \"l\" { address \"127.0.0.1:80\"; trusted-proxies \"10.0.0.0/8\" \"::1\" }\n"
+    "upstream \"u\" { target \"127.0.0.1:81\"; target \"[::1]:81\" weight=2\n"
+    "    health-check { type \"http\" path=\"/health\" host=\"h\" } }\n"
+    "upstream \"v\" { target \"127.0.0.1:82\" }\n"
+    "route \"a\" { upstream \"u\"; match { path-prefix \"/a\" \"/b\"; host \"*.x.test\"\n"
+    "    method \"GET\" \"PURGE\"; header \"X\" \"1\" \"2\"; query \"q\" }\n"
+    "    security-headers { set \"X-Y\" \"z\" } }\n"
+    "route \"b\" { redirect \"https://h\"; match path=\"/d\" }\n"
+    "route \"c\" { respond 200 body=\"x\"; match method=\"POST\" }\n"
+    "route \"d\" { upstream \"v\" }\n";
+
+/* What a walk has read, so that no read can be left out by the compiler. */
+struct walk {
+    const struct generation *generation;
+    uint64_t sum;
+};
+
+static void read_text(struct walk *walk, struct ref ref)
+{
+    struct span text = generation_text(walk->generation, ref);
+    for (size_t i = 0; i < text.size; i++) {
+        walk->sum += text.data[i];
+    }
+}
+
+static void read_texts(struct walk *walk, struct ref ref)
+{
+    const struct ref *texts = generation_array(walk->generation, ref);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        read_text(walk, texts[i]);
+    }
+}
+
+static void read_fields(struct walk *walk, struct ref ref)
+{
+    const struct generation_field *fields = generation_array(walk->generation, ref);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        read_text(walk, fields[i].name);
+        read_text(walk, fields[i].value);
+    }
+}
+
+static void read_upstreams(struct walk *walk)
+{
+    const struct generation *generation = walk->generation;
+    for (uint32_t i = 0; i < generation->header->upstreams.count; i++) {
+        const struct generation_upstream *upstream = generation_upstream(generation, i);
+        read_text(walk, upstream->name);
+        read_text(walk, upstream->health_path);
+        read_text(walk, upstream->health_host);
+        read_text(walk, upstream->place.file);
+        for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
+            const struct generation_endpoint *endpoint =
+                generation_endpoint(generation, upstream->endpoint_first + j);
+            ASSERT(endpoint->upstream == i && endpoint->weight > 0);
+            read_text(walk, endpoint->text);
+        }
+    }
+}
+
+static void read_routes(struct walk *walk)
+{
+    const struct generation *generation = walk->generation;
+    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
+        const struct generation_route *route = generation_route(generation, i);
+        read_text(walk, route->name);
+        read_text(walk, route->location);
+        read_text(walk, route->body);
+        read_text(walk, route->content_type);
+        read_text(walk, route->upstream_host);
+        read_fields(walk, route->security);
+        read_text(walk, route->place.file);
+        if (route->action == ACTION_UPSTREAM) {
+            walk->sum += generation_upstream(generation, route->upstream)->endpoint_count;
+        }
+    }
+    read_fields(walk, generation->header->default_security);
+}
+
+static void read_rules(struct walk *walk)
+{
+    const struct generation *generation = walk->generation;
+    const struct generation_rule *rules = generation_array(generation, generation->header->rules);
+    for (uint32_t i = 0; i < generation->header->rules.count; i++) {
+        const struct generation_rule *rule = &rules[i];
+        read_text(walk, rule->path);
+        read_text(walk, rule->host);
+        read_texts(walk, rule->methods);
+        const struct generation_condition *conditions =
+            generation_array(generation, rule->conditions);
+        for (uint32_t j = 0; j < rule->conditions.count; j++) {
+            read_text(walk, conditions[j].name);
+            read_text(walk, conditions[j].value);
+        }
+        walk->sum += generation_route(generation, rule->route)->status;
+    }
+}
+
+/* The index as the router searches it: probing must come to a free bucket. */
+static void read_index(struct walk *walk)
+{
+    const struct generation_header *header = walk->generation->header;
+    const struct generation_bucket *buckets = generation_array(walk->generation, header->buckets);
+    uint32_t free_buckets = 0;
+    for (uint32_t i = 0; i < header->buckets.count; i++) {
+        const uint32_t *list = generation_array(walk->generation, buckets[i].rules);
+        read_text(walk, buckets[i].path);
+        for (uint32_t j = 0; j < buckets[i].rules.count; j++) {
+            ASSERT(list[j] < header->rules.count);
+        }
+        free_buckets += buckets[i].path_kind == RULE_PATH_ANY;
+    }
+    ASSERT(header->buckets.count == 0 || free_buckets > 0);
+    const uint32_t *any = generation_array(walk->generation, header->any_rules);
+    for (uint32_t i = 0; i < header->any_rules.count; i++) {
+        ASSERT(any[i] < header->rules.count);
+    }
+}
+
+static void walk_generation(const struct generation *generation)
+{
+    struct walk walk = {.generation = generation};
+    for (uint32_t i = 0; i < generation->header->listeners.count; i++) {
+        const struct generation_listener *listener = generation_listener(generation, i);
+        const struct address_block *blocks =
+            generation_array(generation, listener->trusted_proxies);
+        for (uint32_t j = 0; j < listener->trusted_proxies.count; j++) {
+            walk.sum += address_block_contains(&blocks[j], &listener->address);
+        }
+        read_text(&walk, listener->name);
+        read_text(&walk, listener->place.file);
+    }
+    read_texts(&walk, generation->header->server.admin_hosts);
+    read_text(&walk, generation->header->server.access_log);
+    read_upstreams(&walk);
+    read_routes(&walk);
+    read_rules(&walk);
+    read_index(&walk);
+    volatile uint64_t sink = walk.sum;
+    (void)sink;
+}
+
+/* One patch: two bytes of offset, a width of 1 to 4 in two bits, and the bytes to write there. */
+static void apply_patch(uint8_t *block, size_t size, const uint8_t *patch)
+{
+    uint32_t offset = 0;
+    memcpy(&offset, patch, 2);
+    size_t width = 1 + (patch[2] & 3u);
+    size_t start = offset % size;
+    if (width > size - start) {
+        width = size - start;
+    }
+    memcpy(block + start, patch + 3, width);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    void *memory = malloc(FUZZ_ARENA_SIZE);
+    struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
+    struct arena arena;
+    struct span block = SPAN_EMPTY;
+    struct generation generation;
+    struct environment environment = {.cores = 1};
+    struct compile_input input = {
+        .name = SPAN("fuzz"),
+        .text = span_of_string(configuration),
+        .environment = &environment,
+    };
+    ASSERT(memory != NULL && diagnostics != NULL);
+    arena_init(&arena, memory, FUZZ_ARENA_SIZE);
+    diagnostics_init(diagnostics, &arena);
+    enum status status = compile_text(&input, diagnostics, &arena, &block);
+    ASSERT(status == OK);
+    uint8_t *damaged = malloc(block.size); /* exactly its size: the sanitizer guards its end */
+    ASSERT(damaged != NULL);
+    memcpy(damaged, block.data, block.size);
+    for (; size >= PATCH_SIZE; size -= PATCH_SIZE, data += PATCH_SIZE) {
+        apply_patch(damaged, block.size, data);
+    }
+    if (generation_open(&generation, span_of(damaged, block.size))) {
+        walk_generation(&generation);
+    }
+    free(damaged);
+    free(diagnostics);
+    free(memory);
+    return 0;
+}
