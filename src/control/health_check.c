@@ -1,0 +1,336 @@
+#include "control/health_check.h"
+
+#include <stdlib.h>
+
+#include "base/output.h"
+#include "http/http1_parse.h"
+#include "http/http1_write.h"
+
+enum {
+    HEALTH_FIELDS_MAX = 100,
+    HEALTH_STATUS_MIN = 200, /* healthy answers: 200 to 399 */
+    HEALTH_STATUS_MAX = 399,
+    READS_MAX = 8, /* of one turn: an endpoint cannot keep the controller to itself */
+};
+
+enum check_step { CHECK_WAITING, CHECK_CONNECTING, CHECK_SENDING, CHECK_READING };
+
+struct health_check {
+    struct io_socket socket;
+    struct timer timer;
+    struct health_judge judge;
+    enum check_step step;
+    uint32_t endpoint;
+    bool checked; /* once at least */
+    uint64_t began;
+    size_t done; /* bytes sent, or received */
+    size_t size; /* of the request */
+    struct http1_scan scan;
+    uint8_t *bytes; /* HEALTH_HEAD_MAX: the request, then the answer */
+};
+
+struct health_checks {
+    struct health_options options;
+    struct prng jitter;
+    struct http1_limits limits;
+    struct arena arena; /* for the head that is being parsed */
+    uint32_t count;
+    uint32_t pending;
+    void *arena_memory;
+    uint8_t *buffers;
+    struct health_check checks[];
+};
+
+void health_judge_note(struct health_judge *judge, bool success, uint32_t rise, uint32_t fall)
+{
+    ASSERT(rise >= 1);
+    ASSERT(fall >= 1);
+    if (judge->state == HEALTH_UNKNOWN && success) {
+        *judge = (struct health_judge){HEALTH_UP, 0};
+        return;
+    }
+    bool agrees = success == (judge->state == HEALTH_UP);
+    bool against = judge->state == HEALTH_UNKNOWN || !agrees;
+    judge->streak = against ? judge->streak + 1 : 0;
+    if (judge->streak >= (success ? rise : fall)) {
+        *judge = (struct health_judge){success ? HEALTH_UP : HEALTH_DOWN, 0};
+    }
+}
+
+static const struct generation_upstream *upstream_of(const struct health_checks *checks,
+                                                     const struct health_check *check)
+{
+    const struct generation *generation = checks->options.generation;
+    return generation_upstream(generation,
+                               generation_endpoint(generation, check->endpoint)->upstream);
+}
+
+/* The interval, plus or minus a tenth. */
+static uint64_t next_interval(struct health_checks *checks, uint64_t interval)
+{
+    uint32_t permille = 900 + prng_below(&checks->jitter, 201);
+    return interval / 1000 * permille + interval % 1000 * permille / 1000;
+}
+
+static void conclude(struct health_checks *checks, struct health_check *check, bool success)
+{
+    const struct generation_upstream *upstream = upstream_of(checks, check);
+    io_close(checks->options.io, &check->socket);
+    health_judge_note(&check->judge, success, upstream->health_rise, upstream->health_fall);
+    health_set(checks->options.board, check->endpoint, check->judge.state);
+    if (!check->checked) {
+        check->checked = true;
+        checks->pending--;
+    }
+    check->step = CHECK_WAITING;
+    uint64_t now = io_now(checks->options.io);
+    uint64_t next = check->began + next_interval(checks, upstream->health_interval);
+    timer_set(checks->options.wheel, &check->timer, next > now ? next : now);
+}
+
+/* Renders the request into the check's buffer. */
+static bool render_request(struct health_checks *checks, struct health_check *check)
+{
+    const struct generation *generation = checks->options.generation;
+    const struct generation_upstream *upstream = upstream_of(checks, check);
+    struct span target = generation_text(generation, upstream->health_path);
+    struct span host = generation_text(generation, upstream->health_host);
+    size_t mark = span_find(target, '?');
+    struct http1_request_line line = {
+        .method = SPAN("GET"),
+        .path = span_first(target, mark),
+        .query = mark < target.size ? span_from(target, mark + 1) : SPAN_EMPTY,
+        .host = host.size > 0
+                    ? host
+                    : generation_text(generation,
+                                      generation_endpoint(generation, check->endpoint)->text),
+    };
+    struct field entries[] = {
+        {SPAN("User-Agent"), SPAN("sentinel/" SENTINEL_VERSION " (health check)"),
+         FIELD_USER_AGENT},
+        {SPAN("Accept"), SPAN("*/*"), FIELD_ACCEPT},
+    };
+    struct fields fields = {entries, sizeof(entries) / sizeof(entries[0]),
+                            sizeof(entries) / sizeof(entries[0])};
+    struct http1_delivery delivery = {FRAMING_NONE, 0, HTTP1_CONNECTION_CLOSE};
+    struct output output = output_over(check->bytes, HEALTH_HEAD_MAX);
+    if (!http1_write_request(&output, &line, &fields, &delivery)) {
+        return false;
+    }
+    check->size = output.size;
+    check->done = 0;
+    return true;
+}
+
+/* OK: the answer's head says healthy. AGAIN: more is to come. ERROR: unhealthy. */
+static enum status judge_answer(struct health_checks *checks, struct health_check *check)
+{
+    enum reason reason = REASON_NONE;
+    /* An interim answer is followed by another head; each takes bytes away. */
+    while (check->done > 0) {
+        struct span bytes = span_of(check->bytes, check->done);
+        enum status status = http1_scan_head(&check->scan, bytes, &checks->limits, &reason);
+        if (status != OK) {
+            return status;
+        }
+        struct response_head head;
+        arena_reset(&checks->arena);
+        if (http1_parse_response(http1_scan_head_bytes(&check->scan, bytes), METHOD_GET,
+                                 &checks->limits, &checks->arena, &head, &reason) != OK) {
+            return ERROR;
+        }
+        if (head.status >= 200 || head.status == 101) {
+            bool good = head.status >= HEALTH_STATUS_MIN && head.status <= HEALTH_STATUS_MAX;
+            return good ? OK : ERROR;
+        }
+        check->done -= check->scan.head_size;
+        memmove(check->bytes, check->bytes + check->scan.head_size, check->done);
+        http1_scan_init(&check->scan, HTTP1_RESPONSE);
+    }
+    return AGAIN;
+}
+
+static enum status read_answer(struct health_checks *checks, struct health_check *check)
+{
+    for (unsigned i = 0; i < READS_MAX; i++) {
+        if (check->done == HEALTH_HEAD_MAX) {
+            return ERROR;
+        }
+        size_t got = 0;
+        enum status status = io_read(checks->options.io, &check->socket, check->bytes + check->done,
+                                     HEALTH_HEAD_MAX - check->done, &got);
+        if (status != OK) {
+            return status == AGAIN ? AGAIN : ERROR;
+        }
+        check->done += got;
+        status = judge_answer(checks, check);
+        if (status != AGAIN) {
+            return status;
+        }
+    }
+    io_requeue(checks->options.io, &check->socket);
+    return AGAIN;
+}
+
+static enum status send_request(struct health_checks *checks, struct health_check *check)
+{
+    while (check->done < check->size) {
+        struct iovec piece = {check->bytes + check->done, check->size - check->done};
+        size_t put = 0;
+        enum status status = io_write(checks->options.io, &check->socket, &piece, 1, &put);
+        if (status != OK) {
+            return status;
+        }
+        check->done += put;
+    }
+    check->done = 0;
+    http1_scan_init(&check->scan, HTTP1_RESPONSE);
+    return OK;
+}
+
+/* Goes on as far as the socket allows; OK and ERROR are the check's outcome. */
+static enum status advance(struct health_checks *checks, struct health_check *check)
+{
+    enum status status = OK;
+    if (check->step == CHECK_CONNECTING) {
+        status = io_connect_result(checks->options.io, &check->socket);
+        if (status != OK || upstream_of(checks, check)->health == HEALTH_TCP) {
+            return status;
+        }
+        check->step = CHECK_SENDING;
+    }
+    if (check->step == CHECK_SENDING) {
+        status = send_request(checks, check);
+        if (status != OK) {
+            return status;
+        }
+        check->step = CHECK_READING;
+    }
+    ASSERT(check->step == CHECK_READING);
+    return read_answer(checks, check);
+}
+
+static void run(struct health_checks *checks, struct health_check *check)
+{
+    enum status status = advance(checks, check);
+    if (status != AGAIN) {
+        conclude(checks, check, status == OK);
+    }
+}
+
+static void begin(struct health_checks *checks, struct health_check *check)
+{
+    const struct generation *generation = checks->options.generation;
+    const struct generation_upstream *upstream = upstream_of(checks, check);
+    check->began = io_now(checks->options.io);
+    if (upstream->health == HEALTH_HTTP && !render_request(checks, check)) {
+        conclude(checks, check, false);
+        return;
+    }
+    enum status status = io_connect(checks->options.io, &check->socket,
+                                    &generation_endpoint(generation, check->endpoint)->address,
+                                    checks->options.kind);
+    if (status == ERROR) {
+        conclude(checks, check, false);
+        return;
+    }
+    check->step = CHECK_CONNECTING;
+    timer_set(checks->options.wheel, &check->timer, check->began + upstream->health_timeout);
+    if (status == OK) {
+        run(checks, check);
+    }
+}
+
+void health_checks_on_ready(struct health_checks *checks, struct io_socket *socket)
+{
+    struct health_check *check = CONTAINER_OF(socket, struct health_check, socket);
+    ASSERT(check->step != CHECK_WAITING);
+    run(checks, check);
+}
+
+void health_checks_on_timer(struct health_checks *checks, struct timer *timer)
+{
+    struct health_check *check = CONTAINER_OF(timer, struct health_check, timer);
+    if (check->step == CHECK_WAITING) {
+        begin(checks, check);
+    } else {
+        conclude(checks, check, false);
+    }
+}
+
+uint32_t health_checks_pending(const struct health_checks *checks)
+{
+    return checks->pending;
+}
+
+static uint32_t count_checks(const struct generation *generation)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < generation->header->endpoints.count; i++) {
+        uint32_t upstream = generation_endpoint(generation, i)->upstream;
+        count += generation_upstream(generation, upstream)->health != HEALTH_NONE;
+    }
+    return count;
+}
+
+static void add_checks(struct health_checks *checks)
+{
+    const struct generation *generation = checks->options.generation;
+    uint64_t now = io_now(checks->options.io);
+    for (uint32_t i = 0; i < generation->header->endpoints.count; i++) {
+        uint32_t upstream = generation_endpoint(generation, i)->upstream;
+        if (generation_upstream(generation, upstream)->health == HEALTH_NONE) {
+            continue;
+        }
+        struct health_check *check = &checks->checks[checks->count];
+        check->endpoint = i;
+        check->bytes = checks->buffers + (size_t)checks->count * HEALTH_HEAD_MAX;
+        io_socket_init(&check->socket);
+        timer_init(&check->timer, checks->options.kind);
+        timer_set(checks->options.wheel, &check->timer, now);
+        checks->count++;
+    }
+    checks->pending = checks->count;
+}
+
+struct health_checks *health_checks_create(const struct health_options *options)
+{
+    uint32_t count = count_checks(options->generation);
+    struct health_checks *checks = calloc(1, sizeof(*checks) + count * sizeof(struct health_check));
+    if (checks == NULL) {
+        return NULL;
+    }
+    checks->options = *options;
+    checks->limits = (struct http1_limits){
+        .request_line_max = HEALTH_HEAD_MAX,
+        .head_max = HEALTH_HEAD_MAX,
+        .fields_max = HEALTH_FIELDS_MAX,
+    };
+    size_t arena_size = http1_arena_max(&checks->limits);
+    checks->arena_memory = malloc(arena_size);
+    checks->buffers = calloc(count + 1, HEALTH_HEAD_MAX); /* one more: never of size 0 */
+    if (checks->arena_memory == NULL || checks->buffers == NULL) {
+        health_checks_destroy(checks);
+        return NULL;
+    }
+    arena_init(&checks->arena, checks->arena_memory, arena_size);
+    uint64_t seed = 0;
+    io_random(options->io, &seed, sizeof(seed));
+    prng_init(&checks->jitter, seed);
+    add_checks(checks);
+    return checks;
+}
+
+void health_checks_destroy(struct health_checks *checks)
+{
+    if (checks == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < checks->count; i++) {
+        io_close(checks->options.io, &checks->checks[i].socket);
+        timer_cancel(checks->options.wheel, &checks->checks[i].timer);
+    }
+    free(checks->arena_memory);
+    free(checks->buffers);
+    free(checks);
+}

@@ -1,0 +1,353 @@
+#include "control/metrics_text.h"
+
+#include "base/reason.h"
+
+/* What follows the rows of metrics.def: what the controller itself knows. */
+enum {
+    FAMILY_ENDPOINT_UP = METRIC_COUNT,
+    FAMILY_BUILD_INFO,
+    FAMILY_GENERATION,
+    FAMILY_START_TIME,
+    FAMILY_COUNT,
+};
+
+enum {
+    LABEL_MAX = 255,  /* bytes of a name; each may become two */
+    LINE_EXTRA = 160, /* the metric's name, label names, `le`, the value */
+    HISTOGRAM_LINES = METRICS_BUCKETS + 3,
+    HEAD_EXTRA = 512, /* HELP and TYPE */
+};
+
+static_assert(HISTOGRAM_LINES * (2 * LABEL_MAX + LINE_EXTRA) + HEAD_EXTRA < METRICS_TEXT_PIECE_MAX,
+              "one series of a histogram is one piece");
+
+uint64_t metrics_source_sum(const struct metrics_source *source, uint32_t cell)
+{
+    uint64_t sum = atomic_load_explicit(source->totals->cells + cell, memory_order_relaxed);
+    for (uint32_t i = 0; i < source->worker_count; i++) {
+        if (source->workers[i] != NULL) {
+            sum += metrics_cell_read(source->workers[i], cell);
+        }
+    }
+    return sum;
+}
+
+static void put_string(struct output *output, const char *text)
+{
+    output_span(output, span_of_string(text));
+}
+
+static void put_head(struct output *output, const char *name, const char *type, const char *help)
+{
+    OUTPUT_LITERAL(output, "# HELP ");
+    put_string(output, name);
+    output_byte(output, ' ');
+    put_string(output, help);
+    OUTPUT_LITERAL(output, "\n# TYPE ");
+    put_string(output, name);
+    output_byte(output, ' ');
+    put_string(output, type);
+    output_byte(output, '\n');
+}
+
+/* name="value", with a comma before all but the first label; the value escaped. */
+static void put_label(struct output *output, const char *name, struct span value)
+{
+    bool first = output->size > 0 && output->data[output->size - 1] == '{';
+    if (!first) {
+        output_byte(output, ',');
+    }
+    put_string(output, name);
+    OUTPUT_LITERAL(output, "=\"");
+    for (size_t i = 0; i < value.size && i < LABEL_MAX; i++) {
+        uint8_t byte = value.data[i];
+        if (byte == '\\' || byte == '"') {
+            output_byte(output, '\\');
+            output_byte(output, byte);
+        } else if (byte == '\n') {
+            OUTPUT_LITERAL(output, "\\n");
+        } else {
+            output_byte(output, byte);
+        }
+    }
+    output_byte(output, '"');
+}
+
+static void put_listener(struct output *output, const struct generation *generation, uint32_t index)
+{
+    put_label(output, "listener",
+              generation_text(generation, generation_listener(generation, index)->name));
+}
+
+static void put_route(struct output *output, const struct generation *generation, uint32_t index)
+{
+    struct span name = index < generation->header->routes.count
+                           ? generation_text(generation, generation_route(generation, index)->name)
+                           : SPAN("none");
+    put_label(output, "route", name);
+}
+
+static void put_upstream(struct output *output, const struct generation *generation, uint32_t index)
+{
+    put_label(output, "upstream",
+              generation_text(generation, generation_upstream(generation, index)->name));
+}
+
+static void put_endpoint(struct output *output, const struct generation *generation, uint32_t index)
+{
+    const struct generation_endpoint *endpoint = generation_endpoint(generation, index);
+    put_upstream(output, generation, endpoint->upstream);
+    put_label(output, "endpoint", generation_text(generation, endpoint->text));
+}
+
+static void put_state(struct output *output, uint32_t state)
+{
+    put_label(output, "state", state == METRICS_STATE_IDLE ? SPAN("idle") : SPAN("active"));
+}
+
+static void put_reason(struct output *output, uint32_t reason)
+{
+    put_label(output, "reason", span_of_string(reason_info((enum reason)reason)->label));
+}
+
+/* The labels of one series, without braces; the inverse of the indexes in metrics.h. */
+static void put_labels(struct output *output, const struct generation *generation,
+                       enum metric_labels labels, uint32_t index)
+{
+    switch (labels) {
+    case METRIC_LABELS_NONE:
+        return;
+    case METRIC_LABELS_LISTENER:
+        put_listener(output, generation, index);
+        return;
+    case METRIC_LABELS_LISTENER_STATE:
+        put_listener(output, generation, index / METRICS_STATE_COUNT);
+        put_state(output, index % METRICS_STATE_COUNT);
+        return;
+    case METRIC_LABELS_ROUTE:
+        put_route(output, generation, index);
+        return;
+    case METRIC_LABELS_ROUTE_STATUS:
+        put_route(output, generation, index / METRICS_STATUS_COUNT);
+        put_label(output, "status",
+                  span_of_string(
+                      metrics_status_label((enum metrics_status)(index % METRICS_STATUS_COUNT))));
+        return;
+    case METRIC_LABELS_UPSTREAM:
+        put_upstream(output, generation, index);
+        return;
+    case METRIC_LABELS_UPSTREAM_STATE:
+        put_upstream(output, generation, index / METRICS_STATE_COUNT);
+        put_state(output, index % METRICS_STATE_COUNT);
+        return;
+    case METRIC_LABELS_UPSTREAM_REASON:
+        put_upstream(output, generation, index / REASON_COUNT);
+        put_reason(output, index % REASON_COUNT);
+        return;
+    case METRIC_LABELS_ENDPOINT:
+        put_endpoint(output, generation, index);
+        return;
+    case METRIC_LABELS_REASON:
+        put_reason(output, index);
+        return;
+    }
+    UNREACHABLE("a label set");
+}
+
+/* Series of these sets are told only once they have counted something. */
+static bool is_sparse(enum metric_labels labels)
+{
+    return labels == METRIC_LABELS_ROUTE_STATUS || labels == METRIC_LABELS_UPSTREAM_REASON ||
+           labels == METRIC_LABELS_REASON;
+}
+
+static void put_signed(struct output *output, uint64_t value)
+{
+    bool negative = value > INT64_MAX;
+    if (negative) {
+        output_byte(output, '-');
+    }
+    output_u64(output, negative ? UINT64_C(0) - value : value);
+}
+
+/* Microseconds as seconds, without zeros at the end. */
+static void put_seconds(struct output *output, uint64_t microseconds)
+{
+    output_u64(output, microseconds / 1000000);
+    uint32_t fraction = (uint32_t)(microseconds % 1000000);
+    if (fraction == 0) {
+        return;
+    }
+    output_byte(output, '.');
+    for (uint32_t unit = 100000; fraction > 0; unit /= 10) {
+        output_byte(output, (uint8_t)('0' + fraction / unit));
+        fraction %= unit;
+    }
+}
+
+static void put_simple(struct output *output, const struct metrics_source *source,
+                       const struct metric_info *info, uint32_t cell, uint32_t index)
+{
+    uint64_t value = metrics_source_sum(source, cell + index);
+    if (value == 0 && is_sparse(info->labels)) {
+        return;
+    }
+    put_string(output, info->name);
+    if (info->labels != METRIC_LABELS_NONE) {
+        output_byte(output, '{');
+        put_labels(output, source->generation, info->labels, index);
+        output_byte(output, '}');
+    }
+    output_byte(output, ' ');
+    if (info->kind == METRIC_KIND_GAUGE) {
+        put_signed(output, value);
+    } else {
+        output_u64(output, value);
+    }
+    output_byte(output, '\n');
+}
+
+/* name_suffix{labels */
+static void put_histogram_name(struct output *output, const struct metrics_source *source,
+                               const struct metric_info *info, const char *suffix, uint32_t index)
+{
+    put_string(output, info->name);
+    put_string(output, suffix);
+    output_byte(output, '{');
+    put_labels(output, source->generation, info->labels, index);
+}
+
+static void put_histogram(struct output *output, const struct metrics_source *source,
+                          const struct metric_info *info, uint32_t cell, uint32_t index)
+{
+    uint32_t first = cell + index * METRICS_HISTOGRAM_CELLS;
+    uint64_t count = 0;
+    for (uint32_t bucket = 0; bucket <= METRICS_BUCKETS; bucket++) {
+        count += metrics_source_sum(source, first + bucket);
+        put_histogram_name(output, source, info, "_bucket", index);
+        OUTPUT_LITERAL(output, ",le=\"");
+        if (bucket < METRICS_BUCKETS) {
+            put_seconds(output, metrics_bucket_bound_us(bucket));
+        } else {
+            OUTPUT_LITERAL(output, "+Inf");
+        }
+        OUTPUT_LITERAL(output, "\"} ");
+        output_u64(output, count);
+        output_byte(output, '\n');
+    }
+    put_histogram_name(output, source, info, "_sum", index);
+    OUTPUT_LITERAL(output, "} ");
+    put_seconds(output, metrics_source_sum(source, first + METRICS_BUCKETS + 1));
+    OUTPUT_LITERAL(output, "\n");
+    put_histogram_name(output, source, info, "_count", index);
+    OUTPUT_LITERAL(output, "} ");
+    output_u64(output, count);
+    output_byte(output, '\n');
+}
+
+static const char *type_name(enum metric_kind kind)
+{
+    switch (kind) {
+    case METRIC_KIND_COUNTER:
+        return "counter";
+    case METRIC_KIND_GAUGE:
+        return "gauge";
+    case METRIC_KIND_HISTOGRAM:
+        return "histogram";
+    }
+    UNREACHABLE("a metric kind");
+}
+
+static uint32_t put_metric(const struct metrics_text *text, const struct metrics_source *source,
+                           struct output *output)
+{
+    const struct metrics_layout *layout = &source->totals->layout;
+    const struct metric_info *info = metric_info((enum metric)text->family);
+    if (text->series == 0) {
+        put_head(output, info->name, type_name(info->kind), info->help);
+    }
+    uint32_t series = metrics_series(layout, (enum metric)text->family);
+    if (text->series < series) {
+        uint32_t cell = layout->offsets[text->family];
+        if (info->kind == METRIC_KIND_HISTOGRAM) {
+            put_histogram(output, source, info, cell, text->series);
+        } else {
+            put_simple(output, source, info, cell, text->series);
+        }
+    }
+    return series;
+}
+
+static uint32_t put_endpoint_up(const struct metrics_text *text,
+                                const struct metrics_source *source, struct output *output)
+{
+    if (text->series == 0) {
+        put_head(output, "sentinel_endpoint_up", "gauge",
+                 "1 where health checks let traffic through, or there are none.");
+    }
+    uint32_t series = source->generation->header->endpoints.count;
+    if (text->series < series) {
+        OUTPUT_LITERAL(output, "sentinel_endpoint_up{");
+        put_endpoint(output, source->generation, text->series);
+        OUTPUT_LITERAL(output, "} ");
+        output_byte(output, health_get(source->health, text->series) == HEALTH_DOWN ? '0' : '1');
+        output_byte(output, '\n');
+    }
+    return series;
+}
+
+/* Renders the next piece; returns how many series its family has. */
+static uint32_t put_piece(const struct metrics_text *text, const struct metrics_source *source,
+                          struct output *output)
+{
+    if (text->family < METRIC_COUNT) {
+        return put_metric(text, source, output);
+    }
+    switch (text->family) {
+    case FAMILY_ENDPOINT_UP:
+        return put_endpoint_up(text, source, output);
+    case FAMILY_BUILD_INFO:
+        put_head(output, "sentinel_build_info", "gauge", "The version that runs.");
+        OUTPUT_LITERAL(output, "sentinel_build_info{version=\"" SENTINEL_VERSION "\"} 1\n");
+        return 1;
+    case FAMILY_GENERATION:
+        put_head(output, "sentinel_config_generation", "gauge",
+                 "Number of the configuration in use.");
+        OUTPUT_LITERAL(output, "sentinel_config_generation ");
+        output_u64(output, source->generation->header->number);
+        output_byte(output, '\n');
+        return 1;
+    case FAMILY_START_TIME:
+        put_head(output, "process_start_time_seconds", "gauge",
+                 "When this process began, in seconds since 1970.");
+        OUTPUT_LITERAL(output, "process_start_time_seconds ");
+        put_seconds(output, source->started);
+        output_byte(output, '\n');
+        return 1;
+    default:
+        UNREACHABLE("a metric family");
+    }
+}
+
+void metrics_text_write(struct metrics_text *text, const struct metrics_source *source,
+                        struct output *output)
+{
+    ASSERT(output->capacity - output->size >= METRICS_TEXT_PIECE_MAX);
+    size_t before = output->size;
+    while (!text->ended) {
+        size_t whole = output->size;
+        uint32_t series = put_piece(text, source, output);
+        if (output->overflowed) {
+            ASSERT(whole > before);
+            output->size = whole;
+            output->overflowed = false;
+            return;
+        }
+        text->series++;
+        if (text->series >= series) {
+            text->series = 0;
+            text->family++;
+            text->ended = text->family == FAMILY_COUNT;
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/*
+ * The text of /metrics (Prometheus exposition format 0.0.4), a piece at a time: sums over the cells
+ * of the live workers and the totals of the dead, then what the controller itself knows. Nothing
+ * here allocates, and no piece is larger than METRICS_TEXT_PIECE_MAX, so a scrape of any size needs
+ * one small buffer.
+ *
+ * Series with a status or reason that never occurred are left out: they are most of the table.
+ */
+#ifndef SENTINEL_CONTROL_METRICS_TEXT_H
+#define SENTINEL_CONTROL_METRICS_TEXT_H
+
+#include "base/output.h"
+#include "observe/health.h"
+#include "observe/metrics.h"
+
+enum { METRICS_TEXT_PIECE_MAX = 16 * 1024 };
+
+/* Where the figures are. Borrowed, and looked at anew with every piece. */
+struct metrics_source {
+    const struct generation *generation;
+    const void *const *workers; /* cells of each worker; NULL: none now */
+    uint32_t worker_count;
+    const struct metrics *totals; /* of workers that are gone */
+    const struct health_board *health;
+    uint64_t started; /* microseconds since the Unix epoch */
+};
+
+/* How far one scrape has come. All zero: at the begin. */
+struct metrics_text {
+    uint32_t family;
+    uint32_t series;
+    bool ended;
+};
+
+/*
+ * Appends as many whole pieces as fit. The output must have METRICS_TEXT_PIECE_MAX bytes of room.
+ * After the last piece text->ended is set; before, something is appended in every call.
+ */
+void metrics_text_write(struct metrics_text *text, const struct metrics_source *source,
+                        struct output *output);
+
+/* The sum of one cell over the live workers and the dead. */
+uint64_t metrics_source_sum(const struct metrics_source *source, uint32_t cell);
+
+#endif
