@@ -6,10 +6,10 @@
 #ifndef SENTINEL_CONFIG_ENVIRONMENT_H
 #define SENTINEL_CONFIG_ENVIRONMENT_H
 
+#include "base/address.h"
 #include "base/arena.h"
 #include "base/span.h"
 #include "base/status.h"
-#include "net/address.h"
 
 enum { ENVIRONMENT_ADDRESSES_MAX = 64 }; /* addresses taken from one name */
 

@@ -10,9 +10,9 @@
 #ifndef SENTINEL_CONFIG_GENERATION_H
 #define SENTINEL_CONFIG_GENERATION_H
 
+#include "base/address.h"
 #include "base/span.h"
 #include "base/status.h"
-#include "net/address.h"
 
 enum {
     GENERATION_SIZE_MAX = 64 * 1024 * 1024,
@@ -43,7 +43,7 @@ struct generation_limits {
     uint32_t requests;                /* in flight, all workers */
     uint32_t upstream_connections;    /* all workers */
     uint32_t reserved;
-    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
+    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
 };
 
 struct generation_timeouts {
@@ -53,10 +53,10 @@ struct generation_timeouts {
     uint64_t response_write_idle;
     uint64_t connect;
     uint64_t queue;
-    uint64_t continue_wait;       /* for 100 Continue from the upstream, then the body is sent */
+    uint64_t continue_wait; /* for 100 Continue from the upstream, then the body is sent */
     uint64_t upstream_body_idle;
     uint64_t upstream_keep_alive;
-    uint64_t linger;              /* after an early close */
+    uint64_t linger;                /* after an early close */
     uint64_t request_body_min_rate; /* bytes per second, judged after 10 s; 0: no minimum */
 };
 
@@ -64,10 +64,10 @@ struct generation_server {
     uint32_t workers;     /* resolved: at least 1 */
     uint32_t connections; /* max-connections, all workers */
     uint64_t shutdown_timeout;
-    struct address admin;       /* family ADDRESS_NONE: no admin listener */
-    uint32_t merge_slashes;     /* boolean */
-    struct ref admin_hosts;     /* struct ref[] of text: further Host values that are allowed */
-    struct ref access_log;      /* text: "stdout", "off" or an absolute path */
+    struct address admin;   /* family ADDRESS_NONE: no admin listener */
+    uint32_t merge_slashes; /* boolean */
+    struct ref admin_hosts; /* struct ref[] of text: further Host values that are allowed */
+    struct ref access_log;  /* text: "stdout", "off" or an absolute path */
     struct generation_limits limits;
     struct generation_timeouts timeouts;
 };
@@ -84,7 +84,7 @@ enum generation_balancer { BALANCER_ROUND_ROBIN };
 enum generation_health { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP };
 
 struct generation_upstream {
-    struct ref name; /* text */
+    struct ref name;         /* text */
     uint32_t balancer;       /* enum generation_balancer */
     uint32_t endpoint_first; /* index into endpoints */
     uint32_t endpoint_count; /* at least 1 */
@@ -114,23 +114,23 @@ struct generation_field {
 enum generation_action { ACTION_UPSTREAM, ACTION_REDIRECT, ACTION_RESPOND };
 
 struct generation_route {
-    struct ref name; /* text */
-    uint32_t action; /* enum generation_action */
-    uint32_t upstream;      /* ACTION_UPSTREAM: index */
-    uint32_t status;        /* ACTION_REDIRECT, ACTION_RESPOND */
-    uint32_t keep_path;     /* ACTION_REDIRECT: append path and query of the request */
-    struct ref location;    /* text, ACTION_REDIRECT */
-    struct ref body;        /* text, ACTION_RESPOND */
-    struct ref content_type; /* text, ACTION_RESPOND */
+    struct ref name;          /* text */
+    uint32_t action;          /* enum generation_action */
+    uint32_t upstream;        /* ACTION_UPSTREAM: index */
+    uint32_t status;          /* ACTION_REDIRECT, ACTION_RESPOND */
+    uint32_t keep_path;       /* ACTION_REDIRECT: append path and query of the request */
+    struct ref location;      /* text, ACTION_REDIRECT */
+    struct ref body;          /* text, ACTION_RESPOND */
+    struct ref content_type;  /* text, ACTION_RESPOND */
     struct ref upstream_host; /* text: Host towards the upstream; empty keeps the client's */
-    uint64_t timeout;        /* until the response head */
-    uint64_t try_timeout;    /* of one attempt; 0: only `timeout` */
-    uint64_t body_size;      /* max-body-size; 0: unlimited */
-    uint32_t attempts;       /* at least 1 */
+    uint64_t timeout;         /* until the response head */
+    uint64_t try_timeout;     /* of one attempt; 0: only `timeout` */
+    uint64_t body_size;       /* max-body-size; 0: unlimited */
+    uint32_t attempts;        /* at least 1 */
     uint32_t allow_encoded_slash;
     uint32_t allow_encoded_backslash;
-    uint32_t upstream_wins;  /* the upstream's own security fields are kept */
-    struct ref security;     /* struct generation_field[]: set on every response */
+    uint32_t upstream_wins; /* the upstream's own security fields are kept */
+    struct ref security;    /* struct generation_field[]: set on every response */
     struct generation_place place;
 };
 
@@ -150,12 +150,12 @@ struct generation_condition {
 /* One alternative of a route: one path and one host value of one `match`. Sorted, best first. */
 struct generation_rule {
     uint32_t route;
-    uint32_t path_kind; /* enum rule_path */
-    uint32_t host_kind; /* enum rule_host */
-    uint32_t method_mask; /* bit per enum method; 0: any */
-    struct ref path;    /* text; a prefix has no trailing slash but for "/" itself */
-    struct ref host;    /* text, lower case; a suffix starts with its dot */
-    struct ref methods; /* struct ref[] of text: the other methods (METHOD_OTHER) by name */
+    uint32_t path_kind;    /* enum rule_path */
+    uint32_t host_kind;    /* enum rule_host */
+    uint32_t method_mask;  /* bit per enum method; 0: any */
+    struct ref path;       /* text; a prefix has no trailing slash but for "/" itself */
+    struct ref host;       /* text, lower case; a suffix starts with its dot */
+    struct ref methods;    /* struct ref[] of text: the other methods (METHOD_OTHER) by name */
     struct ref conditions; /* struct generation_condition[], grouped: by group in order */
     struct generation_place place;
 };
@@ -179,8 +179,8 @@ struct generation_header {
     struct ref endpoints;
     struct ref routes;
     struct ref rules;
-    struct ref buckets;   /* power of two, at most half full */
-    struct ref any_rules; /* uint32_t[]: rules without a path, best first */
+    struct ref buckets;          /* power of two, at most half full */
+    struct ref any_rules;        /* uint32_t[]: rules without a path, best first */
     struct ref default_security; /* struct generation_field[]: for answers without a route */
 };
 

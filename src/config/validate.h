@@ -8,11 +8,11 @@
 #ifndef SENTINEL_CONFIG_VALIDATE_H
 #define SENTINEL_CONFIG_VALIDATE_H
 
+#include "base/address.h"
 #include "config/diagnostics.h"
 #include "config/document.h"
 #include "config/environment.h"
 #include "config/schema.h"
-#include "net/address.h"
 
 /* One value of a setting. Which members count depends on the key's type. */
 struct setting_value {

@@ -24,7 +24,8 @@ struct controller_options {
     int admin;     /* the listening descriptor of the admin address; -1: none */
     void *health;  /* borrowed: health_size bytes of the own segment */
     void *metrics; /* borrowed: metrics_size bytes of the own segment, for totals of the dead */
-    /* Told, within a turn, of each ready socket of kind CONTROLLER_FOREIGN; NULL: there are none. */
+    /* Told, within a turn, of each ready socket of kind CONTROLLER_FOREIGN; NULL: there are none.
+     */
     void (*on_foreign)(void *context, struct io_socket *socket);
     void *foreign_context;
 };

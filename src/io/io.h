@@ -20,10 +20,10 @@
 
 #include <sys/uio.h>
 
+#include "base/address.h"
 #include "base/list.h"
 #include "base/span.h"
 #include "base/status.h"
-#include "net/address.h"
 
 struct io;
 

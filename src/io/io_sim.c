@@ -135,6 +135,12 @@ uint32_t sim_node_sockets(const struct io *io)
     return io->socket_count;
 }
 
+bool sim_socket_is_stalled(const struct io *io, const struct io_socket *socket)
+{
+    ASSERT(io_is_open(socket) && (size_t)socket->fd < io->sim->end_count);
+    return io->sim->ends[socket->fd]->connection->stalled;
+}
+
 void sim_node_kill(struct io *io)
 {
     ASSERT(io->sim->running != io);

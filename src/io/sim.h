@@ -102,6 +102,9 @@ void sim_node_kill(struct io *io);
 /* Open sockets of the node, listeners excluded. */
 uint32_t sim_node_sockets(const struct io *io);
 
+/* Whether the network has silently lost this connection: its owner cannot know. */
+bool sim_socket_is_stalled(const struct io *io, const struct io_socket *socket);
+
 /* A listening descriptor for io_listen, on any number of nodes. Addresses are never reused. */
 NODISCARD int sim_listen(struct sim *sim, const struct address *address);
 

@@ -6,9 +6,9 @@
 #ifndef SENTINEL_PROXY_CLIENT_TABLE_H
 #define SENTINEL_PROXY_CLIENT_TABLE_H
 
+#include "base/address.h"
 #include "base/hash.h"
 #include "base/status.h"
-#include "net/address.h"
 
 #define CLIENT_TABLE_NONE UINT32_MAX
 

@@ -27,6 +27,7 @@ static void clear(struct child *child)
     close_descriptor(&child->segment_fd);
     segment_unmap(&child->segment);
     child->pid = 0;
+    child->ready = false;
 }
 
 enum status children_init(struct children *children)
@@ -112,7 +113,7 @@ static bool reads(enum process_role reader, enum process_role owner)
 static void hand_segment(struct children *children, uint32_t reader, uint32_t owner)
 {
     const struct child *child = &children->items[owner];
-    if (child->pid == 0 || child->segment_fd < 0 ||
+    if (!child->ready || child->segment_fd < 0 ||
         !reads(supervisor_role(reader), supervisor_role(owner))) {
         return;
     }
@@ -125,12 +126,20 @@ static void hand_segment(struct children *children, uint32_t reader, uint32_t ow
     send_or_kill(children, reader, &message, child->segment_fd);
 }
 
-static void introduce(struct children *children, uint32_t slot)
+/* Hands a new child the segments of those that are ready. */
+static void hand_others(struct children *children, uint32_t reader)
 {
-    for (uint32_t other = 0; other < SUPERVISOR_SLOTS_MAX; other++) {
-        if (other != slot && children->items[other].pid != 0) {
-            hand_segment(children, slot, other);
-            hand_segment(children, other, slot);
+    for (uint32_t owner = 0; owner < SUPERVISOR_SLOTS_MAX; owner++) {
+        hand_segment(children, reader, owner);
+    }
+}
+
+/* Hands the segment of a child that has become ready to all that live. */
+static void introduce(struct children *children, uint32_t owner)
+{
+    for (uint32_t reader = 0; reader < SUPERVISOR_SLOTS_MAX; reader++) {
+        if (children->items[reader].pid != 0) {
+            hand_segment(children, reader, owner);
         }
     }
 }
@@ -218,7 +227,7 @@ enum status children_spawn(struct children *children, uint32_t slot,
         clear(child);
         return ERROR;
     }
-    introduce(children, slot);
+    hand_others(children, slot);
     return OK;
 }
 
@@ -233,7 +242,8 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
         close_descriptor(&child->channel);
     }
     close_descriptor(&descriptor); /* nothing of a child's is wanted here */
-    if (status == ERROR || (status == OK && message.kind != CHANNEL_READY)) {
+    bool strange = status == OK && (message.kind != CHANNEL_READY || child->ready);
+    if (status == ERROR || strange) {
         log_message(LOG_ERROR, "process %d sent what no child of ours sends; killed",
                     (int)child->pid);
         children_kill(children, slot, SIGKILL);
@@ -241,7 +251,12 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
         *more = false;
         return false;
     }
-    return status == OK;
+    if (status != OK) {
+        return false;
+    }
+    child->ready = true;
+    introduce(children, slot);
+    return true;
 }
 
 bool children_reap(struct children *children, uint32_t *slot, int *wait_status)

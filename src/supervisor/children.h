@@ -20,6 +20,7 @@
 struct child {
     pid_t pid;   /* 0: the slot is empty */
     int channel; /* -1: none, or its other end is gone */
+    bool ready;  /* it said so */
     int segment_fd;
     struct segment segment; /* read-only; not mapped for the compiler */
 };
@@ -48,7 +49,7 @@ NODISCARD enum status children_init(struct children *children);
 /* Closes everything; whoever still runs sees the end of its channel. */
 void children_deinit(struct children *children);
 
-/* Makes the child of an empty slot and introduces it. ERROR: logged, nothing was made. */
+/* Makes the child of an empty slot and hands it what is ready. ERROR: logged, nothing was made. */
 NODISCARD enum status children_spawn(struct children *children, uint32_t slot,
                                      const struct children_world *world);
 
@@ -59,8 +60,9 @@ void children_tell(struct children *children, uint32_t slot, enum supervisor_ord
 void children_kill(struct children *children, uint32_t slot, int signal);
 
 /*
- * Takes one message that has come from a child. True when it says that it is ready. A child that
- * says anything else is compromised and is killed. *more is false once there is nothing to take.
+ * Takes one message that has come from a child. True when it says that it is ready; then its
+ * segment has been handed out. A child that says anything else, or says it twice, is compromised
+ * and is killed. *more is false once there is nothing to take.
  */
 bool children_receive(struct children *children, uint32_t slot, bool *more);
 

@@ -2,8 +2,8 @@
  * Internet addresses as values: 20 bytes, comparable, independent of the system's structures. Also
  * CIDR blocks, for lists of trusted peers.
  */
-#ifndef SENTINEL_NET_ADDRESS_H
-#define SENTINEL_NET_ADDRESS_H
+#ifndef SENTINEL_BASE_ADDRESS_H
+#define SENTINEL_BASE_ADDRESS_H
 
 #include <sys/socket.h>
 
