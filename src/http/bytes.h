@@ -19,6 +19,7 @@ enum byte_class {
     BYTE_PATH = 4,        /* pchar or `/`, escapes aside (RFC 3986, 3.3) */
     BYTE_PATH_ENCODE = 8, /* not allowed in a path, but sent by browsers: to be encoded */
     BYTE_UNDERSCORE = 16, /* a token byte that some servers take for `-` */
+    BYTE_NAME = 32,       /* letters, digits, `-` */
 };
 
 /* The classes of each byte, as bits. */
@@ -35,6 +36,30 @@ static inline bool byte_is_control(uint8_t byte)
     return (byte < 0x20 && byte != '\t') || byte == 0x7F;
 }
 
+#ifdef __SSE2__
+enum { BYTES_LANES = 16 }; /* bytes of a vector */
+
+/* All ones in each lane that holds a control byte. */
+static inline __m128i bytes_control_lanes(__m128i bytes)
+{
+    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    return _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\t')), low),
+                        _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7F)));
+}
+
+/* All ones in each lane from first on, for count values; wraps around, so one comparison does. */
+static inline __m128i bytes_range_lanes(__m128i bytes, char first, char count)
+{
+    __m128i distance = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
+    return _mm_cmpeq_epi8(_mm_min_epu8(distance, _mm_set1_epi8((char)(count - 1))), distance);
+}
+
+static inline __m128i bytes_load(const uint8_t *data)
+{
+    return _mm_loadu_si128((const __m128i_u *)data);
+}
+#endif
+
 /* The offset of the first control byte other than HTAB, or size. */
 static inline size_t bytes_find_control_portable(const uint8_t *data, size_t size)
 {
@@ -49,21 +74,42 @@ static inline size_t bytes_find_control(const uint8_t *data, size_t size)
 {
     size_t i = 0;
 #ifdef __SSE2__
-    const __m128i last_control = _mm_set1_epi8(0x1F);
-    const __m128i tab = _mm_set1_epi8('\t');
-    const __m128i del = _mm_set1_epi8(0x7F);
-    for (; size - i >= sizeof(__m128i); i += sizeof(__m128i)) {
-        __m128i bytes = _mm_loadu_si128((const __m128i_u *)(data + i));
-        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, last_control), bytes);
-        __m128i control = _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, tab), low),
-                                       _mm_cmpeq_epi8(bytes, del));
-        unsigned found = (unsigned)_mm_movemask_epi8(control);
+    for (; size - i >= BYTES_LANES; i += BYTES_LANES) {
+        unsigned found = (unsigned)_mm_movemask_epi8(bytes_control_lanes(bytes_load(data + i)));
         if (found != 0) {
             return i + (size_t)__builtin_ctz(found);
         }
     }
 #endif
     return i + bytes_find_control_portable(data + i, size - i);
+}
+
+/* How many letters, digits and `-` the bytes begin with: nearly always all of a field's name. */
+static inline size_t bytes_span_name_portable(const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+    while (i < size && ((byte_classes[data[i]] & BYTE_NAME) != 0)) {
+        i++;
+    }
+    return i;
+}
+
+static inline size_t bytes_span_name(const uint8_t *data, size_t size)
+{
+    size_t i = 0;
+#ifdef __SSE2__
+    for (; size - i >= BYTES_LANES; i += BYTES_LANES) {
+        __m128i bytes = bytes_load(data + i);
+        __m128i letters = bytes_range_lanes(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26);
+        __m128i others = _mm_or_si128(bytes_range_lanes(bytes, '0', 10),
+                                      _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
+        unsigned plain = (unsigned)_mm_movemask_epi8(_mm_or_si128(letters, others));
+        if (plain != 0xFFFF) {
+            return i + (size_t)__builtin_ctz(~plain);
+        }
+    }
+#endif
+    return i + bytes_span_name_portable(data + i, size - i);
 }
 
 /* How often the bytes occur that would split or cut a head. */

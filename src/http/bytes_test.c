@@ -27,6 +27,7 @@ static void the_classes_follow_the_grammars(void **state)
         classes |= path ? BYTE_PATH : 0U;
         classes |= occurs("\"<>[]^`{|}", byte) ? BYTE_PATH_ENCODE : 0U;
         classes |= byte == '_' ? BYTE_UNDERSCORE : 0U;
+        classes |= alphanumeric || byte == '-' ? BYTE_NAME : 0U;
         assert_int_equal(byte_classes[byte], classes);
     }
 }
@@ -45,6 +46,26 @@ static void the_fast_search_agrees_with_the_portable_one(void **state)
                 bool control = (byte < 0x20 && byte != '\t') || byte == 0x7F;
                 assert_int_equal(bytes_find_control(bytes, size), control ? at : size);
                 assert_int_equal(bytes_find_control_portable(bytes, size), control ? at : size);
+                bytes[at] = 'x';
+            }
+        }
+    }
+}
+
+static void the_fast_span_of_a_name_agrees_with_the_portable_one(void **state)
+{
+    (void)state;
+    enum { SIZE_MAX_TRIED = 40 };
+    uint8_t bytes[SIZE_MAX_TRIED];
+    for (unsigned byte = 0; byte < 256; byte++) {
+        bool plain = (byte_classes[byte] & BYTE_NAME) != 0;
+        for (size_t size = 0; size <= SIZE_MAX_TRIED; size++) {
+            memset(bytes, 'x', sizeof(bytes));
+            assert_int_equal(bytes_span_name(bytes, size), size);
+            for (size_t at = 0; at < size; at++) {
+                bytes[at] = (uint8_t)byte;
+                assert_int_equal(bytes_span_name(bytes, size), plain ? size : at);
+                assert_int_equal(bytes_span_name_portable(bytes, size), plain ? size : at);
                 bytes[at] = 'x';
             }
         }
@@ -80,6 +101,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_classes_follow_the_grammars),
         cmocka_unit_test(the_fast_search_agrees_with_the_portable_one),
+        cmocka_unit_test(the_fast_span_of_a_name_agrees_with_the_portable_one),
         cmocka_unit_test(the_fast_count_agrees_with_the_portable_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

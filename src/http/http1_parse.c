@@ -49,63 +49,71 @@ static inline bool take_line(struct span *rest, struct span *line)
 
 /* What a parse of field lines goes by. */
 struct field_reader {
-    struct fields *fields;
+    struct fields *fields; /* its capacity bounds the lines, dropped ones included */
     struct presence presence;
-    size_t lines_max;
     bool drop_aliases; /* whoever reads the message may take `_` for `-` */
 };
 
+/* Most values have one space before them and none behind. */
+static inline struct span trim_value(struct span value)
+{
+    if (value.size > 0 && value.data[0] == ' ') {
+        value = span_from(value, 1);
+    }
+    bool clean = value.size == 0 || (value.data[0] > ' ' && value.data[value.size - 1] > ' ');
+    return clean ? value : span_trim(value);
+}
+
 /*
  * Takes one `name ":" OWS value OWS CRLF` off the front of *rest (RFC 9112, 5): no space before the
- * colon, no empty name, no other bytes than a token has. *classes tells which bytes the name holds.
+ * colon, no empty name, no other bytes than a token has. *has_underscore tells whether the name may
+ * be an alias.
  */
-static inline bool take_field(struct span *rest, struct field *field, unsigned *classes)
+static inline bool take_field(struct span *rest, struct field *field, bool *has_underscore)
 {
-    size_t size = 0;
-    unsigned seen = 0;
-    for (; size < rest->size; size++) {
-        unsigned class = byte_classes[rest->data[size]];
-        if ((class & BYTE_TOKEN) == 0) {
-            break;
+    struct span line = *rest;
+    /* Not the line's own size: neither search then waits for the other, and none crosses a CR. */
+    size_t size = bytes_span_name(rest->data, rest->size);
+    if (!take_line(rest, &line)) {
+        return false;
+    }
+    unsigned classes = 0;
+    while (size < line.size && line.data[size] != ':') {
+        classes |= byte_classes[line.data[size]];
+        if (!byte_is_token(line.data[size++])) {
+            return false;
         }
-        seen |= class;
     }
-    if (size == 0 || size == rest->size || rest->data[size] != ':') {
+    if (size == 0 || size == line.size) {
         return false;
     }
-    field->name = span_first(*rest, size);
-    *rest = span_from(*rest, size + 1);
-    *classes = seen;
-    if (!take_line(rest, &field->value)) {
-        return false;
-    }
-    field->value = span_trim(field->value);
+    field->name = span_first(line, size);
+    field->value = trim_value(span_from(line, size + 1));
+    *has_underscore = (classes & BYTE_UNDERSCORE) != 0;
     return true;
 }
 
 /* Reads field lines up to the empty line, which must end the bytes. */
 static enum reason read_fields(struct field_reader *reader, struct span rest)
 {
-    size_t lines = 0;
+    struct fields *fields = reader->fields;
+    size_t dropped = 0;
     while (!span_equal(rest, SPAN("\r\n"))) {
-        struct field field;
-        unsigned classes = 0;
-        if (!take_field(&rest, &field, &classes)) {
+        struct field *field = &fields->entries[fields->count];
+        bool has_underscore = false;
+        if (fields->count + dropped == fields->capacity) {
+            return REASON_TOO_MANY_FIELDS;
+        }
+        if (!take_field(&rest, field, &has_underscore)) {
             return REASON_BAD_FIELD;
         }
-        if (lines == reader->lines_max) {
-            return REASON_TOO_MANY_FIELDS;
-        }
-        lines++;
-        if (reader->drop_aliases && (classes & BYTE_UNDERSCORE) != 0 &&
-            field_aliases_protected(field.name)) {
+        if (has_underscore && reader->drop_aliases && field_aliases_protected(field->name)) {
+            dropped++;
             continue;
         }
-        field.id = field_identify(field.name);
-        mark_present(&reader->presence, field.id);
-        if (!fields_add(reader->fields, field.id, field.name, field.value)) {
-            return REASON_TOO_MANY_FIELDS;
-        }
+        field->id = field_identify(field->name);
+        mark_present(&reader->presence, field->id);
+        fields->count++;
     }
     return REASON_NONE;
 }
@@ -296,8 +304,7 @@ static enum reason read_request_options(struct request_head *head, const struct 
 static enum reason read_request(struct span rest, const struct http1_limits *limits,
                                 struct arena *arena, struct request_head *head)
 {
-    struct field_reader reader = {
-        .fields = &head->fields, .lines_max = limits->fields_max, .drop_aliases = true};
+    struct field_reader reader = {.fields = &head->fields, .drop_aliases = true};
     struct body_facts body = {0};
     struct span line;
     struct span authority = SPAN_EMPTY;
@@ -406,7 +413,7 @@ static enum reason read_response(struct span rest, enum method method,
                                  const struct http1_limits *limits, struct arena *arena,
                                  struct response_head *head)
 {
-    struct field_reader reader = {.fields = &head->fields, .lines_max = limits->fields_max};
+    struct field_reader reader = {.fields = &head->fields};
     struct body_facts body = {0};
     struct span line;
     if (!take_line(&rest, &line) || !read_status_line(line, head)) {
@@ -446,7 +453,7 @@ enum status http1_parse_response(struct span head_bytes, enum method method,
 
 enum status http1_parse_trailers(struct span bytes, struct fields *out, enum reason *reason)
 {
-    struct field_reader reader = {.fields = out, .lines_max = out->capacity, .drop_aliases = true};
+    struct field_reader reader = {.fields = out, .drop_aliases = true};
     enum reason why = read_fields(&reader, bytes);
     if (why == REASON_NONE) {
         return OK;

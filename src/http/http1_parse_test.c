@@ -10,7 +10,7 @@ static const struct http1_limits limits = {
 
 /* Room for one parsed head. */
 struct fixture {
-    _Alignas(max_align_t) uint8_t memory[2048];
+    _Alignas(max_align_t) uint8_t memory[1280];
     struct arena arena;
     struct request_head request;
     struct response_head response;
