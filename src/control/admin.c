@@ -1,0 +1,365 @@
+#include "control/admin.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "control/admin_answer.h"
+#include "http/http1_parse.h"
+#include "http/http1_write.h"
+
+enum {
+    FIELDS_MAX = 64,
+    ACCEPTS_MAX = 8,    /* of one wake-up */
+    QUANTUM_WRITES = 8, /* of one connection's turn */
+    HEADS_MAX = 8,      /* requests of one connection's turn */
+    LINGER_MAX = 64 * 1024,
+    OUT_MAX = ADMIN_HEAD_MAX + ADMIN_CHUNK_MAX + HTTP1_CHUNK_HEADER_MAX + HTTP1_CHUNK_END_MAX +
+              HTTP1_LAST_CHUNK_MAX,
+};
+
+enum step { STEP_FREE, STEP_HEAD, STEP_WRITE, STEP_LINGER };
+
+struct connection {
+    struct io_socket socket;
+    struct timer timer;
+    enum step step;
+    bool close;     /* after the answer */
+    bool chunked;   /* how a streamed body travels */
+    bool streaming; /* `text` has more to come */
+    struct http1_scan scan;
+    struct metrics_text text;
+    size_t in_size;
+    size_t out_size;
+    size_t out_done;
+    size_t drained;   /* LINGER */
+    uint64_t expires; /* WRITE: the end of all patience with this answer */
+    uint8_t in[ADMIN_HEAD_MAX];
+    uint8_t out[OUT_MAX];
+};
+
+struct admin {
+    struct admin_options options;
+    struct io_socket listener;
+    bool paused; /* no connection is free */
+    struct http1_limits limits;
+    struct arena arena; /* for the head that is being parsed */
+    void *arena_memory;
+    struct connection connections[ADMIN_CONNECTIONS_MAX];
+};
+
+static void set_deadline(struct admin *admin, struct connection *connection)
+{
+    timer_set(admin->options.wheel, &connection->timer, io_now(admin->options.io) + ADMIN_DEADLINE);
+}
+
+static void close_connection(struct admin *admin, struct connection *connection)
+{
+    ASSERT(connection->step != STEP_FREE);
+    io_close(admin->options.io, &connection->socket);
+    timer_cancel(admin->options.wheel, &connection->timer);
+    connection->step = STEP_FREE;
+    if (admin->paused) {
+        admin->paused = false;
+        io_listen_resume(admin->options.io, &admin->listener);
+    }
+}
+
+static void begin_head(struct admin *admin, struct connection *connection)
+{
+    connection->step = STEP_HEAD;
+    http1_scan_init(&connection->scan, HTTP1_REQUEST);
+    set_deadline(admin, connection);
+}
+
+/* Renders the head of an answer, and its body unless that is streamed or the request was HEAD. */
+static void begin_answer(struct admin *admin, struct connection *connection,
+                         const struct admin_answer *answer, bool has_body)
+{
+    struct output output = output_over(connection->out, sizeof(connection->out));
+    bool written = admin_write_head(answer, &output, connection->chunked, connection->close);
+    ASSERT(written);
+    if (has_body) {
+        output_span(&output, span_of(answer->body, answer->body_size));
+    }
+    ASSERT(!output.overflowed);
+    connection->out_size = output.size;
+    connection->out_done = 0;
+    connection->streaming = answer->streams_metrics && has_body;
+    connection->text = (struct metrics_text){0};
+    connection->step = STEP_WRITE;
+    connection->expires = io_now(admin->options.io) + ADMIN_ANSWER_DEADLINE;
+    set_deadline(admin, connection);
+}
+
+static void refuse(struct admin *admin, struct connection *connection, enum reason reason)
+{
+    struct admin_answer answer = {0};
+    admin_answer_refusal(&answer, reason);
+    connection->close = true;
+    connection->in_size = 0;
+    begin_answer(admin, connection, &answer, true);
+}
+
+/* A complete head is there: answers it and keeps what came behind it. */
+static void answer_head(struct admin *admin, struct connection *connection)
+{
+    struct span bytes = span_of(connection->in, connection->in_size);
+    struct request_head head = {0};
+    enum reason reason = REASON_NONE;
+    arena_reset(&admin->arena);
+    if (http1_parse_request(http1_scan_head_bytes(&connection->scan, bytes), &admin->limits,
+                            &admin->arena, &head, &reason) != OK) {
+        refuse(admin, connection, reason);
+        return;
+    }
+    struct admin_answer answer = {0};
+    admin_answer_request(&answer, admin->options.generation, &admin->options.source, &head);
+    /* A body is not read, so nothing that follows it can be told from it. */
+    bool body = head.framing == FRAMING_CHUNKED || head.content_length > 0;
+    connection->chunked = head.version == HTTP_1_1;
+    /* HTTP/1.0 gets one answer a connection: simple, and right for a streamed body. */
+    connection->close = !head.keep_alive || body || head.version == HTTP_1_0;
+    bool has_body = head.method != METHOD_HEAD;
+    connection->in_size -= connection->scan.head_size;
+    memmove(connection->in, connection->in + connection->scan.head_size, connection->in_size);
+    begin_answer(admin, connection, &answer, has_body);
+}
+
+/* The next part of a streamed body, as one chunk, into the empty output. */
+static void produce(struct admin *admin, struct connection *connection)
+{
+    uint8_t *body = connection->out + HTTP1_CHUNK_HEADER_MAX;
+    struct output output = output_over(body, ADMIN_CHUNK_MAX);
+    metrics_text_write(&connection->text, admin->options.source.metrics, &output);
+    connection->streaming = !connection->text.ended;
+    size_t end = HTTP1_CHUNK_HEADER_MAX + output.size;
+    connection->out_done = HTTP1_CHUNK_HEADER_MAX;
+    connection->out_size = end;
+    if (!connection->chunked) {
+        return;
+    }
+    /* The header is rendered apart and set right before the data, whose size is known by now. */
+    uint8_t size_line[HTTP1_CHUNK_HEADER_MAX];
+    struct output header = output_over(size_line, sizeof(size_line));
+    struct output trailer = output_over(connection->out + end, OUT_MAX - end);
+    bool written = output.size == 0 || (http1_write_chunk_header(&header, output.size) &&
+                                        http1_write_chunk_end(&trailer));
+    written = written && (connection->streaming || http1_write_last_chunk(&trailer, NULL));
+    ASSERT(written);
+    connection->out_done -= header.size;
+    memcpy(connection->out + connection->out_done, size_line, header.size);
+    connection->out_size += trailer.size;
+}
+
+/* OK: the answer is written. AGAIN: later. ERROR: the connection is broken. */
+static enum status write_answer(struct admin *admin, struct connection *connection)
+{
+    for (unsigned i = 0; i < QUANTUM_WRITES; i++) {
+        if (connection->out_done == connection->out_size) {
+            if (!connection->streaming) {
+                return OK;
+            }
+            produce(admin, connection);
+        }
+        struct iovec piece = {connection->out + connection->out_done,
+                              connection->out_size - connection->out_done};
+        size_t put = 0;
+        enum status status = io_write(admin->options.io, &connection->socket, &piece, 1, &put);
+        if (status != OK) {
+            return status == AGAIN ? AGAIN : ERROR;
+        }
+        connection->out_done += put;
+        set_deadline(admin, connection);
+    }
+    io_requeue(admin->options.io, &connection->socket);
+    return AGAIN;
+}
+
+/* OK: a head was complete and its answer begun. AGAIN: later. ERROR: the connection is to close. */
+static enum status read_head(struct admin *admin, struct connection *connection)
+{
+    for (;;) { /* each round adds bytes, up to the bound of a head */
+        if (connection->in_size > 0) {
+            enum reason reason = REASON_NONE;
+            enum status status =
+                http1_scan_head(&connection->scan, span_of(connection->in, connection->in_size),
+                                &admin->limits, &reason);
+            if (status == OK) {
+                answer_head(admin, connection);
+                return OK;
+            }
+            if (status == ERROR || connection->in_size == sizeof(connection->in)) {
+                refuse(admin, connection, status == ERROR ? reason : REASON_HEAD_TOO_LARGE);
+                return OK;
+            }
+        }
+        size_t got = 0;
+        enum status status =
+            io_read(admin->options.io, &connection->socket, connection->in + connection->in_size,
+                    sizeof(connection->in) - connection->in_size, &got);
+        if (status != OK) {
+            return status == AGAIN ? AGAIN : ERROR;
+        }
+        connection->in_size += got;
+    }
+}
+
+/* Takes what the client still sends, so that closing does not reset the answer on its way. */
+static enum status linger(struct admin *admin, struct connection *connection)
+{
+    while (connection->drained < LINGER_MAX) {
+        size_t got = 0;
+        enum status status = io_read(admin->options.io, &connection->socket, connection->in,
+                                     sizeof(connection->in), &got);
+        if (status != OK) {
+            return status;
+        }
+        connection->drained += got;
+    }
+    return END;
+}
+
+static void end_answer(struct admin *admin, struct connection *connection)
+{
+    if (!connection->close) {
+        begin_head(admin, connection);
+        return;
+    }
+    io_shutdown(admin->options.io, &connection->socket);
+    connection->step = STEP_LINGER;
+    connection->drained = 0;
+    set_deadline(admin, connection);
+}
+
+static enum status run_step(struct admin *admin, struct connection *connection)
+{
+    switch (connection->step) {
+    case STEP_HEAD:
+        return read_head(admin, connection);
+    case STEP_WRITE: {
+        enum status status = write_answer(admin, connection);
+        if (status == OK) {
+            end_answer(admin, connection);
+        }
+        return status;
+    }
+    case STEP_LINGER:
+        return linger(admin, connection);
+    case STEP_FREE:
+        break;
+    }
+    UNREACHABLE("a free connection is never run");
+}
+
+static void run(struct admin *admin, struct connection *connection)
+{
+    /* Each request takes two steps, and pipelined ones must not keep the others waiting. */
+    for (unsigned i = 0; i < 2 * HEADS_MAX; i++) {
+        enum status status = run_step(admin, connection);
+        if (status == AGAIN) {
+            return;
+        }
+        if (status != OK) {
+            close_connection(admin, connection);
+            return;
+        }
+    }
+    io_requeue(admin->options.io, &connection->socket);
+}
+
+static struct connection *find_free(struct admin *admin)
+{
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        if (admin->connections[i].step == STEP_FREE) {
+            return &admin->connections[i];
+        }
+    }
+    return NULL;
+}
+
+void admin_on_listener(struct admin *admin)
+{
+    for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
+        struct connection *connection = find_free(admin);
+        if (connection == NULL) {
+            admin->paused = true;
+            io_listen_pause(admin->options.io, &admin->listener);
+            return;
+        }
+        struct address peer;
+        if (io_accept(admin->options.io, &admin->listener, &connection->socket, admin->options.kind,
+                      &peer) != OK) {
+            return; /* none waits, or none can be had now: the listener will be told again */
+        }
+        connection->in_size = 0;
+        begin_head(admin, connection);
+        run(admin, connection);
+    }
+}
+
+void admin_on_ready(struct admin *admin, struct io_socket *socket)
+{
+    run(admin, CONTAINER_OF(socket, struct connection, socket));
+}
+
+void admin_on_timer(struct admin *admin, struct timer *timer)
+{
+    struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
+    if (connection->step == STEP_HEAD && connection->in_size > 0) {
+        refuse(admin, connection, REASON_REQUEST_HEAD_TIMEOUT);
+        run(admin, connection);
+        return;
+    }
+    close_connection(admin, connection);
+}
+
+struct admin *admin_create(const struct admin_options *options)
+{
+    struct admin *admin = calloc(1, sizeof(*admin));
+    if (admin == NULL) {
+        return NULL;
+    }
+    admin->options = *options;
+    admin->limits = (struct http1_limits){
+        .request_line_max = ADMIN_HEAD_MAX / 4,
+        .head_max = ADMIN_HEAD_MAX,
+        .fields_max = FIELDS_MAX,
+        .merge_slashes = true,
+    };
+    io_socket_init(&admin->listener);
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        io_socket_init(&admin->connections[i].socket);
+        timer_init(&admin->connections[i].timer, options->kind);
+    }
+    size_t arena_size = http1_arena_max(&admin->limits);
+    admin->arena_memory = malloc(arena_size);
+    if (admin->arena_memory == NULL) {
+        admin_destroy(admin);
+        errno = ENOMEM;
+        return NULL;
+    }
+    arena_init(&admin->arena, admin->arena_memory, arena_size);
+    if (io_listen(options->io, &admin->listener, options->listener, options->kind_listener) != OK) {
+        int saved = admin->listener.error;
+        admin_destroy(admin);
+        errno = saved;
+        return NULL;
+    }
+    return admin;
+}
+
+void admin_destroy(struct admin *admin)
+{
+    if (admin == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        if (admin->connections[i].step != STEP_FREE) {
+            admin->paused = false;
+            close_connection(admin, &admin->connections[i]);
+        }
+    }
+    io_close(admin->options.io, &admin->listener);
+    free(admin->arena_memory);
+    free(admin);
+}

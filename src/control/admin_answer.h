@@ -1,0 +1,39 @@
+/*
+ * What the admin listener answers, apart from connections: from a parsed request to a status,
+ * fields and a body, or the decision to stream /metrics. Pure but for the source it asks.
+ */
+#ifndef SENTINEL_CONTROL_ADMIN_ANSWER_H
+#define SENTINEL_CONTROL_ADMIN_ANSWER_H
+
+#include "base/output.h"
+#include "control/admin.h"
+#include "http/message.h"
+
+enum { ADMIN_BODY_MAX = 1024 };
+
+struct admin_answer {
+    uint16_t status;
+    bool streams_metrics; /* the body is /metrics; else it is `body` */
+    size_t body_size;
+    uint8_t body[ADMIN_BODY_MAX];
+};
+
+/* Whether a browser that was led here by a foreign name may not have sent this (no Host: HTTP/1.0).
+ */
+bool admin_host_is_allowed(const struct generation *generation, struct span host);
+
+/* Answers a well-formed request. */
+void admin_answer_request(struct admin_answer *answer, const struct generation *generation,
+                          const struct admin_source *source, const struct request_head *head);
+
+/* Answers a request that could not be parsed, or asks for more than there is. */
+void admin_answer_refusal(struct admin_answer *answer, enum reason reason);
+
+/*
+ * Renders the head. `chunked` and `close` say how the connection will carry a streamed body and
+ * what comes after it. False when it does not fit.
+ */
+NODISCARD bool admin_write_head(const struct admin_answer *answer, struct output *output,
+                                bool chunked, bool close);
+
+#endif

@@ -1,0 +1,182 @@
+#include "control/controller.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "control/admin.h"
+#include "control/health_check.h"
+#include "observe/health.h"
+#include "observe/metrics.h"
+
+enum { KIND_ADMIN_LISTENER, KIND_ADMIN, KIND_HEALTH };
+
+enum {
+    SOCKETS_MAX = 256, /* served in one turn: timers come to their right */
+    TIMERS_MAX = 256,
+};
+
+static_assert((int)KIND_HEALTH < (int)CONTROLLER_FOREIGN, "kinds are told apart");
+
+struct controller {
+    struct controller_options options;
+    struct timer_wheel wheel;
+    struct health_board board;
+    struct metrics totals;
+    struct metrics_source source;
+    struct health_checks *health;
+    struct admin *admin; /* NULL: no admin listener */
+    bool was_up;         /* all workers have been up at some time */
+    bool draining;
+    const void *workers[]; /* cells of each worker; NULL: none now */
+};
+
+static uint64_t workers_up(const struct controller *controller)
+{
+    return metrics_source_sum(&controller->source,
+                              controller->totals.layout.offsets[METRIC_WORKERS]);
+}
+
+/* For /ready: after the start one worker is enough, since the others are being restarted. */
+static struct admin_unready tell_unready(const void *context)
+{
+    const struct controller *controller = (const struct controller *)context;
+    return (struct admin_unready){
+        .workers = !controller->was_up || workers_up(controller) == 0,
+        .health_checks = health_checks_pending(controller->health) > 0,
+        .draining = controller->draining,
+    };
+}
+
+static enum status open_parts(struct controller *controller)
+{
+    const struct controller_options *options = &controller->options;
+    struct health_options health = {
+        .io = options->io,
+        .wheel = &controller->wheel,
+        .generation = options->generation,
+        .board = &controller->board,
+        .kind = KIND_HEALTH,
+    };
+    controller->health = health_checks_create(&health);
+    if (controller->health == NULL) {
+        errno = ENOMEM;
+        return ERROR;
+    }
+    if (options->admin < 0) {
+        return OK;
+    }
+    struct admin_options admin = {
+        .io = options->io,
+        .wheel = &controller->wheel,
+        .generation = options->generation,
+        .listener = options->admin,
+        .kind_listener = KIND_ADMIN_LISTENER,
+        .kind = KIND_ADMIN,
+        .source = {&controller->source, tell_unready, controller},
+    };
+    controller->admin = admin_create(&admin);
+    return controller->admin != NULL ? OK : ERROR;
+}
+
+struct controller *controller_create(const struct controller_options *options)
+{
+    uint32_t workers = options->generation->header->server.workers;
+    struct controller *controller =
+        calloc(1, sizeof(*controller) + workers * sizeof(controller->workers[0]));
+    if (controller == NULL) {
+        return NULL;
+    }
+    controller->options = *options;
+    timer_wheel_init(&controller->wheel, io_now(options->io));
+    health_board_init(&controller->board, options->health, options->generation);
+    metrics_init(&controller->totals, options->metrics, options->generation);
+    controller->source = (struct metrics_source){
+        .generation = options->generation,
+        .workers = controller->workers,
+        .worker_count = workers,
+        .totals = &controller->totals,
+        .health = &controller->board,
+        .started = io_wall(options->io),
+    };
+    if (open_parts(controller) != OK) {
+        int saved = errno;
+        controller_destroy(controller);
+        errno = saved;
+        return NULL;
+    }
+    return controller;
+}
+
+void controller_destroy(struct controller *controller)
+{
+    if (controller == NULL) {
+        return;
+    }
+    admin_destroy(controller->admin);
+    health_checks_destroy(controller->health);
+    free(controller);
+}
+
+void controller_set_worker(struct controller *controller, uint32_t index, const void *metrics)
+{
+    ASSERT(index < controller->source.worker_count);
+    const void *before = controller->workers[index];
+    if (before != NULL) {
+        /* Between these two steps nothing is read: the sum never goes back, nor counts twice. */
+        metrics_fold(&controller->totals, before);
+    }
+    controller->workers[index] = metrics;
+}
+
+void controller_drain(struct controller *controller)
+{
+    controller->draining = true;
+}
+
+static void serve(struct controller *controller, struct io_socket *socket)
+{
+    switch (socket->kind) {
+    case KIND_ADMIN_LISTENER:
+        admin_on_listener(controller->admin);
+        return;
+    case KIND_ADMIN:
+        admin_on_ready(controller->admin, socket);
+        return;
+    case KIND_HEALTH:
+        health_checks_on_ready(controller->health, socket);
+        return;
+    case CONTROLLER_FOREIGN:
+        ASSERT(controller->options.on_foreign != NULL);
+        controller->options.on_foreign(controller->options.foreign_context, socket);
+        return;
+    default:
+        UNREACHABLE("a kind of socket");
+    }
+}
+
+static void fire(struct controller *controller, struct timer *timer)
+{
+    if (timer->kind == KIND_ADMIN) {
+        admin_on_timer(controller->admin, timer);
+    } else {
+        ASSERT(timer->kind == KIND_HEALTH);
+        health_checks_on_timer(controller->health, timer);
+    }
+}
+
+void controller_turn(struct controller *controller)
+{
+    struct io *io = controller->options.io;
+    io_wait(io, timer_wheel_next(&controller->wheel));
+    controller->was_up |= workers_up(controller) >= controller->source.worker_count;
+    struct io_socket *socket = NULL;
+    for (unsigned i = 0; i < SOCKETS_MAX && (socket = io_next_ready(io)) != NULL; i++) {
+        serve(controller, socket);
+    }
+    struct timer *timer = NULL;
+    for (unsigned i = 0;
+         i < TIMERS_MAX && (timer = timer_wheel_expire(&controller->wheel, io_now(io))) != NULL;
+         i++) {
+        fire(controller, timer);
+    }
+}
