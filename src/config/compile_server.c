@@ -1,5 +1,10 @@
+#include <inttypes.h>
+
 #include "base/assert.h"
 #include "config/compile_parts.h"
+
+/* Descriptors that are no connections: standard streams, listeners, segments, logs, the loop. */
+enum { DESCRIPTORS_RESERVED = 128 };
 
 void *compile_scratch(struct compilation *compilation, size_t count, size_t size)
 {
@@ -97,6 +102,61 @@ static void compile_limits(struct compilation *compilation, const struct section
     }
 }
 
+/*
+ * Holds one bound against the descriptors that are there for it: an explicit one is refused with
+ * the figures, a default lowered loudly.
+ */
+static uint32_t fit_descriptors(struct compilation *compilation, const struct section *section,
+                                enum schema_key_id id, uint32_t wanted, uint64_t available)
+{
+    const struct setting *setting = section_setting(section, id);
+    uint64_t limit = compilation->validator.environment->descriptors;
+    char help[COMPILE_HELP_MAX];
+    if (wanted <= available) {
+        return wanted;
+    }
+    if (setting != NULL) {
+        (void)snprintf(help, sizeof(help),
+                       "raise the hard limit of open files, or set at most %" PRIu64, available);
+        COMPILE_ERROR(compilation, setting->values->position, help,
+                      "`%s` %u does not fit into the %" PRIu64
+                      " descriptors that a process may have here",
+                      setting->key->name, wanted, limit);
+        return wanted;
+    }
+    COMPILE_WARNING(compilation, (struct position){0},
+                    "raise the hard limit of open files, or set it lower yourself",
+                    "`%s` is lowered from %u to %" PRIu64 ": a process may have %" PRIu64
+                    " descriptors here",
+                    schema_key(id)->name, wanted, available, limit);
+    return (uint32_t)available;
+}
+
+/* One worker may come to hold all connections, on both sides; a quarter is left to upstreams. */
+static void check_descriptors(struct compilation *compilation, const struct section *section)
+{
+    struct generation_server *server = &compilation->header.server;
+    const struct section *limits = section_child(section, BLOCK_LIMITS);
+    uint64_t limit = compilation->validator.environment->descriptors;
+    if (limit == 0) {
+        return;
+    }
+    uint64_t usable = limit > 2 * DESCRIPTORS_RESERVED ? limit - DESCRIPTORS_RESERVED : limit / 2;
+    usable = usable < 4 ? 4 : usable;
+    if ((uint64_t)server->connections + server->limits.upstream_connections <= usable) {
+        return;
+    }
+    server->limits.upstream_connections = fit_descriptors(
+        compilation, limits, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS,
+        server->limits.upstream_connections,
+        section_setting(limits, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS) != NULL ? usable - 1
+                                                                             : usable / 4);
+    uint64_t upstream = server->limits.upstream_connections;
+    server->connections =
+        fit_descriptors(compilation, section, KEY_SERVER_MAX_CONNECTIONS, server->connections,
+                        usable > upstream ? usable - upstream : 1);
+}
+
 static void compile_timeouts(struct compilation *compilation, const struct section *section)
 {
     compilation->header.server.timeouts = (struct generation_timeouts){
@@ -140,6 +200,7 @@ bool compile_server(struct compilation *compilation)
     server->access_log =
         builder_text(&compilation->builder, section_text(observed, KEY_OBSERVABILITY_ACCESS_LOG));
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
+    check_descriptors(compilation, section);
     compile_timeouts(compilation, section_child(section, BLOCK_TIMEOUTS));
     return true;
 }

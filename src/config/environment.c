@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/resource.h>
 
 #include "base/assert.h"
 
@@ -42,10 +43,13 @@ struct environment environment_of_system(char **variables)
 {
     cpu_set_t set;
     CPU_ZERO(&set);
+    struct rlimit limit = {0};
+    bool bounded = getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_max != RLIM_INFINITY;
     int cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
     return (struct environment){
         .variables = (const char *const *)variables,
         .cores = cores > 0 ? (uint32_t)cores : 1,
+        .descriptors = bounded ? limit.rlim_max : 0,
         .resolve = resolve_by_system,
     };
 }

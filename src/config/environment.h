@@ -23,12 +23,14 @@ typedef size_t environment_resolve(struct span host, uint16_t port,
 struct environment {
     const char *const *variables; /* NAME=VALUE, closed by NULL, borrowed; NULL: none are set */
     uint32_t cores;               /* what `workers 0` means; at least 1 */
+    uint64_t descriptors;         /* that one process may have; 0: no bound */
     environment_resolve *resolve; /* NULL: no name resolves */
 };
 
 /*
- * The process's own world: its variables (pass environ; borrowed), the cores it may run on, and the
- * system's resolver, which may block for as long as the system lets it.
+ * The process's own world: its variables (pass environ; borrowed), the cores it may run on, its
+ * hard limit of descriptors, and the system's resolver, which may block for as long as the system
+ * lets it.
  */
 struct environment environment_of_system(char **variables);
 
