@@ -70,10 +70,10 @@ struct span arena_copy(struct arena *arena, struct span bytes)
 struct span arena_printf(struct arena *arena, const char *format, ...)
 {
     size_t room = arena->size - arena->used;
-    char *start = (char *)arena->memory + arena->used;
+    char *start = room > 0 ? (char *)arena->memory + arena->used : NULL;
     va_list arguments;
     va_start(arguments, format);
-    int size = vsnprintf(room > 0 ? start : NULL, room, format, arguments);
+    int size = vsnprintf(start, room, format, arguments);
     va_end(arguments);
     ASSERT(size >= 0);
     if ((size_t)size >= room) {
