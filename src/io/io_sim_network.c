@@ -263,7 +263,7 @@ void sim_end_send_fin(struct sim_end *end)
     }
     pipe->fin_sent = true;
     uint64_t time = pipe->last_arrival;
-    if (pipe->flying == 0 || sim_chance(&sim->prng, sim->options.fin_alone)) {
+    if (pipe->flying == 0 || time < sim->now || sim_chance(&sim->prng, sim->options.fin_alone)) {
         time = arrival_time(sim, pipe, 0);
     }
     pipe->last_arrival = time;
@@ -362,17 +362,16 @@ static void on_data(struct sim *sim, struct sim_end *end, uint32_t amount)
 {
     struct sim_pipe *in = &end->peer->out;
     ASSERT(in->flying >= amount);
+    in->flying -= amount;
     if (end->failed != 0) {
         return;
     }
     if (end->state == SIM_CLOSED) {
         /* Nobody reads any more: the kernel answers with a reset. */
-        in->flying -= amount;
         sim_schedule(end->peer, sim->now + end->out.delay, SIM_RESET,
                      sim_chance(&sim->prng, 500) ? 1 : 0);
         return;
     }
-    in->flying -= amount;
     in->readable += amount;
     sim_end_edge(end);
 }

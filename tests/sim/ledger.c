@@ -1,0 +1,212 @@
+#include "ledger.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "reader.h"
+
+_Noreturn void run_failed(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "  invariant broken: ");
+    (void)vfprintf(stderr, format, arguments);
+    (void)fputc('\n', stderr);
+    va_end(arguments);
+    _Exit(1);
+}
+
+const char *verb_name(enum verb verb)
+{
+    static const char *const names[VERB_COUNT] = {"GET", "HEAD", "POST", "PUT"};
+    return names[verb];
+}
+
+uint32_t ledger_add(struct ledger *ledger, enum verb verb, uint64_t request_size)
+{
+    if (ledger->count == LEDGER_MAX) {
+        run_failed("the scenario makes more than %d requests", LEDGER_MAX);
+    }
+    ledger->exchanges[ledger->count] = (struct ledger_exchange){
+        .verb = verb,
+        .request_size = request_size,
+    };
+    return ledger->count++;
+}
+
+struct ledger_exchange *ledger_get(struct ledger *ledger, uint64_t number)
+{
+    if (number >= ledger->count) {
+        run_failed("exchange %llu was never made by a client", (unsigned long long)number);
+    }
+    return &ledger->exchanges[number];
+}
+
+static uint64_t payload_word(uint32_t number, enum side side, uint64_t index)
+{
+    uint64_t word = (index + 1) * UINT64_C(0x9e3779b97f4a7c15) ^
+                    (((uint64_t)number << 1 | (uint64_t)side) + 1) * UINT64_C(0xd1342543de82ef95);
+    word = (word ^ word >> 31) * UINT64_C(0xbf58476d1ce4e5b9);
+    return word ^ word >> 29;
+}
+
+void payload_fill(uint32_t number, enum side side, uint64_t offset, uint8_t *bytes, size_t size)
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < size; i++) {
+        uint64_t at = offset + i;
+        if (i == 0 || at % 8 == 0) {
+            word = payload_word(number, side, at / 8);
+        }
+        bytes[i] = (uint8_t)(word >> at % 8 * 8);
+    }
+}
+
+void payload_verify(uint32_t number, enum side side, uint64_t offset, struct span bytes)
+{
+    uint8_t expected[1024];
+    for (size_t done = 0; done < bytes.size;) {
+        size_t left = bytes.size - done;
+        size_t size = left < sizeof(expected) ? left : sizeof(expected);
+        payload_fill(number, side, offset + done, expected, size);
+        if (memcmp(expected, bytes.data + done, size) != 0) {
+            run_failed("exchange %u: wrong %s bytes in the %zu from offset %llu", number,
+                       side == SIDE_REQUEST ? "request" : "response", size,
+                       (unsigned long long)(offset + done));
+        }
+        done += size;
+    }
+}
+
+uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb)
+{
+    struct ledger_exchange *exchange = ledger_get(ledger, number);
+    if (exchange->hostile) {
+        run_failed("exchange %u: a request that must be refused reached an origin", number);
+    }
+    if (verb != exchange->verb) {
+        run_failed("exchange %u: sent as %s, arrived as %s", number, verb_name(exchange->verb),
+                   verb_name(verb));
+    }
+    if (!exchange->head_sent) {
+        run_failed("exchange %u: reached an origin before its client had sent the head", number);
+    }
+    if (exchange->attempts > 0 && verb == VERB_POST) {
+        run_failed("exchange %u: a POST was sent to origins twice", number);
+    }
+    if (exchange->attempts == LEDGER_ATTEMPTS_MAX) {
+        run_failed("exchange %u: more than %d attempts", number, LEDGER_ATTEMPTS_MAX);
+    }
+    return exchange->attempts++;
+}
+
+void ledger_body_arrived(struct ledger *ledger, uint32_t number, uint64_t size)
+{
+    const struct ledger_exchange *exchange = ledger_get(ledger, number);
+    if (size != exchange->request_size) {
+        run_failed("exchange %u: a request body of %llu bytes arrived as %llu", number,
+                   (unsigned long long)exchange->request_size, (unsigned long long)size);
+    }
+    if (!exchange->body_sent) {
+        run_failed("exchange %u: its body was completed towards an origin, but not by the client",
+                   number);
+    }
+}
+
+/* The text behind `"name":` in a line of our own making; empty when it is not there. */
+static struct span member(struct span line, const char *name)
+{
+    char key[32];
+    int size = snprintf(key, sizeof(key), "\"%s\":", name);
+    const uint8_t *found = memmem(line.data, line.size, key, (size_t)size);
+    return found == NULL ? SPAN_EMPTY : span_from(line, (size_t)(found - line.data) + (size_t)size);
+}
+
+void ledger_log_line(struct ledger *ledger, struct span line)
+{
+    struct span path = member(line, "path");
+    if (!span_starts_with(path, SPAN("\"/x/"))) {
+        return; /* no request of ours, or none that could be read */
+    }
+    struct ledger_exchange *exchange = ledger_get(ledger, digits_at(path, 4));
+    exchange->records++;
+    uint64_t status = digits_at(member(line, "status"), 0);
+    exchange->logged_status = status == UINT64_MAX ? 0 : (uint16_t)status;
+    exchange->logged_bytes_out = digits_at(member(line, "bytes_out"), 0);
+}
+
+static void check_answer(const struct ledger_exchange *exchange, uint32_t number)
+{
+    if (!exchange->from_origin) {
+        return;
+    }
+    if (exchange->answered_by >= exchange->attempts) {
+        run_failed("exchange %u: answered by an attempt that never was", number);
+    }
+    const struct ledger_attempt *attempt = &exchange->attempt[exchange->answered_by];
+    if (exchange->status != attempt->status) {
+        run_failed("exchange %u: status %u became %u", number, attempt->status, exchange->status);
+    }
+    if (!attempt->sound) {
+        run_failed("exchange %u: a malformed response was passed on", number);
+    }
+    if (exchange->outcome != OUTCOME_ANSWERED) {
+        return;
+    }
+    if (!attempt->complete) {
+        run_failed("exchange %u: a truncated response was completed", number);
+    }
+    if (exchange->received != attempt->size) {
+        run_failed("exchange %u: %llu bytes of response became %llu", number,
+                   (unsigned long long)attempt->size, (unsigned long long)exchange->received);
+    }
+}
+
+static void check_record(const struct ledger_exchange *exchange, uint32_t number)
+{
+    bool known =
+        exchange->attempts > 0 ||
+        (exchange->outcome == OUTCOME_ANSWERED && !exchange->hostile && exchange->head_sent &&
+         exchange->status != 429 && exchange->status != 503 && exchange->status != 408);
+    if (exchange->records > 1) {
+        run_failed("exchange %u: %u access records", number, exchange->records);
+    }
+    if (known && exchange->records == 0) {
+        run_failed("exchange %u: no access record", number);
+    }
+    if (exchange->records == 0 || exchange->outcome != OUTCOME_ANSWERED) {
+        return;
+    }
+    if (exchange->logged_status != exchange->status) {
+        run_failed("exchange %u: status %u was logged as %u", number, exchange->status,
+                   exchange->logged_status);
+    }
+    if (exchange->logged_bytes_out != exchange->received) {
+        run_failed("exchange %u: %llu bytes of response were logged as %llu", number,
+                   (unsigned long long)exchange->received,
+                   (unsigned long long)exchange->logged_bytes_out);
+    }
+}
+
+void ledger_check(struct ledger *ledger, const struct ledger_expectation *expectation)
+{
+    for (uint32_t number = 0; number < ledger->count; number++) {
+        const struct ledger_exchange *exchange = &ledger->exchanges[number];
+        check_answer(exchange, number);
+        if (expectation->logged) {
+            check_record(exchange, number);
+        }
+        if (exchange->attempts > expectation->attempts_max) {
+            run_failed("exchange %u: %u attempts, %u are allowed", number, exchange->attempts,
+                       expectation->attempts_max);
+        }
+        if (expectation->all_answered &&
+            (exchange->outcome != OUTCOME_ANSWERED || !exchange->from_origin)) {
+            run_failed(
+                "exchange %u: not answered (status %u, outcome %d) in a world without faults",
+                number, exchange->status, (int)exchange->outcome);
+        }
+    }
+}

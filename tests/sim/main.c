@@ -1,0 +1,197 @@
+/*
+ * sim: runs seeds of scenarios, each in a child process, so that a crash, a hang or a broken
+ * invariant is known by its seed; prints for each failure the command that replays it with a trace.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "world.h"
+
+enum {
+    JOBS_MAX = 64,
+    SEED_SECONDS_MAX = 60, /* of real time: more is a hang */
+    FAILURES_SHOWN = 20,
+};
+
+struct settings {
+    uint64_t seeds;
+    uint64_t first;
+    const struct scenario *scenario; /* NULL: by turns */
+    uint32_t jobs;
+    bool trace;
+    const char *program;
+};
+
+struct job {
+    pid_t child; /* 0: free */
+    uint64_t seed;
+};
+
+struct batch {
+    struct settings settings;
+    struct job jobs[JOBS_MAX];
+    uint32_t running;
+    uint64_t passed;
+    uint64_t failed;
+};
+
+static uint32_t scenario_count(void)
+{
+    uint32_t count = 0;
+    while (scenarios[count].name != NULL) {
+        count++;
+    }
+    return count;
+}
+
+static const struct scenario *find_scenario(const char *name)
+{
+    for (uint32_t i = 0; scenarios[i].name != NULL; i++) {
+        if (strcmp(scenarios[i].name, name) == 0) {
+            return &scenarios[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct scenario *scenario_of(const struct settings *settings, uint64_t seed)
+{
+    return settings->scenario != NULL ? settings->scenario : &scenarios[seed % scenario_count()];
+}
+
+static void usage(void)
+{
+    (void)fprintf(stderr, "usage: sim [--seeds N] [--first S] [--scenario NAME] [--jobs N] "
+                          "[--trace]\nscenarios:");
+    for (uint32_t i = 0; scenarios[i].name != NULL; i++) {
+        (void)fprintf(stderr, " %s", scenarios[i].name);
+    }
+    (void)fputc('\n', stderr);
+}
+
+static bool parse_setting(struct settings *settings, const char *name, const char *value)
+{
+    uint64_t number = 0;
+    if (strcmp(name, "--scenario") == 0) {
+        settings->scenario = find_scenario(value);
+        return settings->scenario != NULL;
+    }
+    if (!span_to_u64(span_of_string(value), UINT32_MAX, &number)) {
+        return false;
+    }
+    if (strcmp(name, "--seeds") == 0) {
+        settings->seeds = number;
+    } else if (strcmp(name, "--first") == 0) {
+        settings->first = number;
+    } else if (strcmp(name, "--jobs") == 0 && number >= 1 && number <= JOBS_MAX) {
+        settings->jobs = (uint32_t)number;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool parse(int argc, char **argv, struct settings *settings)
+{
+    *settings = (struct settings){.seeds = 100, .first = 1, .jobs = 2, .program = argv[0]};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--trace") == 0) {
+            settings->trace = true;
+        } else if (i + 1 < argc && parse_setting(settings, argv[i], argv[i + 1])) {
+            i++;
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void start(struct batch *batch, struct job *job, uint64_t seed)
+{
+    (void)fflush(stdout);
+    pid_t child = fork();
+    ASSERT(child >= 0);
+    if (child == 0) {
+        (void)alarm(SEED_SECONDS_MAX);
+        world_run(scenario_of(&batch->settings, seed), seed, batch->settings.trace ? stdout : NULL);
+        exit(0); /* not _exit: the leak check runs there */
+    }
+    *job = (struct job){.child = child, .seed = seed};
+    batch->running++;
+}
+
+static void report(struct batch *batch, const struct job *job, int result)
+{
+    if (WIFEXITED(result) && WEXITSTATUS(result) == 0) {
+        batch->passed++;
+        return;
+    }
+    batch->failed++;
+    if (batch->failed > FAILURES_SHOWN) {
+        return;
+    }
+    char how[64];
+    if (WIFSIGNALED(result)) {
+        (void)snprintf(how, sizeof(how), "killed by signal %d%s", WTERMSIG(result),
+                       WTERMSIG(result) == SIGALRM ? " (it hung)" : "");
+    } else {
+        (void)snprintf(how, sizeof(how), "exit status %d", WEXITSTATUS(result));
+    }
+    const char *name = scenario_of(&batch->settings, job->seed)->name;
+    (void)printf("FAILED seed %llu of %s: %s\n  replay: %s --scenario %s --first %llu --seeds 1 "
+                 "--trace\n",
+                 (unsigned long long)job->seed, name, how, batch->settings.program, name,
+                 (unsigned long long)job->seed);
+}
+
+static void reap(struct batch *batch)
+{
+    int result = 0;
+    pid_t child = waitpid(-1, &result, 0);
+    ASSERT(child > 0);
+    for (uint32_t i = 0; i < batch->settings.jobs; i++) {
+        if (batch->jobs[i].child == child) {
+            report(batch, &batch->jobs[i], result);
+            batch->jobs[i].child = 0;
+            batch->running--;
+            return;
+        }
+    }
+}
+
+static struct job *free_job(struct batch *batch)
+{
+    for (uint32_t i = 0; i < batch->settings.jobs; i++) {
+        if (batch->jobs[i].child == 0) {
+            return &batch->jobs[i];
+        }
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    static struct batch batch;
+    if (!parse(argc, argv, &batch.settings)) {
+        usage();
+        return 2;
+    }
+    for (uint64_t i = 0; i < batch.settings.seeds; i++) {
+        struct job *job = free_job(&batch);
+        if (job == NULL) {
+            reap(&batch);
+            job = free_job(&batch);
+        }
+        start(&batch, job, batch.settings.first + i);
+    }
+    while (batch.running > 0) {
+        reap(&batch);
+    }
+    (void)printf("sim: %llu passed, %llu failed\n", (unsigned long long)batch.passed,
+                 (unsigned long long)batch.failed);
+    return batch.failed == 0 ? 0 : 1;
+}

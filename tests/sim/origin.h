@@ -1,0 +1,74 @@
+/*
+ * A scripted origin: one node, one listener, up to ORIGIN_CONNECTIONS connections. Each request
+ * gets a plan: a sound response in some framing, or one of the ways to fail.
+ */
+#ifndef SENTINEL_TESTS_SIM_ORIGIN_H
+#define SENTINEL_TESTS_SIM_ORIGIN_H
+
+#include "world.h"
+
+enum origin_state {
+    ORIGIN_HEAD,    /* between requests, or in a head */
+    ORIGIN_BODY,    /* reading the request body */
+    ORIGIN_RESPOND, /* may still read the body, when it answers early */
+    ORIGIN_SILENT,  /* never answers */
+    ORIGIN_LINGER,  /* all is said: the rest of the request is read, then closed */
+};
+
+enum fate {
+    FATE_COMPLETE,
+    FATE_TRUNCATE,  /* FIN in the middle of the body */
+    FATE_RESET,     /* reset there */
+    FATE_HALF_HEAD, /* FIN or reset in the middle of the head */
+    FATE_CLOSE,     /* no answer: FIN */
+    FATE_ABORT,     /* no answer: reset */
+    FATE_SILENT,
+    FATE_MALFORMED,
+    FATE_EXTRA, /* complete, and more bytes behind it */
+};
+
+struct response_plan {
+    enum fate fate;
+    uint16_t status;
+    enum reader_framing framing;
+    uint64_t size;   /* of the payload */
+    uint64_t cut_at; /* TRUNCATE, RESET: payload bytes that are sent */
+    bool closes;     /* Connection: close */
+    bool early;
+    bool slow;
+};
+
+struct origin_connection {
+    struct origin *origin;
+    struct wire wire;
+    struct reader reader;
+    enum origin_state state;
+    bool in_use;
+    bool half_closed;   /* the peer has */
+    bool body_complete; /* of the request */
+    uint32_t number;
+    uint32_t attempt;
+    enum verb verb;
+    struct response_plan plan;
+    uint64_t offset; /* payload produced */
+    bool head_made;
+    bool end_made;
+    uint64_t next_send;
+    uint64_t close_at; /* an idle connection's stale close; UINT64_MAX: never */
+};
+
+struct origin {
+    struct world *world;
+    struct io *io;
+    struct prng prng;
+    struct io_socket listener;
+    struct origin_connection *connections; /* ORIGIN_CONNECTIONS */
+};
+
+/* Draws what becomes of the request whose head was just read. */
+void origin_plan(struct origin_connection *connection);
+
+/* Produces and sends. False: the connection is over. */
+bool origin_respond(struct origin_connection *connection);
+
+#endif

@@ -1,0 +1,235 @@
+/* What an origin answers, and how it fails to. */
+#include "origin.h"
+
+enum {
+    BUFFERED_MAX = 16 * 1024,
+    PIECE_MAX = 2048,
+};
+
+static const char *const malformed_heads[] = {
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length : 5\r\n",
+    "HTTP/1.1 200 OK\r\nBad Name: 5\r\nContent-Length: 5\r\n",
+    "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 5\r\n",
+    "HTTP/1.1 200 OK\nContent-Length: 5\r\n",
+    "HTTP/1.1 20 OK\r\nContent-Length: 5\r\n",
+    "HTTP/1.1 099 No\r\nContent-Length: 5\r\n",
+    "HTTP/2.1 200 OK\r\nContent-Length: 5\r\n",
+    "ICY 200 OK\r\nContent-Length: 5\r\n",
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n",
+};
+
+enum { MALFORMED_COUNT = sizeof(malformed_heads) / sizeof(malformed_heads[0]) };
+
+static enum fate draw_fate(struct origin *origin)
+{
+    const struct habits *habits = &origin->world->habits;
+    struct prng *prng = &origin->prng;
+    if (sim_chance(prng, habits->origin_fails)) {
+        static const enum fate fates[] = {FATE_CLOSE, FATE_ABORT, FATE_HALF_HEAD};
+        return fates[prng_below(prng, 3)];
+    }
+    if (sim_chance(prng, habits->origin_truncates)) {
+        return sim_chance(prng, 500) ? FATE_TRUNCATE : FATE_RESET;
+    }
+    if (sim_chance(prng, habits->origin_malformed)) {
+        return FATE_MALFORMED;
+    }
+    if (sim_chance(prng, habits->origin_silent)) {
+        return FATE_SILENT;
+    }
+    return sim_chance(prng, habits->origin_extra) ? FATE_EXTRA : FATE_COMPLETE;
+}
+
+static uint16_t draw_status(struct prng *prng)
+{
+    static const uint16_t statuses[] = {200, 200, 200, 200, 201, 204, 302, 304, 404, 500};
+    return statuses[prng_below(prng, sizeof(statuses) / sizeof(statuses[0]))];
+}
+
+static void draw_framing(struct origin *origin, struct response_plan *plan)
+{
+    struct prng *prng = &origin->prng;
+    plan->closes = sim_chance(prng, origin->world->habits.origin_closes);
+    plan->framing = sim_chance(prng, 500) ? BODY_LENGTH : BODY_CHUNKED;
+    if (plan->closes && sim_chance(prng, 500)) {
+        plan->framing = BODY_CLOSE;
+    }
+    if (plan->fate == FATE_TRUNCATE && plan->framing == BODY_CLOSE) {
+        plan->framing = BODY_LENGTH; /* a FIN would be its end */
+    }
+}
+
+void origin_plan(struct origin_connection *connection)
+{
+    struct origin *origin = connection->origin;
+    const struct habits *habits = &origin->world->habits;
+    struct prng *prng = &origin->prng;
+    struct response_plan *plan = &connection->plan;
+    *plan = (struct response_plan){
+        .fate = draw_fate(origin),
+        .status = draw_status(prng),
+        .size = sim_magnitude(prng, 1, habits->response_max + 1) - 1,
+        .early = sim_chance(prng, habits->origin_early),
+        .slow = sim_chance(prng, habits->origin_slow),
+    };
+    draw_framing(origin, plan);
+    if (connection->verb == VERB_HEAD || plan->status == 204 || plan->status == 304) {
+        plan->framing = BODY_NONE;
+        plan->size = 0;
+        if (plan->fate == FATE_TRUNCATE || plan->fate == FATE_RESET) {
+            plan->fate = FATE_HALF_HEAD;
+        }
+    }
+    if (plan->fate == FATE_TRUNCATE || plan->fate == FATE_RESET) {
+        plan->size += plan->size == 0 ? 1 : 0;
+        plan->cut_at = sim_between(prng, 0, plan->size - 1);
+    }
+    connection->next_send = io_now(origin->io);
+    if (plan->slow) {
+        connection->next_send += sim_magnitude(prng, 1000, 2 * SECOND);
+    }
+    struct ledger_exchange *exchange = ledger_get(&origin->world->ledger, connection->number);
+    exchange->attempt[connection->attempt] = (struct ledger_attempt){
+        .status = plan->status,
+        .size = plan->size,
+        .sound = plan->fate != FATE_MALFORMED && plan->fate != FATE_HALF_HEAD &&
+                 plan->fate != FATE_CLOSE && plan->fate != FATE_ABORT,
+    };
+    sim_note(origin->io, "exchange %u, attempt %u: fate %d, status %u, framing %d, %llu bytes%s%s",
+             connection->number, connection->attempt, (int)plan->fate, plan->status,
+             (int)plan->framing, (unsigned long long)plan->size, plan->early ? ", early" : "",
+             plan->slow ? ", slow" : "");
+}
+
+static void push_interim(struct origin_connection *connection)
+{
+    struct origin *origin = connection->origin;
+    if (sim_chance(&origin->prng, origin->world->habits.origin_interim)) {
+        wire_printf(&connection->wire,
+                    "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n");
+    }
+}
+
+static void push_head(struct origin_connection *connection)
+{
+    const struct response_plan *plan = &connection->plan;
+    struct wire *wire = &connection->wire;
+    struct prng *prng = &connection->origin->prng;
+    connection->head_made = true;
+    push_interim(connection);
+    if (plan->fate == FATE_MALFORMED) {
+        wire_printf(wire, "%sX-Exchange: %u-%u\r\n\r\nabcde",
+                    malformed_heads[prng_below(prng, MALFORMED_COUNT)], connection->number,
+                    connection->attempt);
+        connection->end_made = true;
+        return;
+    }
+    wire_printf(wire, "HTTP/1.1 %u Whatever\r\nX-Exchange: %u-%u\r\n", plan->status,
+                connection->number, connection->attempt);
+    if (plan->fate == FATE_HALF_HEAD) {
+        wire_printf(wire, "Content-Le");
+        connection->end_made = true;
+        return;
+    }
+    if (plan->framing == BODY_LENGTH || (connection->verb == VERB_HEAD && plan->status == 200)) {
+        wire_printf(wire, "Content-Length: %llu\r\n", (unsigned long long)plan->size);
+    } else if (plan->framing == BODY_CHUNKED) {
+        wire_printf(wire, "Transfer-Encoding: chunked\r\n");
+    }
+    if (plan->closes) {
+        wire_printf(wire, "Connection: close\r\n");
+    } else if (sim_chance(prng, 200)) {
+        wire_printf(wire, "Keep-Alive: timeout=%u\r\n", prng_below(prng, 5));
+    }
+    wire_printf(wire, "\r\n");
+}
+
+static void push_end(struct origin_connection *connection)
+{
+    struct origin *origin = connection->origin;
+    connection->end_made = true;
+    if (connection->plan.framing == BODY_CHUNKED) {
+        wire_printf(&connection->wire, "0\r\n%s\r\n",
+                    sim_chance(&origin->prng, 200) ? "Server-Timing: db;dur=5\r\n" : "");
+    }
+    ledger_get(&origin->world->ledger, connection->number)->attempt[connection->attempt].complete =
+        true;
+    if (connection->plan.fate == FATE_EXTRA) {
+        /* A response to nothing: whoever takes it for one of his own gets a foreign mark. */
+        wire_printf(&connection->wire,
+                    "HTTP/1.1 200 OK\r\nX-Exchange: 999999-0\r\nContent-Length: 3\r\n\r\nbad");
+    }
+}
+
+static void push_body(struct origin_connection *connection, uint64_t until)
+{
+    uint8_t bytes[PIECE_MAX];
+    uint64_t left = until - connection->offset;
+    size_t piece = (size_t)sim_magnitude(&connection->origin->prng, 1, sizeof(bytes));
+    piece = piece < left ? piece : (size_t)left;
+    payload_fill(connection->number, SIDE_RESPONSE, connection->offset, bytes, piece);
+    bool chunked = connection->plan.framing == BODY_CHUNKED;
+    if (chunked) {
+        wire_printf(&connection->wire, "%zx\r\n", piece);
+    }
+    wire_push(&connection->wire, bytes, piece);
+    if (chunked) {
+        wire_printf(&connection->wire, "\r\n");
+    }
+    connection->offset += piece;
+}
+
+/* False: the plan says to break off here, and all before it is sent. */
+static bool produce(struct origin_connection *connection)
+{
+    const struct response_plan *plan = &connection->plan;
+    bool cuts = plan->fate == FATE_TRUNCATE || plan->fate == FATE_RESET;
+    uint64_t until = cuts ? plan->cut_at : plan->size;
+    while (wire_unsent(&connection->wire) < BUFFERED_MAX && !connection->end_made) {
+        if (!connection->head_made) {
+            push_head(connection);
+        } else if (connection->offset < until) {
+            push_body(connection, until);
+        } else if (cuts) {
+            return wire_unsent(&connection->wire) > 0;
+        } else {
+            push_end(connection);
+        }
+    }
+    return true;
+}
+
+bool origin_respond(struct origin_connection *connection)
+{
+    const struct response_plan *plan = &connection->plan;
+    uint64_t now = io_now(connection->origin->io);
+    uint64_t most = UINT64_MAX;
+    if (plan->fate == FATE_CLOSE || plan->fate == FATE_ABORT) {
+        return false;
+    }
+    if (plan->slow) {
+        if (now < connection->next_send) {
+            return true;
+        }
+        most = sim_magnitude(&connection->origin->prng, 1, 4000);
+        connection->next_send = now + sim_magnitude(&connection->origin->prng, 1000, SECOND);
+    }
+    while (most > 0 && !connection->wire.failed) {
+        if (!produce(connection)) {
+            return false;
+        }
+        size_t sent = wire_pump(&connection->wire, most);
+        if (sent == 0) {
+            break;
+        }
+        most -= sent;
+    }
+    if (plan->fate == FATE_HALF_HEAD && wire_unsent(&connection->wire) == 0) {
+        return false;
+    }
+    return !connection->wire.failed;
+}

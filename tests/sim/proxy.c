@@ -1,0 +1,290 @@
+/*
+ * The workers of a run, as their processes would hold them: the real compiler's generation, metrics
+ * and access-log rings of their own, a shared listener. Stands in for supervisor and logger.
+ */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "config/compile.h"
+#include "observe/access_log.h"
+#include "observe/health.h"
+#include "proxy/worker.h"
+#include "world.h"
+
+enum {
+    ARENA_SIZE = 24 * 1024 * 1024,
+    SHUTDOWN_TIMEOUT = 8 * SECOND,
+    TURN_SLACK = 2 * SECOND,
+};
+
+struct proxy_worker {
+    struct io *io;
+    struct worker *worker; /* NULL: killed */
+    struct metrics metrics;
+    struct access_log log;
+    struct ring_reader reader;
+    _Atomic uint64_t cursor;
+    void *cells;
+    void *ring;
+};
+
+struct proxy {
+    struct world *world;
+    void *arena_memory;
+    struct generation generation;
+    int listener;
+    struct health_view health;
+    uint64_t trouble_at; /* of the drain or the kills */
+    bool draining;
+    bool hurt;
+    uint32_t count;
+    struct proxy_worker workers[WORKERS_MAX];
+};
+
+static void print_config(const struct habits *habits, FILE *stream)
+{
+    (void)fprintf(stream,
+                  "server {\n workers %u\n max-connections %u\n graceful-shutdown-timeout %us\n"
+                  " admin { address \"off\"; }\n"
+                  " limits { connections-per-client %u; max-requests %u;"
+                  " max-upstream-connections %u; buffer-pool %lluB; }\n"
+                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; }\nupstream \"origins\" {\n",
+                  habits->workers, habits->connections_max, SHUTDOWN_TIMEOUT / SECOND,
+                  habits->connections_per_client, habits->requests_max,
+                  habits->upstream_connections_max, (unsigned long long)habits->buffer_pool);
+    for (uint32_t i = 0; i < habits->origins; i++) {
+        (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
+    }
+    (void)fprintf(stream,
+                  "}\nroute \"all\" {\n match path-prefix=\"/\"\n upstream \"origins\"\n"
+                  " policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; } "
+                  "}\n}\n",
+                  (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts);
+}
+
+static char *config_text(const struct habits *habits, size_t *size)
+{
+    char *text = NULL;
+    FILE *stream = open_memstream(&text, size);
+    ASSERT(stream != NULL);
+    print_config(habits, stream);
+    (void)fclose(stream);
+    return text;
+}
+
+/* What is needed while compiling only; too large for a stack frame. */
+struct notes {
+    struct diagnostics diagnostics;
+    struct arena arena;
+    uint8_t memory[64 * 1024];
+};
+
+static void compile(struct proxy *proxy)
+{
+    size_t size = 0;
+    char *text = config_text(&proxy->world->habits, &size);
+    struct notes *notes = malloc(sizeof(*notes));
+    proxy->arena_memory = malloc(ARENA_SIZE);
+    ASSERT(notes != NULL && proxy->arena_memory != NULL);
+    struct arena arena;
+    arena_init(&arena, proxy->arena_memory, ARENA_SIZE);
+    arena_init(&notes->arena, notes->memory, sizeof(notes->memory));
+    diagnostics_init(&notes->diagnostics, &notes->arena);
+    struct environment environment = {.cores = 1};
+    struct compile_input input = {SPAN("sim.kdl"), span_of(text, size), &environment};
+    struct span block = SPAN_EMPTY;
+    if (compile_text(&input, &notes->diagnostics, &arena, &block) != OK) {
+        diagnostics_print(&notes->diagnostics, stderr);
+        run_failed("the scenario's configuration does not compile");
+    }
+    if (!generation_open(&proxy->generation, block)) {
+        run_failed("the compiled generation does not open");
+    }
+    free(notes);
+    free(text);
+}
+
+static void worker_begin(struct proxy *proxy, uint32_t index)
+{
+    struct proxy_worker *slot = &proxy->workers[index];
+    char name[24];
+    (void)snprintf(name, sizeof(name), "worker%u", index);
+    slot->io = sim_node_create(proxy->world->sim, name);
+    slot->cells = calloc(1, metrics_size(&proxy->generation));
+    size_t ring = access_log_size(&proxy->generation);
+    slot->ring = aligned_alloc(64, ring);
+    ASSERT(slot->cells != NULL && slot->ring != NULL);
+    metrics_init(&slot->metrics, slot->cells, &proxy->generation);
+    access_log_init(&slot->log, slot->ring, 0, &slot->metrics);
+    ring_reader_init(&slot->reader, slot->ring, RING_CAPACITY_DEFAULT, &slot->cursor);
+    access_log_attach(&slot->log, &slot->cursor);
+    struct worker_options options = {
+        .io = slot->io,
+        .generation = &proxy->generation,
+        .listeners = &proxy->listener,
+        .metrics = &slot->metrics,
+        .access_log = &slot->log,
+        .health = &proxy->health,
+        .index = index,
+    };
+    slot->worker = worker_create(&options);
+    ASSERT(slot->worker != NULL);
+}
+
+static void turn(void *context)
+{
+    struct proxy_worker *slot = context;
+    worker_turn(slot->worker);
+}
+
+struct proxy *proxy_create(struct world *world)
+{
+    struct proxy *proxy = calloc(1, sizeof(*proxy));
+    ASSERT(proxy != NULL);
+    proxy->world = world;
+    proxy->trouble_at = sim_now(world->sim) + sim_magnitude(&world->prng, 1, 10 * SECOND);
+    compile(proxy);
+    proxy->listener = sim_listen(world->sim, &world->entry);
+    proxy->count = world->habits.workers;
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        worker_begin(proxy, i);
+        sim_node_run(proxy->workers[i].io, turn, &proxy->workers[i]);
+    }
+    return proxy;
+}
+
+void proxy_destroy(struct proxy *proxy)
+{
+    if (proxy == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        worker_destroy(proxy->workers[i].worker);
+        free(proxy->workers[i].cells);
+        free(proxy->workers[i].ring);
+    }
+    free(proxy->arena_memory);
+    free(proxy);
+}
+
+static void read_log(struct proxy *proxy, struct proxy_worker *slot)
+{
+    struct span record = SPAN_EMPTY;
+    enum status status = AGAIN;
+    while ((status = ring_read(&slot->reader, &record)) == OK) {
+        ledger_log_line(&proxy->world->ledger, record);
+        if (proxy->world->sim != NULL) {
+            sim_note(slot->io, "log %.*s", (int)(record.size > 0 ? record.size - 1 : 0),
+                     (const char *)record.data);
+        }
+    }
+    if (status == ERROR) {
+        run_failed("the access log's ring holds something that is no record");
+    }
+    ring_release(&slot->reader);
+}
+
+static void drain(struct proxy *proxy)
+{
+    proxy->draining = true;
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        worker_drain(proxy->workers[i].worker);
+    }
+    /* The supervisor's copy of the listener: closed once every worker has taken what waited. */
+}
+
+static void kill_all_but_one(struct proxy *proxy)
+{
+    proxy->hurt = true;
+    for (uint32_t i = 1; i < proxy->count; i++) {
+        struct proxy_worker *slot = &proxy->workers[i];
+        read_log(proxy, slot);
+        sim_node_kill(slot->io);
+        worker_destroy(slot->worker);
+        slot->worker = NULL;
+    }
+}
+
+static void tend_drain(struct proxy *proxy, uint64_t now)
+{
+    if (now > proxy->trouble_at + TURN_SLACK) {
+        sim_listener_close(proxy->world->sim, proxy->listener);
+        proxy->world->habits.drains = false;
+    }
+}
+
+static void check_drained(const struct proxy *proxy, uint64_t now)
+{
+    if (now < proxy->trouble_at + SHUTDOWN_TIMEOUT + TURN_SLACK + TURN_SLACK) {
+        return;
+    }
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        if (!worker_is_drained(proxy->workers[i].worker)) {
+            run_failed("worker %u is not drained after its shutdown timeout", i);
+        }
+    }
+}
+
+void proxy_tend(struct proxy *proxy)
+{
+    uint64_t now = sim_now(proxy->world->sim);
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        read_log(proxy, &proxy->workers[i]);
+    }
+    if (proxy->world->habits.kills && !proxy->hurt && now >= proxy->trouble_at) {
+        kill_all_but_one(proxy);
+    }
+    if (proxy->draining) {
+        check_drained(proxy, now);
+    }
+    if (proxy->world->habits.drains && now >= proxy->trouble_at) {
+        if (!proxy->draining) {
+            drain(proxy);
+        }
+        tend_drain(proxy, now);
+    }
+}
+
+bool proxy_was_hurt(const struct proxy *proxy)
+{
+    return proxy->hurt;
+}
+
+/* Every cell of every gauge, but for the one that says "this worker accepts". */
+static void check_gauges(const struct proxy_worker *slot, uint32_t index)
+{
+    const struct metrics_layout *layout = &slot->metrics.layout;
+    for (int metric = 0; metric < METRIC_COUNT; metric++) {
+        const struct metric_info *info = metric_info((enum metric)metric);
+        if (info->kind != METRIC_KIND_GAUGE || metric == METRIC_WORKERS) {
+            continue;
+        }
+        for (uint32_t i = 0; i < metrics_series(layout, (enum metric)metric); i++) {
+            uint64_t value = metrics_cell_read(slot->cells, layout->offsets[metric] + i);
+            if (value != 0) {
+                run_failed("worker %u: the gauge %s (cell %u) is left at %lld", index, info->name,
+                           i, (long long)value);
+            }
+        }
+    }
+    uint64_t drops = metrics_cell_read(slot->cells, layout->offsets[METRIC_ACCESS_LOG_DROPS]);
+    if (drops != 0) {
+        run_failed("worker %u: %llu access records were dropped", index, (unsigned long long)drops);
+    }
+}
+
+void proxy_check(struct proxy *proxy)
+{
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        struct proxy_worker *slot = &proxy->workers[i];
+        read_log(proxy, slot);
+        if (slot->worker == NULL) {
+            continue;
+        }
+        if (sim_node_sockets(slot->io) != 0) {
+            run_failed("worker %u: %u connections are left open", i, sim_node_sockets(slot->io));
+        }
+        worker_check_idle(slot->worker);
+        check_gauges(slot, i);
+    }
+}

@@ -1,0 +1,222 @@
+/* The scenarios: each turns a seed into a world. */
+#include "world.h"
+
+/* A well-behaved world of random size; what every scenario starts from. */
+static void base(struct prng *prng, struct habits *habits)
+{
+    *habits = (struct habits){
+        .clients = (uint32_t)sim_between(prng, 2, 8),
+        .connections = 3,
+        .requests = 6,
+        .pipeline = 1,
+        .request_body_max = sim_magnitude(prng, 1024, 1024 * 1024),
+        .bodies = 400,
+        .heads = 150,
+        .chunked = 500,
+        .expects = 200,
+        .http10 = 100,
+        .origins = (uint32_t)sim_between(prng, 1, 3),
+        .response_max = sim_magnitude(prng, 1024, 1024 * 1024),
+        .origin_interim = 100,
+        .origin_closes = 100,
+        .workers = 1,
+        .connections_max = 1000,
+        .connections_per_client = 256,
+        .requests_max = 512,
+        .upstream_connections_max = 64,
+        .buffer_pool = 4 * 1024 * 1024,
+        .timeout = 30 * SECOND,
+        .attempts = 2,
+    };
+}
+
+static void rough_network(struct prng *prng, struct sim_options *options)
+{
+    options->delay_max = sim_magnitude(prng, 100, 50 * MILLISECOND);
+    options->buffer_min = (uint32_t)sim_magnitude(prng, 1, 64 * 1024);
+    options->segment_min = (uint32_t)sim_magnitude(prng, 1, 16 * 1024);
+    options->short_write = prng_below(prng, 300);
+    options->late_writable = prng_below(prng, 300);
+    options->spurious = prng_below(prng, 100);
+    options->fin_alone = 500;
+    options->connect_instant = 200;
+    options->clock_jump = 200;
+}
+
+/* Clients and origins without a proxy: the actors prove each other. */
+static void tune_direct(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = 0;
+    habits->http10 = 0;
+    habits->aborts = 100;
+    habits->slow_reader = 100;
+    habits->slow_sender = 100;
+    habits->half_closes = 200;
+    habits->origin_fails = habits->origin_truncates = 50;
+    habits->origin_slow = 100;
+    options->reset = 50;
+    options->stall = 20;
+    options->call_error = 1;
+}
+
+static void tune_happy(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    habits->strict = true;
+    options->buffer_min = (uint32_t)sim_magnitude(prng, 2048, 64 * 1024);
+    options->segment_min = (uint32_t)sim_magnitude(prng, 512, 16 * 1024);
+    options->short_write = prng_below(prng, 200);
+}
+
+static void tune_pipelining(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->requests = REQUESTS_MAX;
+    habits->pipeline = (uint32_t)sim_between(prng, 2, REQUESTS_MAX);
+    habits->half_closes = 400;
+    habits->http10 = 0;
+}
+
+static void tune_slow_peers(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->slow_sender = habits->slow_reader = 400;
+    habits->origin_slow = 400;
+    habits->silent = 100;
+    habits->origin_silent = 50;
+    habits->request_body_max = sim_magnitude(prng, 256, 64 * 1024);
+    habits->response_max = sim_magnitude(prng, 256, 64 * 1024);
+    options->slow_link = 300;
+}
+
+static void tune_aborts(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->aborts = 600;
+    habits->half_closes = 300;
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
+    habits->slow_reader = habits->slow_sender = 200;
+    habits->origin_slow = 300;
+    habits->origin_early = 100;
+}
+
+static void tune_hostile_client(struct prng *prng, struct habits *habits,
+                                struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->connections = 6;
+    habits->requests = 2;
+    habits->hostile = 800;
+    habits->noise = 150;
+    habits->silent = 100;
+    habits->aborts = 50;
+    habits->request_body_max = habits->response_max = 8192;
+}
+
+static void tune_hostile_origin(struct prng *prng, struct habits *habits,
+                                struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->origin_fails = 120;
+    habits->origin_truncates = 150;
+    habits->origin_malformed = 120;
+    habits->origin_extra = 120;
+    habits->origin_silent = 20;
+    habits->origin_early = 200;
+    habits->origin_interim = 300;
+    habits->origin_closes = 300;
+    habits->origin_stale = 300;
+    habits->timeout = sim_between(prng, 1, 30) * SECOND;
+    habits->attempts = (uint32_t)sim_between(prng, 1, 4);
+}
+
+static void tune_faulty_network(struct prng *prng, struct habits *habits,
+                                struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->origins = (uint32_t)sim_between(prng, 1, 4);
+    habits->origin_refuses = 200;
+    habits->attempts = (uint32_t)sim_between(prng, 1, 4);
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 4);
+    options->reset = 100;
+    options->stall = 50;
+    options->call_error = 1;
+    options->connect_error = 50;
+    options->connect_refused = 100;
+    options->connect_blackhole = 50;
+    options->accept_error = 100;
+    options->slow_link = 100;
+}
+
+static void tune_overload(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->clients = (uint32_t)sim_between(prng, 8, 32);
+    habits->connections_max = (uint32_t)sim_magnitude(prng, 2, 16);
+    habits->connections_per_client = (uint32_t)sim_between(prng, 1, 4);
+    habits->requests_max = (uint32_t)sim_between(prng, 1, 8);
+    habits->upstream_connections_max = (uint32_t)sim_between(prng, 1, 3);
+    habits->buffer_pool = 1024 * 1024;
+    habits->response_max = habits->request_body_max = sim_magnitude(prng, 256, 64 * 1024);
+    habits->origin_slow = 300;
+    habits->aborts = 100;
+    options->backlog = (uint32_t)sim_magnitude(prng, 1, 16);
+}
+
+static void tune_drain(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->drains = true;
+    habits->workers = (uint32_t)sim_between(prng, 1, 2);
+    habits->slow_reader = habits->slow_sender = habits->origin_slow = 200;
+    habits->origin_silent = 30;
+}
+
+static void tune_stale_pool(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->connections = 6;
+    habits->requests = 3;
+    habits->origin_stale = 800;
+    habits->origin_closes = 0;
+    habits->request_body_max = habits->response_max = 16 * 1024;
+}
+
+static void tune_workers(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
+    habits->clients = (uint32_t)sim_between(prng, 6, 16);
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->kills = sim_chance(prng, 500);
+    habits->aborts = 50;
+    habits->connections_max = (uint32_t)sim_between(prng, 8, 64);
+}
+
+const struct scenario scenarios[] = {
+    {"direct", tune_direct},
+    {"happy", tune_happy},
+    {"pipelining", tune_pipelining},
+    {"slow-peers", tune_slow_peers},
+    {"aborts", tune_aborts},
+    {"hostile-client", tune_hostile_client},
+    {"hostile-origin", tune_hostile_origin},
+    {"faulty-network", tune_faulty_network},
+    {"overload", tune_overload},
+    {"drain", tune_drain},
+    {"stale-pool", tune_stale_pool},
+    {"workers", tune_workers},
+    {NULL, NULL},
+};

@@ -1,0 +1,109 @@
+#include "world.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+enum {
+    STEPS_MAX = 8 * 1000 * 1000,
+    SLICE = SECOND / 4, /* between two looks at logs and clients */
+    TIME_MAX = 3600,    /* seconds of virtual time for all clients */
+    SETTLE_TIME = 90,   /* seconds afterwards: every timer of an idle worker has fired */
+};
+
+static void populate(struct world *world)
+{
+    const struct habits *habits = &world->habits;
+    ASSERT(habits->clients <= CLIENTS_MAX && habits->origins <= ORIGINS_MAX);
+    ASSERT(habits->requests <= REQUESTS_MAX && habits->workers <= WORKERS_MAX);
+    for (uint32_t i = 0; i < habits->origins; i++) {
+        world->origins[i] = origin_create(world, i);
+    }
+    world->entry = origin_address(0);
+    if (habits->workers > 0) {
+        world->entry = (struct address){.family = ADDRESS_IPV4, .port = 8080, .ip = {10, 1, 0, 1}};
+        world->proxy = proxy_create(world);
+    }
+    for (uint32_t i = 0; i < habits->clients; i++) {
+        world->clients[i] = client_create(world, i);
+    }
+}
+
+static bool clients_are_finished(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->habits.clients; i++) {
+        if (!client_is_finished(world->clients[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Lets a slice of time pass; finds busy loops. */
+static void pass(struct world *world)
+{
+    if (!sim_run(world->sim, sim_now(world->sim) + SLICE, STEPS_MAX - sim_steps(world->sim))) {
+        run_failed("more than %d steps: something runs in circles", STEPS_MAX);
+    }
+    if (world->proxy != NULL) {
+        proxy_tend(world->proxy);
+    }
+}
+
+static void live(struct world *world)
+{
+    uint64_t end = sim_now(world->sim) + (uint64_t)TIME_MAX * SECOND;
+    while (!clients_are_finished(world)) {
+        if (sim_now(world->sim) >= end) {
+            run_failed("clients are not finished after %d s of the virtual clock", TIME_MAX);
+        }
+        pass(world);
+    }
+    if (world->proxy != NULL) {
+        end = sim_now(world->sim) + (uint64_t)SETTLE_TIME * SECOND;
+        while (sim_now(world->sim) < end) {
+            pass(world);
+        }
+        proxy_check(world->proxy);
+    }
+}
+
+static void destroy(struct world *world)
+{
+    proxy_destroy(world->proxy);
+    for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
+        client_destroy(world->clients[i]);
+    }
+    for (uint32_t i = 0; i < ORIGINS_MAX; i++) {
+        origin_destroy(world->origins[i]);
+    }
+    sim_destroy(world->sim);
+    free(world);
+}
+
+void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    ASSERT(world != NULL);
+    world->scenario = scenario;
+    prng_init(&world->prng, seed);
+    struct sim_options options = sim_options_quiet();
+    scenario->tune(&world->prng, &world->habits, &options);
+    options.trace = trace;
+    world->sim = sim_create(seed, &options);
+    populate(world);
+    live(world);
+    bool direct = world->proxy == NULL;
+    struct ledger_expectation expectation = {
+        .logged = !direct && !proxy_was_hurt(world->proxy),
+        .all_answered = world->habits.strict,
+        .attempts_max = direct ? 1 : world->habits.attempts,
+    };
+    ledger_check(&world->ledger, &expectation);
+    if (trace != NULL) {
+        (void)fprintf(trace, "%u exchanges, %llu steps, hash %016llx\n", world->ledger.count,
+                      (unsigned long long)sim_steps(world->sim),
+                      (unsigned long long)sim_trace_hash(world->sim));
+    }
+    destroy(world);
+}

@@ -1,0 +1,122 @@
+/*
+ * A run: one simulator with its clients, its origins and, but for the scenario `direct`, the
+ * workers between them. Scenarios are made of habits: how many of each there are and how badly they
+ * behave.
+ */
+#ifndef SENTINEL_TESTS_SIM_WORLD_H
+#define SENTINEL_TESTS_SIM_WORLD_H
+
+#include "io/sim.h"
+#include "ledger.h"
+#include "reader.h"
+#include "wire.h"
+
+enum {
+    MICROSECOND = 1,
+    MILLISECOND = 1000,
+    SECOND = 1000 * MILLISECOND,
+    CLIENTS_MAX = 40,
+    ORIGINS_MAX = 4,
+    WORKERS_MAX = 4,
+    REQUESTS_MAX = 16,       /* of one connection */
+    ORIGIN_CONNECTIONS = 64, /* of one origin */
+};
+
+/* All chances in thousandths. */
+struct habits {
+    uint32_t clients;
+    uint32_t connections; /* of each client, one after the other */
+    uint32_t requests;    /* of a connection, at most */
+    uint32_t pipeline;    /* requests under way on a connection */
+    uint64_t request_body_max;
+    uint32_t bodies;      /* POST or PUT */
+    uint32_t heads;       /* HEAD */
+    uint32_t chunked;     /* a request body */
+    uint32_t expects;     /* Expect: 100-continue */
+    uint32_t http10;      /* HTTP/1.0 */
+    uint32_t half_closes; /* shuts its side after the last request */
+    uint32_t aborts;      /* a connection: gives up somewhere */
+    uint32_t hostile;     /* a connection: ends in a request that must be refused */
+    uint32_t noise;       /* a hostile request: random bytes instead */
+    uint32_t slow_sender;
+    uint32_t slow_reader;
+    uint32_t silent; /* a connection: stops sending in the middle of a request */
+
+    uint32_t origins;
+    uint64_t response_max;
+    uint32_t origin_fails; /* a response: one of the ways not to give one */
+    uint32_t origin_truncates;
+    uint32_t origin_malformed;
+    uint32_t origin_extra;  /* bytes behind the response */
+    uint32_t origin_silent; /* never answers */
+    uint32_t origin_early;  /* answers before the request body is read */
+    uint32_t origin_slow;
+    uint32_t origin_interim; /* 103, and 100 unasked */
+    uint32_t origin_closes;  /* Connection: close, or a body until close */
+    uint32_t origin_stale;   /* closes an idle connection after a while */
+    uint32_t origin_refuses; /* an origin: does not listen at all */
+
+    uint32_t workers; /* 0: clients and origins talk directly */
+    uint32_t connections_max;
+    uint32_t connections_per_client;
+    uint32_t requests_max;
+    uint32_t upstream_connections_max;
+    uint64_t buffer_pool;
+    uint64_t timeout;  /* of the route */
+    uint32_t attempts; /* of the route */
+    bool drains;       /* at some point the workers are told to stop */
+    bool kills;        /* at some point all workers but one are killed */
+    bool strict;       /* no faults: everything must be answered by an origin */
+};
+
+struct scenario {
+    const char *name;
+    void (*tune)(struct prng *prng, struct habits *habits, struct sim_options *options);
+};
+
+struct client;
+struct origin;
+struct proxy;
+
+struct world {
+    const struct scenario *scenario;
+    struct prng prng;
+    struct habits habits;
+    struct sim *sim;
+    struct ledger ledger;
+    struct address entry; /* where clients connect to */
+    struct client *clients[CLIENTS_MAX];
+    struct origin *origins[ORIGINS_MAX];
+    struct proxy *proxy; /* NULL: direct */
+};
+
+/* The scenarios, closed by one without a name. */
+extern const struct scenario scenarios[];
+
+/* Runs one seed to its end. A broken invariant does not return. */
+void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace);
+
+/* Clients. Borrow the world. */
+struct client *client_create(struct world *world, uint32_t index);
+void client_destroy(struct client *client);
+bool client_is_finished(const struct client *client);
+
+/* Origins: bound to 10.2.0.(index + 1):80. */
+struct origin *origin_create(struct world *world, uint32_t index);
+void origin_destroy(struct origin *origin);
+struct address origin_address(uint32_t index);
+
+/* The workers, compiled configuration, metrics and logs: see proxy.c. NULL in direct worlds. */
+struct proxy *proxy_create(struct world *world);
+void proxy_destroy(struct proxy *proxy);
+
+/* Between steps: reads the access logs, drains and kills when their time has come. */
+void proxy_tend(struct proxy *proxy);
+
+/* Once the clients have gone: everything is back to zero. */
+void proxy_check(struct proxy *proxy);
+
+/* Something of the proxy was killed: requests may lack their record. */
+bool proxy_was_hurt(const struct proxy *proxy);
+
+#endif
