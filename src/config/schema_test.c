@@ -6,9 +6,9 @@
 
 #include <cmocka.h>
 
+#include "base/address.h"
 #include "base/assert.h"
 #include "config/suggest.h"
-#include "net/address.h"
 
 static void every_default_is_a_value_in_range(void **state)
 {
