@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -105,29 +106,81 @@ static void assert_text(const struct run *run, struct ref ref, const char *text)
     assert_memory_equal(got.data, text, got.size);
 }
 
-/* ---- What is refused, in which words ---- */
+/*
+ * ---- What is refused, in which words ----
+ *
+ * Each tests/config_reports/NAME.txt is the whole report on tests/corpus/compile/NAME.kdl, as a
+ * user reads it. The texts also seed the compiler's fuzzer.
+ */
 
-struct refusal {
-    const char *name;
-    const char *text;
-    const char *report;
-};
+enum { REPORTS_MAX = 256, REPORTS_MIN = 100, PATH_SIZE = 512 };
 
-static const struct refusal refusals[] = {
-#define CASE(name, text, report) {name, text, report},
-#include "config/compile_cases.def"
-#undef CASE
-};
+#define REPORTS SENTINEL_SOURCE_DIR "/tests/config_reports/"
+#define TEXTS SENTINEL_SOURCE_DIR "/tests/corpus/compile/"
 
-enum { REFUSALS = sizeof(refusals) / sizeof(refusals[0]) };
+/* The contents of a file, NUL-terminated; the caller frees it. */
+static char *read_whole(const char *folder, const char *name, const char *extension)
+{
+    char path[PATH_SIZE];
+    char *text = NULL;
+    size_t size = 0;
+    int length = snprintf(path, sizeof(path), "%s%s%s", folder, name, extension);
+    assert_true(length > 0 && length < PATH_SIZE);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) {
+        fail_msg("cannot read %s", path);
+    }
+    if (getdelim(&text, &size, '\0', file) < 0) {
+        fail_msg("%s is empty", path);
+    }
+    (void)fclose(file);
+    return text;
+}
 
 static void is_reported_in_these_words(void **state)
 {
-    const struct refusal *refusal = *state;
-    struct run *run = run_text(refusal->text, NULL);
-    assert_string_equal(run->report, refusal->report);
+    const char *name = *state;
+    char *text = read_whole(TEXTS, name, ".kdl");
+    char *report = read_whole(REPORTS, name, ".txt");
+    struct run *run = run_text(text, NULL);
+    assert_string_equal(run->report, report);
     assert_true((run->status == OK) == (run->diagnostics.errors == 0));
     run_end(run);
+    free(report);
+    free(text);
+}
+
+static int is_report(const struct dirent *entry)
+{
+    struct span name = span_of_string(entry->d_name);
+    return span_ends_with(name, SPAN(".txt"));
+}
+
+/* One test for each report in the folder. */
+static int run_reports(void)
+{
+    static struct CMUnitTest tests[REPORTS_MAX];
+    struct dirent **entries = NULL;
+    int count = scandir(REPORTS, &entries, is_report, alphasort);
+    if (count < REPORTS_MIN || count > REPORTS_MAX) {
+        (void)fprintf(stderr, "%d reports in %s\n", count, REPORTS);
+        return 1;
+    }
+    for (int i = 0; i < count; i++) {
+        char *name = entries[i]->d_name;
+        name[strlen(name) - strlen(".txt")] = '\0';
+        tests[i] = (struct CMUnitTest){
+            .name = name,
+            .test_func = is_reported_in_these_words,
+            .initial_state = name,
+        };
+    }
+    int failed = _cmocka_run_group_tests("reports", tests, (size_t)count, NULL, NULL);
+    for (int i = 0; i < count; i++) {
+        free(entries[i]);
+    }
+    free(entries);
+    return failed;
 }
 
 /* ---- What is accepted, and what it becomes ---- */
@@ -539,16 +592,6 @@ int main(void)
         cmocka_unit_test(too_many_routes_are_counted_once),
         cmocka_unit_test(a_full_arena_is_said_so_at_every_size),
     };
-    static struct refusal states[REFUSALS];
-    static struct CMUnitTest tests[REFUSALS];
-    for (size_t i = 0; i < REFUSALS; i++) {
-        states[i] = refusals[i];
-        tests[i] = (struct CMUnitTest){
-            .name = refusals[i].name,
-            .test_func = is_reported_in_these_words,
-            .initial_state = &states[i],
-        };
-    }
-    int failed = cmocka_run_group_tests_name("refusals", tests, NULL, NULL);
+    int failed = run_reports();
     return failed + cmocka_run_group_tests_name("compiler", others, NULL, NULL);
 }
