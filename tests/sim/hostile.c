@@ -90,8 +90,8 @@ void hostile_push(struct client *client)
     bool noise = sim_chance(&client->prng, client->world->habits.noise);
     bool broken_body = !noise && kind >= REFUSED_COUNT;
     *plan = (struct request_plan){
-        .number =
-            ledger_add(ledger, broken_body ? VERB_POST : VERB_GET, broken_body ? UINT64_MAX : 0),
+        .number = ledger_add(ledger, broken_body ? VERB_POST : VERB_GET,
+                             broken_body ? LEDGER_NEVER_COMPLETE : 0),
         .body_mark = UINT64_MAX,
     };
     client->count = client->produced;

@@ -34,6 +34,8 @@ struct ledger_attempt {
     bool complete; /* sent to its end */
 };
 
+#define LEDGER_NEVER_COMPLETE UINT64_MAX /* the size of a request body that is malformed */
+
 struct ledger_exchange {
     enum verb verb;
     uint64_t request_size;

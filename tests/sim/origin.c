@@ -86,6 +86,15 @@ static void on_head(struct origin_connection *connection)
     }
 }
 
+static void check_body(struct origin_connection *connection, struct span body)
+{
+    const struct ledger_exchange *exchange =
+        ledger_get(&connection->origin->world->ledger, connection->number);
+    if (exchange->request_size != LEDGER_NEVER_COMPLETE) {
+        payload_verify(connection->number, SIDE_REQUEST, connection->reader.body - body.size, body);
+    }
+}
+
 static void on_body_end(struct origin_connection *connection)
 {
     connection->body_complete = true;
@@ -114,8 +123,7 @@ static bool digest(struct origin_connection *connection, struct span bytes)
         size_t taken = reader_feed(&connection->reader, bytes.data, bytes.size, &body);
         bytes = span_from(bytes, taken);
         if (body.size > 0) {
-            payload_verify(connection->number, SIDE_REQUEST, connection->reader.body - body.size,
-                           body);
+            check_body(connection, body);
         }
         if (connection->reader.state == READER_HEAD_READY) {
             on_head(connection);

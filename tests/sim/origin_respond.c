@@ -58,8 +58,9 @@ static void draw_framing(struct origin *origin, struct response_plan *plan)
     if (plan->closes && sim_chance(prng, 500)) {
         plan->framing = BODY_CLOSE;
     }
-    if (plan->fate == FATE_TRUNCATE && plan->framing == BODY_CLOSE) {
-        plan->framing = BODY_LENGTH; /* a FIN would be its end */
+    bool ends_early = plan->fate == FATE_TRUNCATE || plan->fate == FATE_EXTRA;
+    if (ends_early && plan->framing == BODY_CLOSE) {
+        plan->framing = BODY_LENGTH; /* nothing but the FIN is its end */
     }
 }
 

@@ -173,10 +173,7 @@ static void read_log(struct proxy *proxy, struct proxy_worker *slot)
     enum status status = AGAIN;
     while ((status = ring_read(&slot->reader, &record)) == OK) {
         ledger_log_line(&proxy->world->ledger, record);
-        if (proxy->world->sim != NULL) {
-            sim_note(slot->io, "log %.*s", (int)(record.size > 0 ? record.size - 1 : 0),
-                     (const char *)record.data);
-        }
+        sim_note(slot->io, "log %.*s", (int)record.size - 1, (const char *)record.data);
     }
     if (status == ERROR) {
         run_failed("the access log's ring holds something that is no record");
@@ -188,9 +185,10 @@ static void drain(struct proxy *proxy)
 {
     proxy->draining = true;
     for (uint32_t i = 0; i < proxy->count; i++) {
-        worker_drain(proxy->workers[i].worker);
+        struct proxy_worker *slot = &proxy->workers[i];
+        worker_drain(slot->worker);
+        sim_node_run(slot->io, turn, slot); /* the order came from outside: it must not sleep on */
     }
-    /* The supervisor's copy of the listener: closed once every worker has taken what waited. */
 }
 
 static void kill_all_but_one(struct proxy *proxy)
@@ -205,6 +203,7 @@ static void kill_all_but_one(struct proxy *proxy)
     }
 }
 
+/* The supervisor's copy of the listener is closed once every worker has taken what waited. */
 static void tend_drain(struct proxy *proxy, uint64_t now)
 {
     if (now > proxy->trouble_at + TURN_SLACK) {
