@@ -1,0 +1,274 @@
+/*
+ * load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close: the client of the benchmark.
+ *
+ * With RATE 0 each connection sends its next request as soon as it has the answer. Otherwise RATE
+ * requests a second become due at fixed times, and latency counts from when a request was due, so
+ * that a stall of the proxy is charged to all requests that it held up. `close` takes a new
+ * connection for each request. Prints `requests errors microseconds p50 p99 p999` (latencies in
+ * microseconds). Anything but a whole 200 is an error.
+ */
+#include "loopback.h"
+
+enum {
+    SCRATCH = 256 * 1024,
+    HEAD_MAX = 4096,
+    CONNECTIONS_MAX = 16384,
+    SAMPLES_MAX = 4 * 1024 * 1024
+};
+
+struct connection {
+    int fd;
+    bool busy;
+    uint64_t due;  /* when its request should have left */
+    size_t sent;   /* bytes of the request */
+    size_t have;   /* bytes of an unfinished response head */
+    uint64_t left; /* bytes of the body still to come */
+    bool in_body;
+    char head[HEAD_MAX];
+};
+
+struct load {
+    int epoll;
+    struct sockaddr_in proxy;
+    char request[512];
+    size_t request_size;
+    bool close;
+    uint64_t interval_ns; /* between requests; 0: as fast as they are answered */
+    uint64_t begin;
+    uint64_t end;
+    uint64_t issued;
+    uint64_t completed;
+    uint64_t errors;
+    uint32_t *latencies;
+    uint32_t connection_count;
+    struct connection *connections;
+    uint32_t *idle;
+    uint32_t idle_count;
+};
+
+static struct connection *by_descriptor[DESCRIPTORS_MAX];
+static char scratch[SCRATCH];
+
+static void reopen(struct load *load, struct connection *connection)
+{
+    if (connection->fd >= 0) {
+        by_descriptor[connection->fd] = NULL;
+        close(connection->fd);
+    }
+    connection->fd = connect_to(&load->proxy);
+    by_descriptor[connection->fd] = connection;
+    watch(load->epoll, connection->fd);
+}
+
+static void send_request(struct load *load, struct connection *connection)
+{
+    while (connection->sent < load->request_size) {
+        ssize_t sent = send(connection->fd, load->request + connection->sent,
+                            load->request_size - connection->sent, MSG_NOSIGNAL);
+        if (sent < 0) {
+            return; /* not connected yet, or full, or broken: an event tells */
+        }
+        connection->sent += (size_t)sent;
+    }
+}
+
+static void start(struct load *load, struct connection *connection, uint64_t due)
+{
+    connection->busy = true;
+    connection->due = due;
+    connection->sent = 0;
+    connection->have = 0;
+    connection->in_body = false;
+    if (load->close || connection->fd < 0) {
+        reopen(load, connection);
+    }
+    load->issued++;
+    send_request(load, connection);
+}
+
+/* When the next request is due; 0: at once. */
+static uint64_t next_due(const struct load *load)
+{
+    return load->interval_ns == 0 ? 0 : load->begin + load->issued * load->interval_ns / 1000;
+}
+
+static void start_due(struct load *load)
+{
+    uint64_t now = clock_us();
+    while (load->idle_count > 0 && now < load->end && next_due(load) <= now) {
+        uint64_t due = load->interval_ns == 0 ? now : next_due(load);
+        start(load, &load->connections[load->idle[--load->idle_count]], due);
+    }
+}
+
+static void finish(struct load *load, struct connection *connection, bool good)
+{
+    uint64_t now = clock_us();
+    if (good && load->completed < SAMPLES_MAX) {
+        load->latencies[load->completed] = (uint32_t)(now - connection->due);
+    }
+    load->completed += good;
+    load->errors += !good;
+    if (!good) {
+        by_descriptor[connection->fd] = NULL;
+        close(connection->fd);
+        connection->fd = -1;
+    }
+    connection->busy = false;
+    load->idle[load->idle_count++] = (uint32_t)(connection - load->connections);
+}
+
+/* Reads the head once it is whole. 1: the body follows; 0: not yet; -1: not what we asked for. */
+static int read_head(struct connection *connection)
+{
+    char *end = memmem(connection->head, connection->have, "\r\n\r\n", 4);
+    if (end == NULL) {
+        return connection->have == HEAD_MAX ? -1 : 0;
+    }
+    size_t extra = connection->have - (size_t)(end + 4 - connection->head);
+    *end = '\0';
+    const char *length = strcasestr(connection->head, "\r\ncontent-length:");
+    if (strncmp(connection->head, "HTTP/1.1 200 ", 13) != 0 || length == NULL) {
+        return -1;
+    }
+    connection->left = strtoull(length + 17, NULL, 10);
+    if (connection->left < extra) {
+        return -1;
+    }
+    connection->left -= extra;
+    connection->in_body = true;
+    return 1;
+}
+
+static void receive(struct load *load, struct connection *connection)
+{
+    while (connection->busy) {
+        bool body = connection->in_body;
+        ssize_t got = body ? recv(connection->fd, scratch, SCRATCH, 0)
+                           : recv(connection->fd, connection->head + connection->have,
+                                  HEAD_MAX - connection->have, 0);
+        if (got < 0 && (errno == EAGAIN || errno == ENOTCONN)) {
+            return;
+        }
+        int head = 1;
+        if (got > 0 && !body) {
+            connection->have += (size_t)got;
+            head = read_head(connection);
+        } else if (got > 0 && (uint64_t)got <= connection->left) {
+            connection->left -= (uint64_t)got;
+        } else {
+            head = -1;
+        }
+        if (head < 0 || (connection->in_body && connection->left == 0)) {
+            finish(load, connection, head > 0);
+        }
+    }
+}
+
+static void handle(struct load *load, struct connection *connection, uint32_t events)
+{
+    if (!connection->busy) {
+        if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) { /* kept alive no longer */
+            by_descriptor[connection->fd] = NULL;
+            close(connection->fd);
+            connection->fd = -1;
+        }
+        return;
+    }
+    if (events & EPOLLOUT) {
+        send_request(load, connection);
+    }
+    receive(load, connection);
+    start_due(load);
+}
+
+static void run(struct load *load)
+{
+    load->begin = clock_us();
+    load->end += load->begin;
+    start_due(load);
+    for (;;) {
+        uint64_t now = clock_us();
+        if (now >= load->end) {
+            return;
+        }
+        uint64_t until = load->idle_count > 0 ? next_due(load) : load->end;
+        until = until < load->end ? until : load->end;
+        uint64_t wait = until > now ? until - now : 0;
+        struct timespec timeout = {.tv_sec = (time_t)(wait / 1000000),
+                                   .tv_nsec = (long)(wait % 1000000) * 1000};
+        struct epoll_event events[EVENTS_MAX];
+        int ready = epoll_pwait2(load->epoll, events, EVENTS_MAX, &timeout, NULL);
+        for (int i = 0; i < ready; i++) {
+            struct connection *connection = by_descriptor[events[i].data.fd];
+            if (connection != NULL) {
+                handle(load, connection, events[i].events);
+            }
+        }
+        start_due(load);
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint32_t first = *(const uint32_t *)a;
+    uint32_t second = *(const uint32_t *)b;
+    return (first > second) - (first < second);
+}
+
+static void report(struct load *load)
+{
+    size_t count = load->completed < SAMPLES_MAX ? (size_t)load->completed : SAMPLES_MAX;
+    qsort(load->latencies, count, sizeof(load->latencies[0]), compare);
+    uint32_t shares[] = {500, 990, 999};
+    printf("%llu %llu %llu", (unsigned long long)load->completed, (unsigned long long)load->errors,
+           (unsigned long long)(clock_us() - load->begin));
+    for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
+        printf(" %u", count == 0 ? 0 : load->latencies[(count - 1) * shares[i] / 1000]);
+    }
+    printf("\n");
+}
+
+static void prepare(struct load *load, char **arguments)
+{
+    load->proxy = loopback(arguments[1]);
+    load->close = strcmp(arguments[6], "close") == 0;
+    load->connection_count = (uint32_t)strtoul(arguments[3], NULL, 10);
+    load->end = strtoull(arguments[4], NULL, 10) * 1000;
+    uint64_t rate = strtoull(arguments[5], NULL, 10);
+    load->interval_ns = rate == 0 ? 0 : 1000000000 / rate;
+    int size = snprintf(load->request, sizeof(load->request),
+                        "GET %s HTTP/1.1\r\nHost: bench.test\r\nUser-Agent: load\r\nAccept: */*\r\n"
+                        "%s\r\n",
+                        arguments[2], load->close ? "Connection: close\r\n" : "");
+    if (size < 0 || (size_t)size >= sizeof(load->request) || load->connection_count == 0 ||
+        load->connection_count > CONNECTIONS_MAX) {
+        errno = EINVAL;
+        quit("arguments");
+    }
+    load->request_size = (size_t)size;
+    load->epoll = epoll_new();
+    load->latencies = malloc(SAMPLES_MAX * sizeof(load->latencies[0]));
+    load->connections = calloc(load->connection_count, sizeof(load->connections[0]));
+    load->idle = calloc(load->connection_count, sizeof(load->idle[0]));
+    if (load->latencies == NULL || load->connections == NULL || load->idle == NULL) {
+        quit("memory");
+    }
+    for (uint32_t i = 0; i < load->connection_count; i++) {
+        load->connections[i].fd = -1;
+        load->idle[load->idle_count++] = i;
+    }
+}
+
+int main(int count, char **arguments)
+{
+    static struct load load;
+    if (count != 7) {
+        fprintf(stderr, "usage: load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close\n");
+        return 2;
+    }
+    prepare(&load, arguments);
+    run(&load);
+    report(&load);
+    return 0;
+}
