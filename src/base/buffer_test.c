@@ -204,6 +204,14 @@ static void consume_too_much(void *context)
     }
 }
 
+static void peek_beyond_the_end(void *context)
+{
+    struct byte_queue queue = {0};
+    if (byte_queue_append(&queue, context, span_of(pattern, 10))) {
+        (void)byte_queue_peek(&queue, 10);
+    }
+}
+
 static void broken_contracts_abort(void **state)
 {
     (void)state;
@@ -211,6 +219,7 @@ static void broken_contracts_abort(void **state)
     assert_true(buffer_pool_init(&pool, 0));
     assert_true(aborts(give_up_with_a_waiter, &pool));
     assert_true(aborts(consume_too_much, &pool));
+    assert_true(aborts(peek_beyond_the_end, &pool));
     buffer_pool_deinit(&pool);
     struct buffer_pool never_begun = {0};
     buffer_pool_deinit(&never_begun);
@@ -234,7 +243,11 @@ static void compare(const struct model *model)
     for (int i = 0; i < count; i++) {
         assert_true(pieces[i].size > 0 && pieces[i].size <= model->size - at);
         assert_memory_equal(pieces[i].data, model->bytes + at, pieces[i].size);
+        struct span seen = byte_queue_peek(&model->queue, at);
+        assert_true(seen.data == pieces[i].data && seen.size == pieces[i].size);
         at += pieces[i].size;
+        seen = byte_queue_peek(&model->queue, at - 1);
+        assert_true(seen.size == 1 && seen.data[0] == model->bytes[at - 1]);
     }
     assert_int_equal(at, model->size);
     assert_int_equal(model->queue.size, model->size);

@@ -84,7 +84,9 @@ static void a_moved_timer_keeps_its_last_deadline(void **state)
     timer_wheel_init(&wheel, 0);
     timer_init(&timer, 0);
     timer_set(&wheel, &timer, 10 * SECOND);
+    uint64_t slot_tick = timer.tick;
     timer_set(&wheel, &timer, 30 * SECOND); /* later */
+    assert_true(timer.tick == slot_tick);   /* which costs one store: it stays in its slot */
     assert_int_equal(wheel.count, 1);
     assert_null(timer_wheel_expire(&wheel, 29 * SECOND));
     assert_true(timer_wheel_next(&wheel) <= fires_by(30 * SECOND));
