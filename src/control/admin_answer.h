@@ -18,7 +18,10 @@ struct admin_answer {
     uint8_t body[ADMIN_BODY_MAX];
 };
 
-/* Whether a browser that was led here by a foreign name may not have sent this (no Host: HTTP/1.0).
+/*
+ * Whether a request with this Host, the port aside, may be answered: the admin address's own ip,
+ * localhost, or one of allowed-hosts. Empty (HTTP/1.0 without Host) is allowed, since no browser
+ * sends that.
  */
 bool admin_host_is_allowed(const struct generation *generation, struct span host);
 

@@ -56,6 +56,8 @@ static enum status open_parts(struct controller *controller)
         .generation = options->generation,
         .board = &controller->board,
         .kind = KIND_HEALTH,
+        .on_change = options->on_health,
+        .change_context = options->health_context,
     };
     controller->health = health_checks_create(&health);
     if (controller->health == NULL) {

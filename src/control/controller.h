@@ -12,6 +12,7 @@
 
 #include "config/generation.h"
 #include "io/io.h"
+#include "observe/health.h"
 
 struct controller;
 
@@ -28,6 +29,9 @@ struct controller_options {
      */
     void (*on_foreign)(void *context, struct io_socket *socket);
     void *foreign_context;
+    health_listener
+        *on_health; /* told when an endpoint changes its state, for the operator's log */
+    void *health_context;
 };
 
 /* NULL with errno when memory or the listener cannot be had. The first checks start at once. */

@@ -76,8 +76,13 @@ static void conclude(struct health_checks *checks, struct health_check *check, b
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
     io_close(checks->options.io, &check->socket);
+    enum health_state before = check->judge.state;
     health_judge_note(&check->judge, success, upstream->health_rise, upstream->health_fall);
     health_set(checks->options.board, check->endpoint, check->judge.state);
+    if (check->judge.state != before && checks->options.on_change != NULL) {
+        checks->options.on_change(checks->options.change_context, check->endpoint,
+                                  check->judge.state);
+    }
     if (!check->checked) {
         check->checked = true;
         checks->pending--;

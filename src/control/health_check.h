@@ -41,7 +41,9 @@ struct health_options {
     struct timer_wheel *wheel;
     const struct generation *generation;
     struct health_board *board;
-    uint8_t kind; /* of their sockets and timers */
+    uint8_t kind;               /* of their sockets and timers */
+    health_listener *on_change; /* told when an endpoint changes its state; NULL: nobody */
+    void *change_context;
 };
 
 /* Sets the first checks on the wheel, due now. NULL when memory is short. */

@@ -68,6 +68,8 @@ struct world {
     struct controller *controller;
     struct health_view view;
     struct origin origin;
+    unsigned changes;
+    enum health_state told;
 };
 
 static void origin_accept(struct origin *origin)
@@ -170,6 +172,14 @@ static void set_answer(struct world *world, const char *answer)
     world->origin.answer_size = size;
 }
 
+static void on_health(void *context, uint32_t endpoint, enum health_state state)
+{
+    struct world *world = context;
+    assert_int_equal(endpoint, 0);
+    world->changes++;
+    world->told = state;
+}
+
 static struct world *begin(const char *config, uint64_t seed, const struct sim_options *options)
 {
     struct world *world = calloc(1, sizeof(*world));
@@ -188,6 +198,8 @@ static struct world *begin(const char *config, uint64_t seed, const struct sim_o
         .admin = -1,
         .health = world->words,
         .metrics = world->totals,
+        .on_health = on_health,
+        .health_context = world,
     };
     world->controller = controller_create(&settings);
     assert_non_null(world->controller);
@@ -311,8 +323,11 @@ static void three_failures_take_an_endpoint_out_and_two_successes_bring_it_back(
     set_answer(world, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
     pass_checks(world, 3);
     assert_true(health_is_up(&world->view, 0));
+    assert_int_equal(world->changes, 1);
     pass_checks(world, 4);
     assert_false(health_is_up(&world->view, 0));
+    assert_int_equal(world->changes, 2);
+    assert_int_equal(world->told, HEALTH_DOWN);
     set_answer(world, "HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n");
     pass_checks(world, 5);
     assert_false(health_is_up(&world->view, 0));

@@ -51,7 +51,8 @@ static int setup(void **state)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     assert_non_null(fixture);
-    (void)signal(SIGPIPE, SIG_IGN); /* as the processes do */
+    struct sigaction ignore = {.sa_handler = SIG_IGN}; /* as the processes do */
+    assert_int_equal(sigaction(SIGPIPE, &ignore, NULL), 0);
     memcpy(fixture->folder, "/tmp/logger_test_XXXXXX", 24);
     assert_non_null(mkdtemp(fixture->folder));
     (void)snprintf(fixture->path, sizeof(fixture->path), "%s/access.log", fixture->folder);

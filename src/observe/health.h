@@ -18,6 +18,9 @@ enum health_state {
     HEALTH_DOWN,
 };
 
+/* Is told that an endpoint, an index of the generation, has changed its state. */
+typedef void health_listener(void *context, uint32_t endpoint, enum health_state state);
+
 /* A worker's view. All zero: no controller. */
 struct health_view {
     const _Atomic uint32_t *words;
