@@ -206,7 +206,7 @@ def test_the_environment_is_filled_in(check):
 def test_an_explicit_limit_that_the_machine_cannot_carry_is_refused(tmp_path):
     path = tmp_path / 'sentinel.kdl'
     path.write_text('server {\n    max-connections 500000\n}\n')
-    done = subprocess.run(['/bin/sh', '-c', 'ulimit -Hn 4096; exec "$0" check --config "$1"',
+    done = subprocess.run(['/bin/sh', '-c', 'ulimit -n 4096; exec "$0" check --config "$1"',
                            binary(), str(path)], capture_output=True, text=True, timeout=30,
                           env=environment())
     assert done.returncode == 1

@@ -29,7 +29,7 @@ def test_a_record_tells_the_whole_story(sentinel, echo):
 
 @pytest.mark.parametrize('data,status,reason', [
     (b'GET / HTTP/1.1\r\n\r\n', 400, 'bad_host'),
-    (b'garbage\r\n\r\n', 400, 'bad_request_line'),
+    (b'garbage\r\n\r\n', 400, 'bad_method'),
     (b'GET /.. HTTP/1.1\r\nHost: a\r\n\r\n', 400, 'ambiguous_path'),
     (b'GET / HTTP/3.0\r\nHost: a\r\n\r\n', 505, 'bad_version'),
 ])
