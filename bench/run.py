@@ -10,6 +10,7 @@ import argparse
 import datetime
 import os
 import platform
+import random
 import re
 import resource
 import shutil
@@ -122,9 +123,15 @@ class Failure(Exception):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+    """A port below those that the kernel gives to clients, of which there will be many."""
+    for port in random.sample(range(20000, 32000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(('127.0.0.1', port))
+                return port
+            except OSError:
+                continue
+    raise Failure('no free port')
 
 
 def wait_for_port(process, port, what):
@@ -145,7 +152,7 @@ def stop(process):
     if process.poll() is not None:
         return
     tree = tree_of(process.pid)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)  # a shell may have made SIGINT be ignored
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -470,6 +477,8 @@ def main():
                   file=sys.stderr)
             return 1
         finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # nothing may cut the cleaning up short
             if bench is not None:
                 bench.close()
     if arguments.record:
