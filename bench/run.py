@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Measure what a request costs in processor time: Sentinel beside nginx, HAProxy and a bare forwarder.
+"""Measure what a request costs in processor time: Sentinel, nginx, HAProxy and a bare forwarder.
 
     bench/run.py [--quick] [--record] [--rounds N] [--only NAME,...] [--sentinel PATH]
 
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PROGRAMS = ('origin', 'forwarder', 'load')
 COMPILE = ['cc', '-std=gnu17', '-O2', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Werror']
+NAMES = ('floor', 'nginx', 'haproxy', 'sentinel')
 RIVALS = ('nginx', 'haproxy')
 START_SECONDS = 10
 STOP_SECONDS = 5
@@ -407,10 +408,9 @@ def measure_idle(competitors, count):
 
 
 def choose(bench, arguments):
-    names = arguments.only.split(',') if arguments.only else ['floor', 'nginx', 'haproxy', 'sentinel']
     chosen = []
-    for name in names:
-        if name not in ('floor', 'nginx', 'haproxy', 'sentinel'):
+    for name in arguments.only.split(','):
+        if name not in NAMES:
             raise Failure(f'no competitor {name!r}')
         there = (name == 'floor' or (name == 'sentinel' and Path(arguments.sentinel).exists()) or
                  (name != 'sentinel' and shutil.which(name)))
@@ -446,7 +446,8 @@ def run(bench, arguments):
         print(f'  {rows[-1][0]}: ' + '; '.join(map(' '.join, zip(names, rows[-1][1:]))), flush=True)
     parts.append(table(['processor time per request, us: median (range, ratio)', *names], rows))
     rest = measure_latency(competitors, 1000 if arguments.quick else 5000)
-    rest += measure_idle(competitors, 2000 if arguments.quick else min(9000, bench.connections - 100))
+    idle = 2000 if arguments.quick else min(9000, bench.connections - 100)
+    rest += measure_idle(competitors, idle)
     parts.append(table(['1 KiB, 64 connections', *names], rest))
     print('\n' + '\n\n'.join(parts[1:]))
     return '\n\n'.join(parts) + '\n'
@@ -458,7 +459,7 @@ def main():
     parser.add_argument('--quick', action='store_true', help='under a minute')
     parser.add_argument('--record', action='store_true', help='append to bench/RESULTS.md')
     parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--only', help='floor,nginx,haproxy,sentinel')
+    parser.add_argument('--only', default=','.join(NAMES), help='those of %(default)s')
     parser.add_argument('--sentinel', default=str(ROOT / 'build/release/sentinel'))
     arguments = parser.parse_args()
     # Debian keeps both in sbin, which is not in everyone's path.
