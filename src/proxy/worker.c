@@ -144,6 +144,7 @@ static bool open_listeners(struct worker *worker)
         }
     }
     worker->listening = true;
+    metrics_add(worker->proxy.metrics, METRIC_WORKERS, 1);
     return true;
 }
 
@@ -546,6 +547,7 @@ static void close_listeners(struct worker *worker)
         io_close(worker->proxy.io, &worker->listeners[i].socket);
     }
     worker->listening = false;
+    metrics_subtract(worker->proxy.metrics, METRIC_WORKERS, 1);
 }
 
 void worker_drain(struct worker *worker)
