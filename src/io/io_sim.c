@@ -60,6 +60,7 @@ struct sim_options sim_options_quiet(void)
         .buffer_min = 64 * 1024,
         .buffer_max = SIM_BUFFER_MAX,
         .segment_min = 16 * 1024,
+        .split = 300,
         .backlog = 128,
         .trouble_within = SECOND,
     };

@@ -57,6 +57,7 @@ struct sim_end {
     enum sim_end_state state;
     int fd;
     int failed;               /* errno of a broken connection */
+    bool told;                /* the owner has got it */
     struct io *node;          /* NULL while in a backlog and after the close */
     struct io_socket *socket; /* likewise */
     struct list node_link;    /* in the node's sockets */

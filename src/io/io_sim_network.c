@@ -206,8 +206,10 @@ void sim_end_send(struct sim_end *end, const uint8_t *bytes, uint32_t size)
     uint32_t left = size;
     while (left > 0) {
         uint32_t most = left < pipe->segment ? left : pipe->segment;
-        uint32_t piece =
-            sim_chance(&sim->prng, 700) ? most : (uint32_t)sim_between(&sim->prng, 1, most);
+        uint32_t piece = most;
+        if (sim_chance(&sim->prng, sim->options.split)) {
+            piece = (uint32_t)sim_between(&sim->prng, 1, most);
+        }
         sim_schedule(end->peer, arrival_time(sim, pipe, piece), SIM_DATA, piece);
         left -= piece;
     }

@@ -256,9 +256,11 @@ enum status io_connect(struct io *io, struct io_socket *socket, const struct add
     return AGAIN;
 }
 
+/* Linux tells an error once, to whichever call comes first; later reads see a plain end. */
 static enum status broken(struct sim_end *end, struct io_socket *socket)
 {
-    socket->error = end->failed;
+    socket->error = end->told ? EPIPE : end->failed;
+    end->told = true;
     return ERROR;
 }
 
@@ -307,10 +309,10 @@ enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t 
         *got = taken;
         return OK;
     }
-    if (end->failed != 0) {
+    if (end->failed != 0 && !end->told) {
         return broken(end, socket);
     }
-    if (in->fin_arrived) {
+    if (in->fin_arrived || end->failed != 0) {
         return END;
     }
     clear_ready(socket, IO_READABLE);

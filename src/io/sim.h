@@ -45,6 +45,7 @@ struct sim_options {
     uint32_t segment_min; /* largest segment at the start, drawn by magnitude */
     uint32_t slow_link;   /* chance, a direction: 1 to 64 KiB/s */
 
+    uint32_t split;         /* chance, a piece sent at once: arrives as two or more */
     uint32_t short_write;   /* chance, a write: takes less than there is room for */
     uint32_t late_writable; /* chance, a wake-up: up to 20 ms late */
     uint32_t spurious;      /* chance, a turn: a socket gets a bit without cause */

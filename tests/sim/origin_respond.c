@@ -149,6 +149,21 @@ static void push_head(struct origin_connection *connection)
     wire_printf(wire, "\r\n");
 }
 
+/*
+ * A response to nothing: whoever takes it for one of his own gets a foreign mark. Where it may come
+ * after the proxy has sent the next request nobody could tell it from an answer: then it is
+ * garbage.
+ */
+static void push_extra(struct wire *wire, bool response)
+{
+    if (response) {
+        wire_printf(wire,
+                    "HTTP/1.1 200 OK\r\nX-Exchange: 999999-0\r\nContent-Length: 3\r\n\r\nbad");
+    } else {
+        wire_printf(wire, "<html>garbage");
+    }
+}
+
 static void push_end(struct origin_connection *connection)
 {
     struct origin *origin = connection->origin;
@@ -160,9 +175,7 @@ static void push_end(struct origin_connection *connection)
     ledger_get(&origin->world->ledger, connection->number)->attempt[connection->attempt].complete =
         true;
     if (connection->plan.fate == FATE_EXTRA) {
-        /* A response to nothing: whoever takes it for one of his own gets a foreign mark. */
-        wire_printf(&connection->wire,
-                    "HTTP/1.1 200 OK\r\nX-Exchange: 999999-0\r\nContent-Length: 3\r\n\r\nbad");
+        push_extra(&connection->wire, origin->world->habits.extra_responses);
     }
 }
 

@@ -43,6 +43,16 @@ static void rough_network(struct prng *prng, struct sim_options *options)
     options->clock_jump = 200;
 }
 
+/* What an origin writes at once arrives at once. */
+static void whole_writes(struct habits *habits, struct sim_options *options)
+{
+    options->buffer_min = options->buffer_max;
+    options->segment_min = options->buffer_max;
+    options->split = options->short_write = options->fin_alone = 0;
+    habits->response_max = 8192;
+    habits->extra_responses = true;
+}
+
 /* Clients and origins without a proxy: the actors prove each other. */
 static void tune_direct(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
@@ -124,6 +134,9 @@ static void tune_hostile_origin(struct prng *prng, struct habits *habits,
 {
     base(prng, habits);
     rough_network(prng, options);
+    if (sim_chance(prng, 300)) {
+        whole_writes(habits, options);
+    }
     habits->origin_fails = 120;
     habits->origin_truncates = 150;
     habits->origin_malformed = 120;
@@ -131,6 +144,7 @@ static void tune_hostile_origin(struct prng *prng, struct habits *habits,
     habits->origin_silent = 20;
     habits->origin_early = 200;
     habits->origin_interim = 300;
+    habits->origin_slow = habits->extra_responses ? 0 : 100;
     habits->origin_closes = 300;
     habits->origin_stale = 300;
     habits->timeout = sim_between(prng, 1, 30) * SECOND;

@@ -48,6 +48,7 @@ struct habits {
     uint32_t origin_truncates;
     uint32_t origin_malformed;
     uint32_t origin_extra;  /* bytes behind the response */
+    bool extra_responses;   /* they look like a response: needs a network that keeps writes whole */
     uint32_t origin_silent; /* never answers */
     uint32_t origin_early;  /* answers before the request body is read */
     uint32_t origin_slow;
