@@ -1,6 +1,5 @@
 #include "cli/cli.h"
 
-
 #define CONFIG_OPTION                                                                              \
     "  -c, --config FILE  the configuration, in KDL. Without it the built-in one is used:\n"       \
     "                     listen on 0.0.0.0:8080, forward to 127.0.0.1:8081, admin on\n"           \

@@ -89,13 +89,11 @@ static int take_first(struct msghdr *header, size_t *count)
 
 static bool is_sound(const struct channel_message *message, size_t descriptors)
 {
-    if (message->kind < CHANNEL_READY || message->kind > CHANNEL_SEGMENT) {
+    if (message->kind < CHANNEL_READY || message->kind > CHANNEL_GONE) {
         return false;
     }
-    if (message->kind != CHANNEL_SEGMENT) {
-        return descriptors == 0;
-    }
-    return descriptors == 1 && message->role < PROCESS_ROLE_COUNT;
+    return descriptors == (message->kind == CHANNEL_SEGMENT ? 1 : 0) &&
+           message->role < PROCESS_ROLE_COUNT;
 }
 
 enum status channel_receive(int channel, struct channel_message *message, int *descriptor)

@@ -21,12 +21,13 @@ enum channel_kind {
     CHANNEL_DRAIN,     /* supervisor: finish what runs, then end */
     CHANNEL_QUIT,      /* supervisor: end; the logger empties the rings first */
     CHANNEL_REOPEN,    /* supervisor: the logger reopens its files */
-    CHANNEL_SEGMENT,   /* supervisor: the segment of `identity`, as the descriptor */
+    CHANNEL_SEGMENT,   /* supervisor: the segment of this identity, as the descriptor */
+    CHANNEL_GONE,      /* supervisor: the process of this identity, whose segment came, has ended */
 };
 
 struct channel_message {
     uint32_t kind; /* enum channel_kind */
-    uint32_t role; /* the identity, CHANNEL_SEGMENT only */
+    uint32_t role; /* the identity, of CHANNEL_SEGMENT and CHANNEL_GONE */
     uint32_t index;
     uint32_t reserved;
     uint64_t incarnation;

@@ -110,7 +110,9 @@ static bool reads(enum process_role reader, enum process_role owner)
     UNREACHABLE("a role");
 }
 
-static void hand_segment(struct children *children, uint32_t reader, uint32_t owner)
+/* Tells a child of another's segment, or of its end, if it has to do with it. */
+static void tell_of(struct children *children, uint32_t reader, uint32_t owner,
+                    enum channel_kind kind)
 {
     const struct child *child = &children->items[owner];
     if (!child->ready || child->segment_fd < 0 ||
@@ -118,28 +120,28 @@ static void hand_segment(struct children *children, uint32_t reader, uint32_t ow
         return;
     }
     struct channel_message message = {
-        .kind = CHANNEL_SEGMENT,
+        .kind = kind,
         .role = (uint32_t)child->segment.identity.role,
         .index = child->segment.identity.index,
         .incarnation = child->segment.identity.incarnation,
     };
-    send_or_kill(children, reader, &message, child->segment_fd);
+    send_or_kill(children, reader, &message, kind == CHANNEL_SEGMENT ? child->segment_fd : -1);
 }
 
 /* Hands a new child the segments of those that are ready. */
 static void hand_others(struct children *children, uint32_t reader)
 {
     for (uint32_t owner = 0; owner < SUPERVISOR_SLOTS_MAX; owner++) {
-        hand_segment(children, reader, owner);
+        tell_of(children, reader, owner, CHANNEL_SEGMENT);
     }
 }
 
-/* Hands the segment of a child that has become ready to all that live. */
-static void introduce(struct children *children, uint32_t owner)
+/* Tells all that live that a child has become ready, with its segment, or has ended. */
+static void announce(struct children *children, uint32_t owner, enum channel_kind kind)
 {
     for (uint32_t reader = 0; reader < SUPERVISOR_SLOTS_MAX; reader++) {
         if (children->items[reader].pid != 0) {
-            hand_segment(children, reader, owner);
+            tell_of(children, reader, owner, kind);
         }
     }
 }
@@ -255,7 +257,7 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
         return false;
     }
     child->ready = true;
-    introduce(children, slot);
+    announce(children, slot, CHANNEL_SEGMENT);
     return true;
 }
 
@@ -266,6 +268,7 @@ bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
             if (children->items[i].pid == pid) {
+                announce(children, i, CHANNEL_GONE);
                 clear(&children->items[i]);
                 *slot = i;
                 *wait_status = status;

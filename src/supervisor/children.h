@@ -2,7 +2,9 @@
  * The supervisor's children as the system knows them: process ids, control channels, segments. The
  * machine (supervisor.h) decides, this does. A child's segment is handed to those that read it: the
  * logger and the controller get all workers', each worker the controller's (health of endpoints)
- * and the logger's (how far its ring was read); a later incarnation is announced as it is made.
+ * and the logger's (how far its ring was read). It is handed out once its owner says that it is
+ * ready: before that, what is in it has not begun. When the owner has ended, those who hold it are
+ * told.
  *
  * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
  */

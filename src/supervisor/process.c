@@ -197,6 +197,9 @@ enum process_order process_next_order(const struct process *process, struct segm
             return PROCESS_ORDER_QUIT;
         case CHANNEL_REOPEN:
             return PROCESS_ORDER_REOPEN;
+        case CHANNEL_GONE:
+            segment->identity = channel_identity(&message);
+            return PROCESS_ORDER_GONE;
         case CHANNEL_SEGMENT:
             if (map_peer(process, &message, descriptor, segment)) {
                 return PROCESS_ORDER_SEGMENT;

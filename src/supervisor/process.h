@@ -46,6 +46,7 @@ enum process_order {
     PROCESS_ORDER_QUIT,    /* end */
     PROCESS_ORDER_REOPEN,  /* reopen the log files */
     PROCESS_ORDER_SEGMENT, /* *segment is another process's, mapped for reading */
+    PROCESS_ORDER_GONE,    /* the process of segment->identity has ended */
 };
 
 /*

@@ -37,6 +37,20 @@ static void adopt_worker(struct control *control, struct segment *segment)
     control->workers[index] = *segment;
 }
 
+/* Its totals are kept, its gauges end with it. */
+static void part_with(struct control *control, const struct segment_identity *identity)
+{
+    uint32_t index = identity->index;
+    if (identity->role != PROCESS_WORKER ||
+        index >= control->process->generation.header->server.workers ||
+        !segment_is_mapped(&control->workers[index]) ||
+        control->workers[index].identity.incarnation != identity->incarnation) {
+        return;
+    }
+    controller_set_worker(control->controller, index, NULL);
+    segment_unmap(&control->workers[index]);
+}
+
 static void take_orders(struct control *control)
 {
     bool orphaned = false;
@@ -57,6 +71,9 @@ static void take_orders(struct control *control)
         case PROCESS_ORDER_SEGMENT:
             adopt_worker(control, &segment);
             break;
+        case PROCESS_ORDER_GONE:
+            part_with(control, &segment.identity);
+            break;
         }
     }
 }
@@ -69,6 +86,18 @@ static void on_foreign(void *context, struct io_socket *socket)
     } else if (socket == &control->watch.channel) {
         take_orders(control);
     }
+}
+
+static void on_health(void *context, uint32_t endpoint, enum health_state state)
+{
+    const struct control *control = (const struct control *)context;
+    const struct generation *generation = &control->process->generation;
+    const struct generation_endpoint *target = generation_endpoint(generation, endpoint);
+    const struct generation_upstream *upstream = generation_upstream(generation, target->upstream);
+    bool up = state == HEALTH_UP;
+    log_message(up ? LOG_INFO : LOG_WARNING, "endpoint %.*s of upstream \"%.*s\" is %s",
+                SPAN_ARGS(generation_text(generation, target->text)),
+                SPAN_ARGS(generation_text(generation, upstream->name)), up ? "up" : "down");
 }
 
 static enum status control_open(struct control *control)
@@ -89,6 +118,8 @@ static enum status control_open(struct control *control)
         .metrics = segment_region(&process->segment, SEGMENT_METRICS),
         .on_foreign = on_foreign,
         .foreign_context = control,
+        .on_health = on_health,
+        .health_context = control,
     };
     control->controller = controller_create(&options);
     return control->controller != NULL ? OK : ERROR;

@@ -36,6 +36,20 @@ static void adopt_worker(struct logging *logging, struct segment *segment)
     logging->workers[index] = *segment;
 }
 
+/* What its ring still holds is written out. */
+static void part_with(struct logging *logging, const struct segment_identity *identity)
+{
+    uint32_t index = identity->index;
+    if (identity->role != PROCESS_WORKER ||
+        index >= logging->process->generation.header->server.workers ||
+        !segment_is_mapped(&logging->workers[index]) ||
+        logging->workers[index].identity.incarnation != identity->incarnation) {
+        return;
+    }
+    logger_set_ring(logging->logger, index, NULL);
+    segment_unmap(&logging->workers[index]);
+}
+
 static void take_orders(struct logging *logging)
 {
     while (!logging->quit && !logging->orphaned) { /* the queue of orders is bounded */
@@ -53,6 +67,9 @@ static void take_orders(struct logging *logging)
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt_worker(logging, &segment);
+            break;
+        case PROCESS_ORDER_GONE:
+            part_with(logging, &segment.identity);
             break;
         }
     }

@@ -32,6 +32,12 @@ struct work {
     bool quit;
 };
 
+static bool is_of(const struct segment *segment, const struct segment_identity *identity)
+{
+    return segment_is_mapped(segment) && segment->identity.role == identity->role &&
+           segment->identity.incarnation == identity->incarnation;
+}
+
 static void adopt_controller(struct work *work, const struct segment *segment)
 {
     health_view_init(&work->health, segment_region_read(segment, SEGMENT_HEALTH),
@@ -48,6 +54,18 @@ static void adopt_logger(struct work *work, const struct segment *segment)
     access_log_attach(&work->access_log, cursor);
     segment_unmap(&work->logger);
     work->logger = *segment;
+}
+
+/* Without a controller all endpoints count as up; without a logger the ring keeps what fits. */
+static void part_with(struct work *work, const struct segment_identity *identity)
+{
+    if (is_of(&work->controller, identity)) {
+        health_view_init(&work->health, NULL, &work->process->generation);
+        segment_unmap(&work->controller);
+    } else if (is_of(&work->logger, identity)) {
+        access_log_attach(&work->access_log, NULL);
+        segment_unmap(&work->logger);
+    }
 }
 
 static void adopt(struct work *work, struct segment *segment)
@@ -100,6 +118,9 @@ static void take_orders(struct work *work)
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt(work, &segment);
+            break;
+        case PROCESS_ORDER_GONE:
+            part_with(work, &segment.identity);
             break;
         }
     }
