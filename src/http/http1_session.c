@@ -326,11 +326,13 @@ static void release(struct stream *stream, bool keep)
     bool truncated = stream->out_begun && !stream->out_ended;
     bool sent = stream->unsent == 0 && !wire->out_broken;
     stream->holder = NULL;
-    if (truncated || !sent || !stream->out_begun) {
+    /* Where length or chunks tell that something is missing, what there is may arrive in peace. */
+    bool silent = truncated && wire->out_framing == FRAMING_CLOSE;
+    if (silent || !sent || !stream->out_begun) {
         http1_wire_close(wire, true);
         return;
     }
-    if (!keep || !session->keep_alive || !stream->in_ended || wire->in_broken) {
+    if (truncated || !keep || !session->keep_alive || !stream->in_ended || wire->in_broken) {
         end_connection(session);
         return;
     }

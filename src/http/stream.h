@@ -83,8 +83,8 @@ struct stream_ops {
 
     /*
      * Gives the stream back; the holder forgets it. What follows for the connection is the
-     * session's matter: kept when `keep` is set and both messages are whole, else closed, with a
-     * reset when an outgoing message was begun and not ended (so that truncation shows).
+     * session's matter: kept when `keep` is set and both messages are whole, else closed, so that a
+     * message that was begun and not ended shows as cut short (by a reset if nothing else does).
      */
     void (*release)(struct stream *stream, bool keep);
 };

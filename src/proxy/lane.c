@@ -54,6 +54,8 @@ static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *re
     enum status status = lane->source.read(lane->source.self, max, &bytes, reason);
     if (status == END) {
         lane->state = LANE_ENDING;
+        lane->trailers =
+            lane->source.trailers == NULL ? NULL : lane->source.trailers(lane->source.self);
         return OK;
     }
     if (status != OK) {
@@ -61,18 +63,16 @@ static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *re
         return status == AGAIN ? AGAIN : fail(lane, true);
     }
     ASSERT(bytes.size > 0 && bytes.size <= max);
-    lane->bytes += bytes.size;
     if (lane->sink.write(lane->sink.self, bytes, reason) != OK) {
         return fail(lane, false);
     }
+    lane->bytes += bytes.size;
     return OK;
 }
 
 static enum status pass_end(struct lane *lane, enum reason *reason)
 {
-    const struct fields *trailers =
-        lane->source.trailers == NULL ? NULL : lane->source.trailers(lane->source.self);
-    enum status status = lane->sink.end(lane->sink.self, trailers, reason);
+    enum status status = lane->sink.end(lane->sink.self, lane->trailers, reason);
     if (status == ERROR) {
         return fail(lane, false);
     }
@@ -112,6 +112,10 @@ enum status lane_run(struct lane *lane, enum reason *reason)
     }
     if (status == OK && lane->state == LANE_ENDING) {
         status = pass_end(lane, reason);
+    }
+    if (status == ERROR && lane->source_failed) {
+        enum reason ignored = REASON_NONE;
+        (void)lane->sink.flush(lane->sink.self, &ignored); /* what came whole is still delivered */
     }
     return status == ERROR ? ERROR : finish_run(lane, status, reason);
 }

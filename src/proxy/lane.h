@@ -57,8 +57,9 @@ struct lane {
     struct sink sink;
     enum lane_state state;
     enum lane_wait waits;
-    bool source_failed; /* after ERROR: which side it was */
-    uint64_t bytes;     /* moved so far */
+    bool source_failed;            /* after ERROR: which side it was */
+    const struct fields *trailers; /* the source's, once it has ended */
+    uint64_t bytes;                /* moved so far */
 };
 
 /* Opens a closed lane between the two. */
