@@ -22,7 +22,8 @@ static void push_head(struct client *client)
     struct request_plan *plan = &client->plans[client->produced];
     enum verb verb = draw_verb(client);
     bool has_body = verb == VERB_POST || verb == VERB_PUT;
-    uint64_t size = has_body ? sim_magnitude(prng, 1, habits->request_body_max + 1) - 1 : 0;
+    bool empty = !has_body || sim_chance(prng, 150);
+    uint64_t size = empty ? 0 : sim_magnitude(prng, 1, habits->request_body_max);
     bool last = client->produced + 1 == client->count && !client->hostile;
     *plan = (struct request_plan){
         .number = ledger_add(&client->world->ledger, verb, size),

@@ -61,8 +61,9 @@ struct ledger {
 
 /* What the checks may expect beyond safety. */
 struct ledger_expectation {
-    bool logged;       /* there is an access log, and nothing was killed */
-    bool all_answered; /* nothing may fail */
+    bool logged;        /* there is an access log, and nothing was killed */
+    bool all_answered;  /* nothing may fail */
+    bool safe_answered; /* no GET or HEAD may fail */
     uint32_t attempts_max;
 };
 

@@ -138,6 +138,16 @@ static bool digest(struct origin_connection *connection, struct span bytes)
     return true;
 }
 
+/* Bytes behind a response came with it: nobody may have trusted the connection any more. */
+static void check_unused(const struct origin_connection *connection)
+{
+    if (connection->plan.fate == FATE_EXTRA && connection->body_complete &&
+        connection->origin->world->habits.extra_responses) {
+        run_failed("a connection was used again after the bytes behind the response of %u",
+                   connection->number);
+    }
+}
+
 /* False: the connection is over. */
 static bool receive(struct origin_connection *connection)
 {
@@ -158,6 +168,7 @@ static bool receive(struct origin_connection *connection)
                    connection->state != ORIGIN_LINGER;
         }
         if (connection->state == ORIGIN_LINGER) {
+            check_unused(connection);
             continue; /* read and forgotten */
         }
         if (!digest(connection, span_of(bytes, got))) {

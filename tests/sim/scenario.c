@@ -44,7 +44,7 @@ static void rough_network(struct prng *prng, struct sim_options *options)
 }
 
 /* What an origin writes at once arrives at once. */
-static void whole_writes(struct habits *habits, struct sim_options *options)
+static void keep_writes_whole(struct habits *habits, struct sim_options *options)
 {
     options->buffer_min = options->buffer_max;
     options->segment_min = options->buffer_max;
@@ -84,10 +84,13 @@ static void tune_pipelining(struct prng *prng, struct habits *habits, struct sim
 {
     base(prng, habits);
     rough_network(prng, options);
+    options->delay_max = sim_magnitude(prng, 100, 5 * MILLISECOND);
     habits->requests = REQUESTS_MAX;
     habits->pipeline = (uint32_t)sim_between(prng, 2, REQUESTS_MAX);
     habits->half_closes = 400;
     habits->http10 = 0;
+    habits->timeout = 600 * SECOND;
+    habits->strict = true; /* rough, but nothing is lost */
 }
 
 static void tune_slow_peers(struct prng *prng, struct habits *habits, struct sim_options *options)
@@ -135,7 +138,7 @@ static void tune_hostile_origin(struct prng *prng, struct habits *habits,
     base(prng, habits);
     rough_network(prng, options);
     if (sim_chance(prng, 300)) {
-        whole_writes(habits, options);
+        keep_writes_whole(habits, options);
     }
     habits->origin_fails = 120;
     habits->origin_truncates = 150;
@@ -205,6 +208,8 @@ static void tune_stale_pool(struct prng *prng, struct habits *habits, struct sim
     habits->origin_stale = 800;
     habits->origin_closes = 0;
     habits->request_body_max = habits->response_max = 16 * 1024;
+    habits->strict_safe = sim_chance(prng, 500);
+    habits->origin_fails = habits->strict_safe ? 0 : 200;
 }
 
 static void tune_workers(struct prng *prng, struct habits *habits, struct sim_options *options)

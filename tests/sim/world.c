@@ -97,6 +97,7 @@ void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
     struct ledger_expectation expectation = {
         .logged = !direct && !proxy_was_hurt(world->proxy),
         .all_answered = world->habits.strict,
+        .safe_answered = world->habits.strict_safe,
         /* One more where a pooled connection had gone stale. */
         .attempts_max = direct ? 1 : world->habits.attempts + 1,
     };

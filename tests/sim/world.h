@@ -68,6 +68,7 @@ struct habits {
     bool drains;       /* at some point the workers are told to stop */
     bool kills;        /* at some point all workers but one are killed */
     bool strict;       /* no faults: everything must be answered by an origin */
+    bool strict_safe;  /* GET and HEAD must be */
 };
 
 struct scenario {
