@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.checks import assert_own_answer
-from harness.origins import hold, read_request, response
+from harness.origins import response
 from harness.proxy import binary, command, environment
 from harness.waiting import free_ports, wait_for
 from harness.wire import Closed, connect, request_bytes
@@ -206,14 +206,18 @@ def test_checks_come_as_often_as_the_interval_says(sentinel, origin):
 
 
 def test_a_check_without_an_answer_fails_after_its_timeout(sentinel, origin):
-    def proxy(silent, timeout):
-        return sentinel(silent, upstream='health-check {\n    type "http"\n    interval 20s\n'
+    def late(_server, wire):
+        while True:
+            wire.read_request()
+            time.sleep(0.5)
+            wire.send(response(b''))
+
+    def proxy(slow, timeout):
+        return sentinel(slow, upstream='health-check {\n    type "http"\n    interval 10s\n'
                         f'    timeout {timeout}\n    unhealthy-threshold 1\n}}\n')
-    first, second = origin([read_request, hold]), origin([read_request, hold])
-    hasty, patient = proxy(first, '100ms'), proxy(second, '19s')
-    wait_for(lambda: first.requests and not is_up(hasty, first), 10, 'the hasty one to fail')
-    wait_for(lambda: second.requests, 25, 'a check')
-    assert is_up(patient, second)
+    first, second = origin([late]), origin([late])
+    hasty, patient = proxy(first, '100ms'), proxy(second, '9s')
+    assert not is_up(hasty, first) and is_up(patient, second)
 
 
 def test_thresholds_count_the_checks_in_a_row(sentinel, origin):
