@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.checks import assert_own_answer
-from harness.origins import response
+from harness.origins import read_request, response
 from harness.proxy import binary, command, environment
 from harness.waiting import free_ports, wait_for
 from harness.wire import Closed, connect, request_bytes
