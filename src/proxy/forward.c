@@ -2,6 +2,8 @@
 
 #include "base/assert.h"
 
+enum { TRACEPARENT_SIZE = 55 }; /* 00-<32 trace id>-<16 parent id>-<2 flags> */
+
 static struct span id_span(const struct exchange *exchange)
 {
     return span_of(exchange->request_id, exchange->request_id_size);
@@ -189,9 +191,8 @@ static bool all_zero(struct span text)
 /* version-traceid-parentid-flags, version 00 (W3C Trace Context, 3.2). */
 static bool is_valid_traceparent(struct span value)
 {
-    enum { SIZE = 55 };
-    if (value.size != SIZE || !span_starts_with(value, SPAN("00-")) || value.data[35] != '-' ||
-        value.data[52] != '-') {
+    if (value.size != TRACEPARENT_SIZE || !span_starts_with(value, SPAN("00-")) ||
+        value.data[35] != '-' || value.data[52] != '-') {
         return false;
     }
     struct span trace = span_of(value.data + 3, 32);
@@ -208,15 +209,20 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
     const struct field *parent = fields_find(given, FIELD_TRACEPARENT);
     const struct field *state = fields_find(given, FIELD_TRACESTATE);
     bool valid = parent != NULL && is_valid_traceparent(parent->value);
-    uint8_t fresh[2 * REQUEST_ID_SIZE];
-    request_id_make(exchange->proxy->io, fresh);
-    request_id_make(exchange->proxy->io, fresh + REQUEST_ID_SIZE);
-    struct span trace = valid ? span_of(parent->value.data + 3, 32) : span_of(fresh, 32);
-    struct span flags = valid ? span_of(parent->value.data + 53, 2) : SPAN("00");
-    struct span own = span_of(fresh + REQUEST_ID_SIZE, 16);
-    struct span value = arena_printf(&exchange->arena, "00-%.*s-%.*s-%.*s", SPAN_ARGS(trace),
-                                     SPAN_ARGS(own), SPAN_ARGS(flags));
-    bool added = value.data != NULL && add(fields, FIELD_TRACEPARENT, value);
+    uint8_t value[TRACEPARENT_SIZE];
+    if (valid) {
+        memcpy(value, parent->value.data, TRACEPARENT_SIZE);
+    } else {
+        memcpy(value, "00-", 3);
+        request_id_make(exchange->proxy->io, value + 3);
+        memcpy(value + TRACEPARENT_SIZE - 3, "-00", 3);
+    }
+    uint8_t own[REQUEST_ID_SIZE];
+    request_id_make(exchange->proxy->io, own);
+    value[35] = '-';
+    memcpy(value + 36, own, 16);
+    struct span copy = arena_copy(&exchange->arena, span_of(value, TRACEPARENT_SIZE));
+    bool added = copy.data != NULL && add(fields, FIELD_TRACEPARENT, copy);
     return added && (!valid || state == NULL || add(fields, FIELD_TRACESTATE, state->value));
 }
 
