@@ -18,7 +18,7 @@
 
 enum {
     EVENTS_MAX = 256,      /* one batch */
-    ENTROPY_SIZE = 512,    /* bytes fetched at once: ids would cost a system call each */
+    ENTROPY_SIZE = 4096,   /* bytes fetched at once: ids would cost a system call each */
     ACCEPT_SKIPS_MAX = 16, /* dead connections skipped in one accept */
     STREAM_EVENTS = (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET),
 };
