@@ -191,7 +191,11 @@ static bool conclude(struct origin_connection *connection)
         return false;
     }
     if (!persists) {
-        io_shutdown(origin->io, &connection->wire.socket);
+        /* Behind extra bytes no FIN, at times: nothing but them tells not to trust the connection.
+         */
+        if (connection->plan.fate != FATE_EXTRA || sim_chance(&origin->prng, 300)) {
+            io_shutdown(origin->io, &connection->wire.socket);
+        }
         connection->state = ORIGIN_LINGER;
         connection->close_at = io_now(origin->io) + LINGER_TIME;
         return true;
