@@ -1,14 +1,12 @@
 /* The simulator against io.h's contract and against Linux's habits. */
 #include <errno.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/death_test.h"
 #include "io/sim.h"
 
 enum {
@@ -211,6 +209,25 @@ static void writing_to_a_closed_peer_is_answered_with_a_reset(void **state)
     assert_int_equal(put_bytes(pair.client, &pair.near, "late", 4), 4);
     wait_both(&pair);
     assert_true(pair.near.ready & IO_FAILED);
+    pair_close(&pair);
+}
+
+static void an_error_is_told_once_and_later_reads_see_a_plain_end(void **state)
+{
+    (void)state;
+    struct sim_options options = sim_options_quiet();
+    struct pair pair;
+    pair_connect(&pair, &options);
+    io_reset(pair.server, &pair.far);
+    wait_both(&pair);
+    char byte = 0;
+    struct iovec piece = {&byte, 1};
+    size_t size = 0;
+    assert_int_equal(io_write(pair.client, &pair.near, &piece, 1, &size), ERROR);
+    assert_int_equal(pair.near.error, ECONNRESET);
+    assert_int_equal(io_write(pair.client, &pair.near, &piece, 1, &size), ERROR);
+    assert_int_equal(pair.near.error, EPIPE);
+    assert_int_equal(io_read(pair.client, &pair.near, &byte, 1, &size), END); /* as Linux has it */
     pair_close(&pair);
 }
 
@@ -629,63 +646,53 @@ static void a_simulation_may_be_dropped_at_any_step(void **state)
 
 /* ---- misuse: each runs in a child, which must abort ---- */
 
-static void assert_aborts(void (*misuse)(struct pair *pair))
+static void read_after_close(void *context)
 {
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct sim_options options = sim_options_quiet();
-        static struct pair pair;
-        signal(SIGABRT, SIG_DFL);
-        if (freopen("/dev/null", "w", stderr) != NULL) {
-            pair_connect(&pair, &options);
-            misuse(&pair);
-        }
-        _exit(0);
-    }
-    int result = 0;
-    assert_int_equal(waitpid(child, &result, 0), child);
-    assert_true(WIFSIGNALED(result) && WTERMSIG(result) == SIGABRT);
-}
-
-static void read_after_close(struct pair *pair)
-{
+    struct pair *pair = context;
     size_t got = 0;
     char byte = 0;
     io_close(pair->client, &pair->near);
     (void)!io_read(pair->client, &pair->near, &byte, 1, &got);
 }
 
-static void write_after_shutdown(struct pair *pair)
+static void write_after_shutdown(void *context)
 {
+    struct pair *pair = context;
     io_shutdown(pair->client, &pair->near);
     (void)put_bytes(pair->client, &pair->near, "x", 1);
 }
 
-static void moved_socket(struct pair *pair)
+static void moved_socket(void *context)
 {
+    struct pair *pair = context;
     struct io_socket moved = pair->near;
     io_shutdown(pair->client, &moved);
 }
 
-static void foreign_socket(struct pair *pair)
+static void foreign_socket(void *context)
 {
+    struct pair *pair = context;
     io_shutdown(pair->client, &pair->far);
 }
 
-static void open_twice(struct pair *pair)
+static void open_twice(void *context)
 {
+    struct pair *pair = context;
     (void)!io_connect(pair->client, &pair->near, &SERVER, 0);
 }
 
 static void misuse_is_stopped(void **state)
 {
     (void)state;
-    assert_aborts(read_after_close);
-    assert_aborts(write_after_shutdown);
-    assert_aborts(moved_socket);
-    assert_aborts(foreign_socket);
-    assert_aborts(open_twice);
+    struct sim_options options = sim_options_quiet();
+    struct pair pair;
+    pair_connect(&pair, &options);
+    assert_true(aborts(read_after_close, &pair));
+    assert_true(aborts(write_after_shutdown, &pair));
+    assert_true(aborts(moved_socket, &pair));
+    assert_true(aborts(foreign_socket, &pair));
+    assert_true(aborts(open_twice, &pair));
+    pair_close(&pair);
 }
 
 int main(void)
@@ -697,6 +704,7 @@ int main(void)
         cmocka_unit_test(a_full_buffer_holds_the_writer_until_the_reader_reads),
         cmocka_unit_test(closing_with_unread_input_resets_the_peer),
         cmocka_unit_test(writing_to_a_closed_peer_is_answered_with_a_reset),
+        cmocka_unit_test(an_error_is_told_once_and_later_reads_see_a_plain_end),
         cmocka_unit_test(connects_fail_where_nobody_listens_or_nothing_answers),
         cmocka_unit_test(a_full_backlog_holds_back_the_handshake),
         cmocka_unit_test(a_paused_listener_is_silent_and_a_closed_one_refuses),
