@@ -71,7 +71,11 @@ static enum status wire_read(struct http1_wire *wire, void *data, size_t size, s
     if (wire->in_broken || wire->in_ended_by_peer) {
         return wire->in_broken ? ERROR : END;
     }
-    enum status status = note(wire, transport->ops->read(transport, data, size, got));
+    enum status status = transport->ops->read(transport, data, size, got);
+    if (status == END && wire->out_broken) {
+        status = ERROR; /* the kernel tells a reset once, and told it to a write: this is no FIN */
+    }
+    status = note(wire, status);
     if (status == OK) {
         traffic(wire)->received += *got;
     }

@@ -31,7 +31,11 @@ enum io_ready {
     IO_READABLE = 1,    /* a read may make progress */
     IO_WRITABLE = 2,    /* a write may make progress, or a connect has ended */
     IO_PEER_CLOSED = 4, /* the peer has sent its FIN; bytes may still wait before it */
-    IO_FAILED = 8,      /* the connection is broken; the next call returns ERROR */
+    /*
+     * The connection is over in both directions, or broken: bytes may still wait before the END or
+     * ERROR. The kernel tells a reset once, to whichever call comes first.
+     */
+    IO_FAILED = 8,
 };
 
 /*

@@ -13,7 +13,6 @@ enum {
     INTERIM_RESPONSES_MAX = 16,  /* 1xx heads of one response */
     DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
     DRAIN_TIME_US = 2 * 1000 * 1000,
-    RATE_WINDOW_US = 10 * 1000 * 1000,
 };
 
 /* What a step function tells the dispatcher. */
@@ -205,44 +204,6 @@ static void open_request_lane(struct exchange *exchange)
     exchange->replay.offset = 0;
 }
 
-/* Whoever the lane waits for has so long without progress; waiting for a client has a rate, too. */
-static void pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
-                      enum exchange_deadline which)
-{
-    const struct generation_timeouts *timeouts = timeouts_of(exchange);
-    const struct stream_sink *sink = lane->sink.self;
-    bool request = which == DEADLINE_REQUEST;
-    uint64_t now = now_of(exchange);
-    uint64_t progress = lane->bytes + sink->stream->progress_out;
-    if (lane->waits == LANE_WAITS_NOT) {
-        *pace = (struct lane_pace){0};
-        exchange_set_deadline(exchange, which, UINT64_MAX);
-        return;
-    }
-    if (lane->waits == pace->waits && progress == pace->progress) {
-        return;
-    }
-    bool source = lane->waits == LANE_WAITS_SOURCE;
-    uint64_t idle = timeouts->upstream_body_idle;
-    if (request && source) {
-        idle = timeouts->request_body_idle;
-    } else if (!request && !source) {
-        idle = timeouts->response_write_idle;
-    }
-    if (!source || pace->waits != lane->waits) {
-        pace->window_began = source ? now : 0;
-        pace->window_bytes = lane->bytes;
-    }
-    pace->waits = lane->waits;
-    pace->progress = progress;
-    pace->idle_deadline = now + idle;
-    uint64_t window_end = request && source && timeouts->request_body_min_rate > 0
-                              ? pace->window_began + RATE_WINDOW_US
-                              : UINT64_MAX;
-    exchange_set_deadline(exchange, which,
-                          pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
-}
-
 /* A lane that ran and could not go on: its owner waits for buffers, too, if that is what is short.
  */
 static void wait_for_room(struct exchange *exchange, const struct lane *lane)
@@ -273,7 +234,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
         return END;
     }
     if (status != ERROR) {
-        pace_lane(exchange, lane, &exchange->request_pace, DEADLINE_REQUEST);
+        exchange_pace_lane(exchange, lane, &exchange->request_pace, DEADLINE_REQUEST);
         wait_for_room(exchange, lane);
     }
     return status;
@@ -426,7 +387,8 @@ static enum status run_response_lane(struct exchange *exchange, enum reason *rea
 {
     enum status status = lane_run(&exchange->response_lane, reason);
     if (status != ERROR) {
-        pace_lane(exchange, &exchange->response_lane, &exchange->response_pace, DEADLINE_RESPONSE);
+        exchange_pace_lane(exchange, &exchange->response_lane, &exchange->response_pace,
+                           DEADLINE_RESPONSE);
         wait_for_room(exchange, &exchange->response_lane);
     }
     return status;
@@ -527,71 +489,13 @@ static enum progress step_settle(struct exchange *exchange)
     return exchange->client->in_ended ? enter(exchange, EXCHANGE_FINISH) : drain_request(exchange);
 }
 
-static struct span text_of(const struct exchange *exchange, struct ref ref)
-{
-    return generation_text(exchange->proxy->generation, ref);
-}
-
-static void describe_route(const struct exchange *exchange, struct access_record *record)
-{
-    const struct generation *generation = exchange->proxy->generation;
-    const struct endpoint *endpoint = exchange->attempt.endpoint;
-    if (exchange->route == NULL) {
-        return;
-    }
-    record->route = text_of(exchange, exchange->route->name);
-    record->place_file = text_of(exchange, exchange->route->place.file);
-    record->place_line = exchange->route->place.line;
-    if (exchange->route->action == ACTION_UPSTREAM) {
-        const struct generation_upstream *upstream =
-            generation_upstream(generation, exchange->route->upstream);
-        record->upstream = text_of(exchange, upstream->name);
-        record->endpoint =
-            endpoint == NULL ? SPAN_EMPTY : text_of(exchange, endpoint->config->text);
-    }
-}
-
-static void write_record(const struct exchange *exchange)
-{
-    struct proxy *proxy = exchange->proxy;
-    const struct connection *connection = connection_of_stream(exchange->client);
-    const struct request_head *request = &exchange->request;
-    char client[ADDRESS_TEXT_MAX];
-    size_t client_size = address_print_host(&exchange->client_address, client);
-    uint64_t total = now_of(exchange) - exchange->began;
-    struct access_record record = {
-        .time = exchange->wall_began,
-        .request_id = span_of(exchange->request_id, exchange->request_id_size),
-        .client = span_of(client, client_size),
-        .listener =
-            text_of(exchange, generation_listener(proxy->generation, connection->listener)->name),
-        .method = request->method_text,
-        .host = request->host,
-        .path = request->target,
-        .protocol = request->version == HTTP_1_0 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1"),
-        .status = exchange->status,
-        .reason = exchange->reason,
-        .attempts = exchange->attempt.count,
-        .bytes_in = exchange->client->bytes_in,
-        .bytes_out = exchange->client->bytes_out,
-        .queue = exchange->queue_time,
-        .connect = exchange->connect_time,
-        .first_byte = exchange->first_byte_time,
-        .total = total,
-    };
-    describe_route(exchange, &record);
-    access_log_write(proxy->access_log, &record);
-    metrics_request(proxy->metrics, exchange->route_index, exchange->status, total);
-    metrics_failure(proxy->metrics, exchange->reason);
-}
-
 /* FINISH: one record, and everything that was borrowed goes back. */
 static enum progress step_finish(struct exchange *exchange)
 {
     struct proxy *proxy = exchange->proxy;
     struct stream *client = exchange->client;
     ASSERT(exchange->attempt.connection == NULL && !lane_is_active(&exchange->request_lane));
-    write_record(exchange);
+    exchange_record(exchange);
     bool keep = client->in_ended && client->out_ended;
     timer_cancel(&proxy->wheel, &exchange->timer);
     list_unlink(&exchange->wait_link);
@@ -673,66 +577,6 @@ void exchange_run(struct exchange *exchange)
         }
     }
     UNREACHABLE("an exchange makes a bounded number of transitions in one run");
-}
-
-/* The request lane made no progress in time, or too little of it. */
-static void expire_request(struct exchange *exchange)
-{
-    struct lane_pace *pace = &exchange->request_pace;
-    uint64_t now = now_of(exchange);
-    if (exchange->step == EXCHANGE_SETTLE) {
-        exchange->drained = UINT64_MAX; /* waited long enough for the rest of the body */
-        return;
-    }
-    if (pace->waits == LANE_WAITS_SINK) {
-        exchange_fail(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
-    } else if (pace->idle_deadline <= now) {
-        exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
-    } else {
-        uint64_t moved = exchange->request_lane.bytes - pace->window_bytes;
-        uint64_t rate = timeouts_of(exchange)->request_body_min_rate;
-        if (moved < rate * (RATE_WINDOW_US / 1000000)) {
-            exchange_fail(exchange, REASON_REQUEST_BODY_TOO_SLOW);
-            return;
-        }
-        pace->window_began = now;
-        pace->window_bytes = exchange->request_lane.bytes;
-        uint64_t window_end = now + RATE_WINDOW_US;
-        exchange_set_deadline(exchange, DEADLINE_REQUEST,
-                              pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
-    }
-}
-
-static void expire_response(struct exchange *exchange)
-{
-    if (!exchange->client->out_begun) {
-        exchange_fail(exchange, REASON_BUFFERS_FULL);
-        exchange->step = EXCHANGE_ABORT; /* an answer would need a buffer, too */
-    } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
-        exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
-    } else {
-        exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
-    }
-}
-
-void exchange_expire(struct exchange *exchange)
-{
-    uint64_t now = now_of(exchange);
-    exchange_wake(exchange);
-    if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
-        if (exchange->attempt.step != ATTEMPT_NONE) {
-            attempt_lose(exchange, REASON_UPSTREAM_TIMEOUT);
-        }
-        exchange_fail(exchange, REASON_UPSTREAM_TIMEOUT);
-    } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
-        attempt_expire(exchange);
-    } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {
-        exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
-        expire_request(exchange);
-    } else if (exchange->deadlines[DEADLINE_RESPONSE] <= now) {
-        exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
-        expire_response(exchange);
-    }
 }
 
 void exchange_abort(struct exchange *exchange, enum reason reason)

@@ -123,6 +123,13 @@ void exchange_wake(struct exchange *exchange);
  */
 void exchange_fail(struct exchange *exchange, enum reason reason);
 
+/* Sets the lane's idle deadline (and the window of its rate) after a run. exchange_pace.c */
+void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
+                        enum exchange_deadline which);
+
+/* Writes the one record of a finished exchange and counts it. exchange_record.c */
+void exchange_record(const struct exchange *exchange);
+
 /* Waits in a list of waiters (of the pool or the buffers) unless it waits already. */
 static inline void exchange_wait_in(struct exchange *exchange, struct list *waiters)
 {

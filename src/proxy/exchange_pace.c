@@ -1,0 +1,115 @@
+/*
+ * The pace of an exchange's lanes, and what happens when one of its deadlines passes.
+ */
+#include "base/assert.h"
+#include "proxy/exchange.h"
+
+enum { RATE_WINDOW_US = 10 * 1000 * 1000 };
+
+static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
+{
+    return &exchange->proxy->generation->header->server.timeouts;
+}
+
+static uint64_t now_of(const struct exchange *exchange)
+{
+    return io_now(exchange->proxy->io);
+}
+
+/* Whoever the lane waits for has so long without progress; waiting for a client has a rate, too. */
+void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
+                        enum exchange_deadline which)
+{
+    const struct generation_timeouts *timeouts = timeouts_of(exchange);
+    const struct stream_sink *sink = lane->sink.self;
+    bool request = which == DEADLINE_REQUEST;
+    uint64_t now = now_of(exchange);
+    uint64_t progress = lane->bytes + sink->stream->progress_out;
+    if (lane->waits == LANE_WAITS_NOT) {
+        *pace = (struct lane_pace){0};
+        exchange_set_deadline(exchange, which, UINT64_MAX);
+        return;
+    }
+    if (lane->waits == pace->waits && progress == pace->progress) {
+        return;
+    }
+    bool source = lane->waits == LANE_WAITS_SOURCE;
+    uint64_t idle = timeouts->upstream_body_idle;
+    if (request && source) {
+        idle = timeouts->request_body_idle;
+    } else if (!request && !source) {
+        idle = timeouts->response_write_idle;
+    }
+    if (!source || pace->waits != lane->waits) {
+        pace->window_began = source ? now : 0;
+        pace->window_bytes = lane->bytes;
+    }
+    pace->waits = lane->waits;
+    pace->progress = progress;
+    pace->idle_deadline = now + idle;
+    uint64_t window_end = request && source && timeouts->request_body_min_rate > 0
+                              ? pace->window_began + RATE_WINDOW_US
+                              : UINT64_MAX;
+    exchange_set_deadline(exchange, which,
+                          pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
+}
+
+/* The request lane made no progress in time, or too little of it. */
+static void expire_request(struct exchange *exchange)
+{
+    struct lane_pace *pace = &exchange->request_pace;
+    uint64_t now = now_of(exchange);
+    if (exchange->step == EXCHANGE_SETTLE) {
+        exchange->drained = UINT64_MAX; /* waited long enough for the rest of the body */
+        return;
+    }
+    if (pace->waits == LANE_WAITS_SINK) {
+        exchange_fail(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
+    } else if (pace->idle_deadline <= now) {
+        exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
+    } else {
+        uint64_t moved = exchange->request_lane.bytes - pace->window_bytes;
+        uint64_t rate = timeouts_of(exchange)->request_body_min_rate;
+        if (moved < rate * (RATE_WINDOW_US / 1000000)) {
+            exchange_fail(exchange, REASON_REQUEST_BODY_TOO_SLOW);
+            return;
+        }
+        pace->window_began = now;
+        pace->window_bytes = exchange->request_lane.bytes;
+        uint64_t window_end = now + RATE_WINDOW_US;
+        exchange_set_deadline(exchange, DEADLINE_REQUEST,
+                              pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
+    }
+}
+
+static void expire_response(struct exchange *exchange)
+{
+    if (!exchange->client->out_begun) {
+        exchange_fail(exchange, REASON_BUFFERS_FULL);
+        exchange->step = EXCHANGE_ABORT; /* an answer would need a buffer, too */
+    } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
+        exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
+    } else {
+        exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
+    }
+}
+
+void exchange_expire(struct exchange *exchange)
+{
+    uint64_t now = now_of(exchange);
+    exchange_wake(exchange);
+    if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
+        if (exchange->attempt.step != ATTEMPT_NONE) {
+            attempt_lose(exchange, REASON_UPSTREAM_TIMEOUT);
+        }
+        exchange_fail(exchange, REASON_UPSTREAM_TIMEOUT);
+    } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
+        attempt_expire(exchange);
+    } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {
+        exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+        expire_request(exchange);
+    } else if (exchange->deadlines[DEADLINE_RESPONSE] <= now) {
+        exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
+        expire_response(exchange);
+    }
+}
