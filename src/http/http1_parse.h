@@ -14,7 +14,7 @@
 
 /* Bounds of one head; all at least 1. Bytes unless said otherwise. */
 struct http1_limits {
-    size_t request_line_max; /* without its CRLF; above it: URI_TOO_LONG (414) */
+    size_t request_line_max; /* without its CRLF; above it, or above head_max: URI_TOO_LONG (414) */
     size_t head_max;         /* from the request line to the empty line, both included: 431 */
     size_t fields_max;       /* field lines: 431 */
     bool merge_slashes;      /* `//` in a path becomes `/` */

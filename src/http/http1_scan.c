@@ -145,6 +145,7 @@ static enum status scan_fields(struct http1_scan *scan, struct span window)
 /*
  * Where the search must stop for now, and the reason if it wants to go beyond. The bounds depend on
  * the state only, so that a byte too many is told at the same place however the bytes were split.
+ * A request line that no head could hold is too long itself, whichever bound is the smaller one.
  */
 static size_t window_end(const struct http1_scan *scan, const struct http1_limits *limits,
                          enum reason *beyond)
@@ -152,9 +153,9 @@ static size_t window_end(const struct http1_scan *scan, const struct http1_limit
     size_t head_end = scan->head_start + limits->head_max;
     size_t line_end = scan->head_start + limits->request_line_max + 2;
     bool in_request_line = scan->kind == HTTP1_REQUEST && scan->state <= SCAN_START_LINE;
-    if (in_request_line && line_end <= head_end) {
+    if (in_request_line) {
         *beyond = REASON_URI_TOO_LONG;
-        return line_end;
+        return line_end < head_end ? line_end : head_end;
     }
     *beyond = scan->kind == HTTP1_RESPONSE ? REASON_RESPONSE_HEAD_TOO_LARGE : REASON_HEAD_TOO_LARGE;
     return head_end;

@@ -162,6 +162,29 @@ static void a_long_request_line_is_414(void **state)
     assert_int_equal(reason_info(REASON_URI_TOO_LONG)->status, 414);
 }
 
+/* Whichever bound is the smaller one: what does not end is the request line. */
+static void a_request_line_without_end_is_414(void **state)
+{
+    (void)state;
+    static const size_t line_maxima[] = {50, 58, 59, 60, 61, 1000};
+    static const uint8_t start[] = "GET /";
+    uint8_t bytes[100];
+    memset(bytes, 'a', sizeof(bytes));
+    memcpy(bytes, start, sizeof(start) - 1);
+    for (size_t i = 0; i < sizeof(line_maxima) / sizeof(line_maxima[0]); i++) {
+        const struct http1_limits both = {
+            .request_line_max = line_maxima[i], .head_max = 60, .fields_max = 8};
+        struct http1_scan scan;
+        enum reason reason = REASON_NONE;
+        size_t bound = line_maxima[i] < 58 ? line_maxima[i] + 2 : 60;
+        http1_scan_init(&scan, HTTP1_REQUEST);
+        assert_int_equal(http1_scan_head(&scan, span_of(bytes, bound - 1), &both, &reason), AGAIN);
+        assert_int_equal(http1_scan_head(&scan, span_of(bytes, sizeof(bytes)), &both, &reason),
+                         ERROR);
+        assert_int_equal(reason, REASON_URI_TOO_LONG);
+    }
+}
+
 static void a_large_head_is_431(void **state)
 {
     (void)state;
@@ -191,6 +214,7 @@ int main(void)
         cmocka_unit_test(line_ends_other_than_crlf_are_refused_early),
         cmocka_unit_test(control_bytes_and_folds_are_refused_early),
         cmocka_unit_test(a_long_request_line_is_414),
+        cmocka_unit_test(a_request_line_without_end_is_414),
         cmocka_unit_test(a_large_head_is_431),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
