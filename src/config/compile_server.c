@@ -174,11 +174,24 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
     };
 }
 
+static void compile_access_log(struct compilation *compilation, const struct section *section)
+{
+    struct generation_server *server = &compilation->header.server;
+    const struct setting *setting = section_setting(section, KEY_OBSERVABILITY_ACCESS_LOG);
+    server->access_log =
+        builder_text(&compilation->builder, section_text(section, KEY_OBSERVABILITY_ACCESS_LOG));
+    if (setting != NULL) { /* then a file has it, even where listeners are the built-in ones */
+        server->access_log_place = (struct generation_place){
+            .file = builder_file(&compilation->builder, setting->position.source->name),
+            .line = setting->position.line,
+        };
+    }
+}
+
 bool compile_server(struct compilation *compilation)
 {
     const struct section *section = section_child(compilation->top, BLOCK_SERVER);
     const struct section *admin = section_child(section, BLOCK_ADMIN);
-    const struct section *observed = section_child(compilation->top, BLOCK_OBSERVABILITY);
     struct generation_server *server = &compilation->header.server;
     uint32_t cores = compilation->validator.environment->cores;
     uint32_t most = (uint32_t)schema_key(KEY_SERVER_WORKERS)->maximum;
@@ -197,8 +210,7 @@ bool compile_server(struct compilation *compilation)
         compile_refuse_setting(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS,
                                "the admin listener is off");
     }
-    server->access_log =
-        builder_text(&compilation->builder, section_text(observed, KEY_OBSERVABILITY_ACCESS_LOG));
+    compile_access_log(compilation, section_child(compilation->top, BLOCK_OBSERVABILITY));
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);
     compile_timeouts(compilation, section_child(section, BLOCK_TIMEOUTS));

@@ -264,6 +264,17 @@ static void an_empty_file_means_the_built_in_parts(void **state)
     run_end(run);
 }
 
+static void a_log_without_listeners_still_has_its_place(void **state)
+{
+    (void)state;
+    struct run *run = run_good("server { workers 2 }\n\nobservability { access-log \"/x\" }\n");
+    const struct generation_server *server = &run->generation.header->server;
+    assert_text(run, server->access_log, "/x");
+    assert_text(run, server->access_log_place.file, "t.kdl");
+    assert_int_equal(server->access_log_place.line, 3);
+    run_end(run);
+}
+
 static void defaults_are_those_of_the_design(void **state)
 {
     (void)state;
@@ -577,6 +588,7 @@ int main(void)
     static const struct CMUnitTest others[] = {
         cmocka_unit_test(the_promised_sample_loads_as_written),
         cmocka_unit_test(an_empty_file_means_the_built_in_parts),
+        cmocka_unit_test(a_log_without_listeners_still_has_its_place),
         cmocka_unit_test(defaults_are_those_of_the_design),
         cmocka_unit_test(the_built_in_configuration_heeds_its_variables),
         cmocka_unit_test(a_wrong_variable_is_refused),

@@ -68,6 +68,7 @@ struct generation_server {
     uint32_t merge_slashes; /* boolean */
     struct ref admin_hosts; /* struct ref[] of text: further Host values that are allowed */
     struct ref access_log;  /* text: "stdout", "off" or an absolute path */
+    struct generation_place access_log_place; /* line 0 where it is not configured */
     struct generation_limits limits;
     struct generation_timeouts timeouts;
 };

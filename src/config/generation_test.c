@@ -164,6 +164,7 @@ static void collect_header(struct block *block, struct refs *refs)
     struct generation_header *header = block->header;
     struct ref *const all[] = {&header->server.admin_hosts,
                                &header->server.access_log,
+                               &header->server.access_log_place.file,
                                &header->listeners,
                                &header->upstreams,
                                &header->endpoints,

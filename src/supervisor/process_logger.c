@@ -93,6 +93,21 @@ static void sleep_at_most(struct logging *logging, int milliseconds)
     }
 }
 
+/* Says which log it is that cannot be, and where it is configured. */
+static void log_refusal(const struct generation *generation)
+{
+    int error = errno;
+    const struct generation_server *server = &generation->header->server;
+    struct span file = generation_text(generation, server->access_log_place.file);
+    struct span target = generation_text(generation, server->access_log);
+    if (file.size == 0) {
+        log_message(LOG_ERROR, "access-log %.*s: %s", SPAN_ARGS(target), strerror(error));
+        return;
+    }
+    log_message(LOG_ERROR, "access-log %.*s: %s (%.*s:%u)", SPAN_ARGS(target), strerror(error),
+                SPAN_ARGS(file), server->access_log_place.line);
+}
+
 int process_log(struct process *process)
 {
     uint32_t workers = process->generation.header->server.workers;
@@ -103,7 +118,7 @@ int process_log(struct process *process)
                          : logger_create(&process->generation,
                                          segment_region(&process->segment, SEGMENT_CURSORS));
     if (logging.logger == NULL) {
-        log_message(LOG_ERROR, "the logger cannot start: %s", strerror(errno));
+        log_refusal(&process->generation);
         free(logging.workers);
         return 1;
     }

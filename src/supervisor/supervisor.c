@@ -423,7 +423,7 @@ static void on_ready(struct run *run, uint32_t index)
     if (supervisor->phase != SUPERVISOR_STARTING) {
         return;
     }
-    for (uint32_t i = SUPERVISOR_SLOT_WORKERS; i < slot_end(supervisor); i++) {
+    for (uint32_t i = SUPERVISOR_SLOT_LOGGER; i < slot_end(supervisor); i++) {
         if (supervisor->slots[i].state != SUPERVISOR_SLOT_READY) {
             return;
         }
@@ -460,6 +460,17 @@ static void on_compiler_exited(struct run *run, int wait_status)
     stop(run, 1); /* otherwise it has said why itself */
 }
 
+/*
+ * Whether an end during the start is a refusal: the first process of its slot ended itself, with
+ * the code for that. One that was ready before only failed, as it may at any time.
+ */
+static bool refused_to_start(const struct supervisor *supervisor, uint32_t index, int wait_status)
+{
+    const struct supervisor_slot *slot = &supervisor->slots[index];
+    return supervisor->phase == SUPERVISOR_STARTING && slot->state == SUPERVISOR_SLOT_SPAWNED &&
+           slot->failures == 0 && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 1;
+}
+
 static void on_exited(struct run *run, uint32_t index, int wait_status)
 {
     struct supervisor *supervisor = run->supervisor;
@@ -471,9 +482,7 @@ static void on_exited(struct run *run, uint32_t index, int wait_status)
         on_compiler_exited(run, wait_status);
         return;
     }
-    bool refused = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 1;
-    if (supervisor->phase == SUPERVISOR_STARTING && index >= SUPERVISOR_SLOT_WORKERS && refused &&
-        slot->state == SUPERVISOR_SLOT_SPAWNED) {
+    if (refused_to_start(supervisor, index, wait_status)) {
         /* Its successors would refuse as well: better no start than a loop that looks like one. */
         *slot = (struct supervisor_slot){.state = SUPERVISOR_SLOT_EMPTY};
         say(run, LOG_ERROR, "%s could not start; giving up", name_of(index).text);

@@ -4,12 +4,15 @@
  * The shell (supervisor/shell.h) feeds it what happened and does what it says, in order. It runs in
  * the supervisor process only; it is one struct of fixed size.
  *
- *     COMPILING --compiled--> OPENING --listening--> STARTING --all workers ready--> RUNNING
+ *     COMPILING --compiled--> OPENING --listening--> STARTING ------all ready------> RUNNING
  *         |                      |                      |                               |
- *         | refused, stopped     | refused              | TERM, INT, or a worker        | TERM, INT
+ *         | refused, stopped     | refused              | TERM, INT, or a process       | TERM, INT
  *         v                      v                      v   refuses to start            v
  *      STOPPED <-- FLUSHING <-- CLOSING <---------- DRAINING <--------------------------+
  *                 (the logger) (the controller)   (the workers)
+ *
+ * Later, traffic goes on without a logger or a controller; but a start in which one of them says
+ * that it cannot do its work (a log that cannot be opened) is refused like one without a worker.
  *
  * Each of the last phases ends when its processes are gone and has a deadline, after which they
  * are killed; a second TERM or INT kills all but the logger, which gets a moment to empty the

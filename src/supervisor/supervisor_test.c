@@ -195,6 +195,9 @@ static void a_start_compiles_then_listens_then_spawns_everyone(void **state)
     child(fixture, SUPERVISOR_CHILD_READY, FIRST, 0);
     assert_false(said(fixture, "ready"));
     child(fixture, SUPERVISOR_CHILD_READY, FIRST + 1, 0);
+    child(fixture, SUPERVISOR_CHILD_READY, SUPERVISOR_SLOT_CONTROLLER, 0);
+    assert_false(said(fixture, "ready"));
+    child(fixture, SUPERVISOR_CHILD_READY, SUPERVISOR_SLOT_LOGGER, 0);
     assert_true(said(fixture, "ready: 2 workers"));
 }
 
@@ -283,8 +286,56 @@ static void a_worker_that_crashes_while_starting_gets_another_chance(void **stat
     send(fixture, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
     child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, SIGSEGV);
     assert_true(did(fixture, SUPERVISOR_SPAWN, FIRST));
-    child(fixture, SUPERVISOR_CHILD_READY, FIRST, 0);
+    for (uint32_t i = SUPERVISOR_SLOT_LOGGER; i <= FIRST; i++) {
+        child(fixture, SUPERVISOR_CHILD_READY, i, 0);
+    }
     assert_int_equal(fixture->supervisor.phase, SUPERVISOR_RUNNING);
+}
+
+static void a_logger_or_controller_that_refuses_to_start_ends_the_start_with_1(void **state)
+{
+    for (uint32_t slot = SUPERVISOR_SLOT_LOGGER; slot <= SUPERVISOR_SLOT_CONTROLLER; slot++) {
+        struct fixture *fixture = *state;
+        *fixture = (struct fixture){.now = SECOND, .timer_at = UINT64_MAX};
+        supervisor_init(&fixture->supervisor, 1);
+        compile(fixture, 1);
+        send(fixture, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
+        child(fixture, SUPERVISOR_CHILD_READY, FIRST, 0); /* quicker than the refusal */
+        child(fixture, SUPERVISOR_CHILD_EXITED, slot, EXIT_CODE_1);
+        assert_true(said(fixture, "could not start; giving up"));
+        assert_true(told(fixture, FIRST, SUPERVISOR_ORDER_DRAIN));
+        assert_false(fixture->listening);
+        child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, 0);
+        uint32_t other = SUPERVISOR_SLOT_LOGGER + SUPERVISOR_SLOT_CONTROLLER - slot;
+        child(fixture, SUPERVISOR_CHILD_EXITED, other, 0);
+        assert_true(fixture->exited);
+        assert_int_equal(fixture->exit_code, 1);
+        assert_int_equal(fixture->spawns[slot], 1);
+    }
+}
+
+static void a_log_that_cannot_be_opened_later_ends_nothing(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, 1);
+    child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_LOGGER, SIGKILL);
+    child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_LOGGER, EXIT_CODE_1);
+    assert_int_equal(fixture->supervisor.phase, SUPERVISOR_RUNNING);
+    pass(fixture, fixture->now + SECOND);
+    assert_true(fixture->alive[SUPERVISOR_SLOT_LOGGER]);
+}
+
+static void a_replaced_process_that_refuses_during_the_start_is_tried_again(void **state)
+{
+    struct fixture *fixture = *state;
+    compile(fixture, 1);
+    send(fixture, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
+    child(fixture, SUPERVISOR_CHILD_READY, FIRST, 0);
+    child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, SIGKILL); /* a logger that hangs may keep us */
+    child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, EXIT_CODE_1);
+    assert_int_equal(fixture->supervisor.phase, SUPERVISOR_STARTING);
+    pass(fixture, fixture->now + SECOND);
+    assert_true(fixture->alive[FIRST]);
 }
 
 static void the_first_restart_is_immediate_for_every_role(void **state)
@@ -663,6 +714,9 @@ int main(void)
         TEST(a_signal_while_compiling_exits_at_once),
         TEST(a_worker_that_refuses_to_start_ends_the_start_with_1),
         TEST(a_worker_that_crashes_while_starting_gets_another_chance),
+        TEST(a_logger_or_controller_that_refuses_to_start_ends_the_start_with_1),
+        TEST(a_log_that_cannot_be_opened_later_ends_nothing),
+        TEST(a_replaced_process_that_refuses_during_the_start_is_tried_again),
         TEST(the_first_restart_is_immediate_for_every_role),
         TEST(restarts_back_off_to_two_seconds_with_jitter),
         TEST(ten_seconds_alive_reset_the_backoff),
