@@ -39,49 +39,51 @@ static inline bool byte_is_control(uint8_t byte)
 #ifdef __SSE2__
 enum { BYTES_LANES = 16 }; /* bytes of a vector */
 
-/* All ones in each lane that holds a control byte. */
-static inline __m128i bytes_control_lanes(__m128i bytes)
-{
-    __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
-    return _mm_or_si128(_mm_andnot_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\t')), low),
-                        _mm_cmpeq_epi8(bytes, _mm_set1_epi8(0x7F)));
-}
-
-/* All ones in each lane from first on, for count values; wraps around, so one comparison does. */
-static inline __m128i bytes_range_lanes(__m128i bytes, char first, char count)
-{
-    __m128i distance = _mm_sub_epi8(bytes, _mm_set1_epi8(first));
-    return _mm_cmpeq_epi8(_mm_min_epu8(distance, _mm_set1_epi8((char)(count - 1))), distance);
-}
-
 static inline __m128i bytes_load(const uint8_t *data)
 {
     return _mm_loadu_si128((const __m128i_u *)data);
 }
+
+/*
+ * All ones in each lane from first to last, which are ASCII. Shifted so that last becomes the
+ * greatest signed value, the range is all that exceeds a constant: one comparison does.
+ */
+static inline __m128i bytes_range_lanes(__m128i bytes, char first, char last)
+{
+    char shift = (char)(0x7F - last);
+    return _mm_cmpgt_epi8(_mm_add_epi8(bytes, _mm_set1_epi8(shift)),
+                          _mm_set1_epi8((char)(first + shift - 1)));
+}
+
+/* How many lanes come before the first that is not all ones. */
+static inline size_t bytes_leading_lanes(__m128i lanes)
+{
+    return (size_t)__builtin_ctz(~(unsigned)_mm_movemask_epi8(lanes));
+}
 #endif
 
-/* The offset of the first control byte other than HTAB, or size. */
-static inline size_t bytes_find_control_portable(const uint8_t *data, size_t size)
+/* How many bytes from SP to `~` the bytes begin with: nearly always all of a line. */
+static inline size_t bytes_span_printable_portable(const uint8_t *data, size_t size)
 {
     size_t i = 0;
-    while (i < size && !byte_is_control(data[i])) {
+    while (i < size && data[i] >= ' ' && data[i] <= '~') {
         i++;
     }
     return i;
 }
 
-static inline size_t bytes_find_control(const uint8_t *data, size_t size)
+static inline size_t bytes_span_printable(const uint8_t *data, size_t size)
 {
     size_t i = 0;
 #ifdef __SSE2__
     for (; size - i >= BYTES_LANES; i += BYTES_LANES) {
-        unsigned found = (unsigned)_mm_movemask_epi8(bytes_control_lanes(bytes_load(data + i)));
-        if (found != 0) {
-            return i + (size_t)__builtin_ctz(found);
+        size_t printable = bytes_leading_lanes(bytes_range_lanes(bytes_load(data + i), ' ', '~'));
+        if (printable < BYTES_LANES) {
+            return i + printable;
         }
     }
 #endif
-    return i + bytes_find_control_portable(data + i, size - i);
+    return i + bytes_span_printable_portable(data + i, size - i);
 }
 
 /* How many letters, digits and `-` the bytes begin with: nearly always all of a field's name. */
@@ -100,26 +102,34 @@ static inline size_t bytes_span_name(const uint8_t *data, size_t size)
 #ifdef __SSE2__
     for (; size - i >= BYTES_LANES; i += BYTES_LANES) {
         __m128i bytes = bytes_load(data + i);
-        __m128i letters = bytes_range_lanes(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 26);
-        __m128i others = _mm_or_si128(bytes_range_lanes(bytes, '0', 10),
+        __m128i letters = bytes_range_lanes(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z');
+        __m128i others = _mm_or_si128(bytes_range_lanes(bytes, '0', '9'),
                                       _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
-        unsigned plain = (unsigned)_mm_movemask_epi8(_mm_or_si128(letters, others));
-        if (plain != 0xFFFF) {
-            return i + (size_t)__builtin_ctz(~plain);
+        size_t plain = bytes_leading_lanes(_mm_or_si128(letters, others));
+        if (plain < BYTES_LANES) {
+            return i + plain;
         }
     }
 #endif
     return i + bytes_span_name_portable(data + i, size - i);
 }
 
-/* How often the bytes occur that would split or cut a head. */
-struct line_count {
-    size_t carriage_returns;
-    size_t line_feeds;
-    size_t nuls;
-};
+/* The offset of the first control byte other than HTAB, or size. */
+size_t bytes_find_control_portable(const uint8_t *data, size_t size);
+size_t bytes_find_control_exact(const uint8_t *data, size_t size);
 
-struct line_count bytes_count_lines_portable(struct span bytes);
-struct line_count bytes_count_lines(struct span bytes);
+/* The cheaper search first: what ends the printable bytes is nearly always the CR of a line. */
+static inline size_t bytes_find_control(const uint8_t *data, size_t size)
+{
+    size_t i = bytes_span_printable(data, size);
+    if (i == size || byte_is_control(data[i])) {
+        return i;
+    }
+    return i + bytes_find_control_exact(data + i, size - i);
+}
+
+/* How many of the bytes are CR, LF or NUL: those that would split or cut a head. */
+size_t bytes_count_breaks_portable(struct span bytes);
+size_t bytes_count_breaks(struct span bytes);
 
 #endif

@@ -72,10 +72,48 @@ static void the_fast_span_of_a_name_agrees_with_the_portable_one(void **state)
     }
 }
 
+static void the_fast_span_of_printable_bytes_agrees_with_the_portable_one(void **state)
+{
+    (void)state;
+    enum { SIZE_MAX_TRIED = 40 };
+    uint8_t bytes[SIZE_MAX_TRIED];
+    for (unsigned byte = 0; byte < 256; byte++) {
+        bool printable = byte >= 0x20 && byte < 0x7F;
+        for (size_t size = 0; size <= SIZE_MAX_TRIED; size++) {
+            memset(bytes, 'x', sizeof(bytes));
+            assert_int_equal(bytes_span_printable(bytes, size), size);
+            for (size_t at = 0; at < size; at++) {
+                bytes[at] = (uint8_t)byte;
+                assert_int_equal(bytes_span_printable(bytes, size), printable ? size : at);
+                assert_int_equal(bytes_span_printable_portable(bytes, size), printable ? size : at);
+                bytes[at] = 'x';
+            }
+        }
+    }
+}
+
+/* The search for a control byte goes on behind a byte that is neither printable nor a control. */
+static void a_control_is_found_behind_tabs_and_high_bytes(void **state)
+{
+    (void)state;
+    enum { SIZE_MAX_TRIED = 70 };
+    static const uint8_t passed[] = {'\t', 0x80, 0xFF};
+    uint8_t bytes[SIZE_MAX_TRIED];
+    for (size_t control = 1; control < SIZE_MAX_TRIED; control++) {
+        for (size_t at = 0; at < control; at++) {
+            memset(bytes, 'x', sizeof(bytes));
+            bytes[at] = passed[at % sizeof(passed)];
+            assert_int_equal(bytes_find_control(bytes, control), control);
+            bytes[control] = '\r';
+            assert_int_equal(bytes_find_control(bytes, SIZE_MAX_TRIED), control);
+        }
+    }
+}
+
 static void the_fast_count_agrees_with_the_portable_one(void **state)
 {
     (void)state;
-    static const uint8_t values[] = {'\r', '\n', '\0', 'a'};
+    static const uint8_t values[] = {'\r', '\n', '\0', 'a', '\t', 0x80};
     /* Above 255 blocks of 16 bytes, where the lanes of the fast one are summed in between. */
     enum { ROUNDS = 400, COUNT_MAX = 9000 };
     static uint8_t bytes[COUNT_MAX];
@@ -86,14 +124,24 @@ static void the_fast_count_agrees_with_the_portable_one(void **state)
         for (uint32_t i = 0; i < size; i++) {
             bytes[i] = values[prng_below(&prng, sizeof(values))];
         }
-        struct line_count fast = bytes_count_lines(span_of(bytes, size));
-        struct line_count portable = bytes_count_lines_portable(span_of(bytes, size));
-        assert_memory_equal(&fast, &portable, sizeof(fast));
+        assert_int_equal(bytes_count_breaks(span_of(bytes, size)),
+                         bytes_count_breaks_portable(span_of(bytes, size)));
     }
     memset(bytes, '\n', sizeof(bytes));
-    struct line_count feeds = bytes_count_lines(span_of(bytes, sizeof(bytes)));
-    assert_int_equal(feeds.line_feeds, COUNT_MAX);
-    assert_int_equal(feeds.carriage_returns + feeds.nuls, 0);
+    assert_int_equal(bytes_count_breaks(span_of(bytes, sizeof(bytes))), COUNT_MAX);
+}
+
+/* One byte of each value: the portable count against the definition. */
+static void only_cr_lf_and_nul_are_counted(void **state)
+{
+    (void)state;
+    for (unsigned value = 0; value < 256; value++) {
+        uint8_t bytes[40];
+        memset(bytes, (int)value, sizeof(bytes));
+        size_t expected = value == '\r' || value == '\n' || value == 0 ? sizeof(bytes) : 0;
+        assert_int_equal(bytes_count_breaks(span_of(bytes, sizeof(bytes))), expected);
+        assert_int_equal(bytes_count_breaks_portable(span_of(bytes, sizeof(bytes))), expected);
+    }
 }
 
 int main(void)
@@ -102,7 +150,10 @@ int main(void)
         cmocka_unit_test(the_classes_follow_the_grammars),
         cmocka_unit_test(the_fast_search_agrees_with_the_portable_one),
         cmocka_unit_test(the_fast_span_of_a_name_agrees_with_the_portable_one),
+        cmocka_unit_test(the_fast_span_of_printable_bytes_agrees_with_the_portable_one),
+        cmocka_unit_test(a_control_is_found_behind_tabs_and_high_bytes),
         cmocka_unit_test(the_fast_count_agrees_with_the_portable_one),
+        cmocka_unit_test(only_cr_lf_and_nul_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -97,6 +97,7 @@ static inline bool take_field(struct span *rest, struct field *field, bool *has_
 static enum reason read_fields(struct field_reader *reader, struct span rest)
 {
     struct fields *fields = reader->fields;
+    struct presence presence = {0};
     size_t dropped = 0;
     while (!span_equal(rest, SPAN("\r\n"))) {
         struct field *field = &fields->entries[fields->count];
@@ -112,9 +113,10 @@ static enum reason read_fields(struct field_reader *reader, struct span rest)
             continue;
         }
         field->id = field_identify(field->name);
-        mark_present(&reader->presence, field->id);
+        mark_present(&presence, field->id);
         fields->count++;
     }
+    reader->presence = presence;
     return REASON_NONE;
 }
 

@@ -41,9 +41,9 @@ static enum status refuse(const struct http1_scan *scan, enum reason why, enum r
 }
 
 /* CRLF at the offset: OK. Something else: ERROR. Not there yet: AGAIN. */
-static enum status take_crlf(struct http1_scan *scan, struct span window)
+static inline enum status take_crlf(struct span window, size_t *offset)
 {
-    struct span rest = span_from(window, scan->offset);
+    struct span rest = span_from(window, *offset);
     if (rest.size > 0 && rest.data[0] != '\r') {
         return ERROR;
     }
@@ -53,16 +53,16 @@ static enum status take_crlf(struct http1_scan *scan, struct span window)
     if (rest.data[1] != '\n') {
         return ERROR;
     }
-    scan->offset += 2;
+    *offset += 2;
     return OK;
 }
 
 /* Goes to the next control byte, which must be the CRLF of the line's end. */
-static enum status take_line(struct http1_scan *scan, struct span window)
+static inline enum status take_line(struct span window, size_t *offset)
 {
-    struct span rest = span_from(window, scan->offset);
-    scan->offset += bytes_find_control(rest.data, rest.size);
-    return take_crlf(scan, window);
+    struct span rest = span_from(window, *offset);
+    *offset += bytes_find_control(rest.data, rest.size);
+    return take_crlf(window, offset);
 }
 
 static enum status scan_start(struct http1_scan *scan, struct span window)
@@ -71,7 +71,7 @@ static enum status scan_start(struct http1_scan *scan, struct span window)
         return AGAIN;
     }
     if (window.data[scan->offset] == '\r') {
-        enum status status = take_crlf(scan, window);
+        enum status status = take_crlf(window, &scan->offset);
         if (status != OK) {
             return status;
         }
@@ -115,31 +115,37 @@ static enum status scan_version(struct http1_scan *scan, struct span window)
     return OK;
 }
 
-/* All lines from here on; END at the empty line. A line that begins with white space is obs-fold.
- */
+/* What a line begins with: the empty line's CRLF is END, white space (obs-fold) an ERROR. */
+static inline enum status start_line(struct span window, size_t *offset)
+{
+    if (*offset == window.size) {
+        return AGAIN;
+    }
+    uint8_t first = window.data[*offset];
+    if (first == '\r') {
+        enum status status = take_crlf(window, offset);
+        return status == OK ? END : status;
+    }
+    return first == ' ' || first == '\t' ? ERROR : OK;
+}
+
+/* All lines from here on; END at the empty line. */
 static enum status scan_fields(struct http1_scan *scan, struct span window)
 {
-    for (;;) {
-        if (scan->state == SCAN_LINE_START) {
-            if (scan->offset == window.size) {
-                return AGAIN;
-            }
-            uint8_t first = window.data[scan->offset];
-            if (first == '\r') {
-                enum status status = take_crlf(scan, window);
-                return status == OK ? END : status;
-            }
-            if (first == ' ' || first == '\t') {
-                return ERROR;
-            }
-            scan->state = SCAN_FIELD_LINE;
+    size_t offset = scan->offset;
+    bool in_line = scan->state == SCAN_FIELD_LINE;
+    enum status status = OK;
+    while (status == OK) {
+        status = in_line ? OK : start_line(window, &offset);
+        in_line = status == OK;
+        if (in_line) {
+            status = take_line(window, &offset);
+            in_line = status != OK;
         }
-        enum status status = take_line(scan, window);
-        if (status != OK) {
-            return status;
-        }
-        scan->state = SCAN_LINE_START;
     }
+    scan->offset = offset;
+    scan->state = in_line ? SCAN_FIELD_LINE : SCAN_LINE_START;
+    return status;
 }
 
 /*
@@ -176,7 +182,7 @@ static enum status run_state(struct http1_scan *scan, struct span window, enum r
         return scan_version(scan, window);
     case SCAN_START_LINE:
         *why = REASON_BAD_REQUEST_LINE;
-        status = take_line(scan, window);
+        status = take_line(window, &scan->offset);
         scan->state = status == OK ? SCAN_LINE_START : scan->state;
         return status;
     case SCAN_LINE_START:

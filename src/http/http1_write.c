@@ -13,70 +13,100 @@ static bool is_framing_or_connection(enum field_id id)
     return (ours >> id & 1) != 0;
 }
 
-static void write_field(struct output *output, struct span name, struct span value)
+/* A section being written: a start line or nothing, fields, and the empty line. */
+struct section {
+    struct output *output;
+    size_t start; /* where it begins in the output */
+    size_t lines; /* begun so far; each brings its own CRLF */
+    bool has_te;
+};
+
+static struct section begin(struct output *output)
 {
-    uint8_t *place = output_take(output, name.size + value.size + 4);
-    if (place == NULL) {
-        return;
-    }
-    memcpy(place, name.data, name.size);
-    place += name.size;
-    *place++ = ':';
-    *place++ = ' ';
-    if (value.size > 0) {
-        memcpy(place, value.data, value.size);
-    }
-    place += value.size;
-    *place++ = '\r';
-    *place = '\n';
+    return (struct section){.output = output, .start = output->size};
 }
 
-/* Appends the fields in order, but ours and the one skipped (FIELD_COUNT for none); counts them. */
-static size_t write_fields(struct output *output, const struct fields *fields,
-                           enum field_id skipped)
+/* As memcpy; names and values are mostly short, and two words that overlap are then all it takes.
+ */
+static inline uint8_t *put(uint8_t *place, struct span bytes)
 {
-    size_t lines = 0;
-    for (size_t i = 0; fields != NULL && i < fields->count; i++) {
+    const size_t word = sizeof(uint64_t);
+    if (bytes.size >= word && bytes.size <= 2 * word) {
+        uint64_t first = 0;
+        uint64_t last = 0;
+        memcpy(&first, bytes.data, word);
+        memcpy(&last, bytes.data + bytes.size - word, word);
+        memcpy(place, &first, word);
+        memcpy(place + bytes.size - word, &last, word);
+    } else if (bytes.size > 0) {
+        memcpy(place, bytes.data, bytes.size);
+    }
+    return place + bytes.size;
+}
+
+static inline void write_field(struct section *section, struct span name, struct span value)
+{
+    ASSERT(name.size > 0);
+    section->lines++;
+    uint8_t *place = output_take(section->output, name.size + value.size + 4);
+    if (place != NULL) {
+        place = put(place, name);
+        memcpy(place, ": ", 2);
+        place = put(place + 2, value);
+        memcpy(place, "\r\n", 2);
+    }
+}
+
+/* Appends the fields in order, but ours and the one skipped (FIELD_COUNT for none). */
+static void write_fields(struct section *section, const struct fields *fields,
+                         enum field_id skipped)
+{
+    size_t count = fields == NULL ? 0 : fields->count;
+    for (size_t i = 0; i < count; i++) {
         const struct field *field = &fields->entries[i];
         if (is_framing_or_connection(field->id) || field->id == skipped) {
             continue;
         }
-        ASSERT(field->name.size > 0);
-        write_field(output, field->name, field->value);
-        lines++;
+        section->has_te = section->has_te || field->id == FIELD_TE;
+        write_field(section, field->name, field->value);
     }
-    return lines;
 }
 
-static size_t write_framing(struct output *output, const struct http1_delivery *delivery)
+static void write_framing(struct section *section, const struct http1_delivery *delivery)
 {
     switch (delivery->framing) {
     case FRAMING_LENGTH:
-        OUTPUT_LITERAL(output, "Content-Length: ");
-        output_u64(output, delivery->content_length);
-        OUTPUT_LITERAL(output, "\r\n");
-        return 1;
+        section->lines++;
+        OUTPUT_LITERAL(section->output, "Content-Length: ");
+        output_u64(section->output, delivery->content_length);
+        OUTPUT_LITERAL(section->output, "\r\n");
+        return;
     case FRAMING_CHUNKED:
-        OUTPUT_LITERAL(output, "Transfer-Encoding: chunked\r\n");
-        return 1;
+        write_field(section, SPAN("Transfer-Encoding"), SPAN("chunked"));
+        return;
     case FRAMING_NONE:
     case FRAMING_CLOSE:
-        return 0;
+        return;
     }
     UNREACHABLE("a framing without a name");
 }
 
-static size_t write_connection(struct output *output, enum http1_connection connection)
+/* A TE field is for the next hop alone, and Connection has to say so (RFC 9110, 10.1.4). */
+static void write_connection(struct section *section, enum http1_connection connection)
 {
+    const struct span name = SPAN("Connection");
     switch (connection) {
     case HTTP1_CONNECTION_CLOSE:
-        OUTPUT_LITERAL(output, "Connection: close\r\n");
-        return 1;
+        write_field(section, name, section->has_te ? SPAN("close, TE") : SPAN("close"));
+        return;
     case HTTP1_CONNECTION_KEEP_ALIVE:
-        OUTPUT_LITERAL(output, "Connection: keep-alive\r\n");
-        return 1;
+        write_field(section, name, section->has_te ? SPAN("keep-alive, TE") : SPAN("keep-alive"));
+        return;
     case HTTP1_CONNECTION_DEFAULT:
-        return 0;
+        if (section->has_te) {
+            write_field(section, name, SPAN("TE"));
+        }
+        return;
     }
     UNREACHABLE("a connection option without a name");
 }
@@ -84,23 +114,23 @@ static size_t write_connection(struct output *output, enum http1_connection conn
 /*
  * Ends a section with its empty line and asserts that it consists of the lines that were meant. All
  * values come from parsed heads or checked configuration; should a CR, LF or NUL have slipped in,
- * it must not leave this process.
+ * it must not leave this process. Our own CRLFs are all there, so one sum tells of any other.
  */
-static bool finish(struct output *output, size_t start, size_t lines)
+static bool finish(const struct section *section)
 {
-    OUTPUT_LITERAL(output, "\r\n");
-    if (output->overflowed) {
+    OUTPUT_LITERAL(section->output, "\r\n");
+    if (section->output->overflowed) {
         return false;
     }
-    struct line_count count = bytes_count_lines(span_from(output_bytes(output), start));
-    ASSERT(count.line_feeds == lines + 1);
-    ASSERT(count.carriage_returns == lines + 1);
-    ASSERT(count.nuls == 0);
+    struct span bytes = span_from(output_bytes(section->output), section->start);
+    ASSERT(bytes_count_breaks(bytes) == 2 * (section->lines + 1));
     return true;
 }
 
-static void write_request_line(struct output *output, const struct http1_request_line *line)
+static void write_request_line(struct section *section, const struct http1_request_line *line)
 {
+    struct output *output = section->output;
+    section->lines++;
     output_span(output, line->method);
     output_byte(output, ' ');
     output_span(output, line->path);
@@ -116,18 +146,19 @@ bool http1_write_request(struct output *output, const struct http1_request_line 
 {
     ASSERT(line->method.size > 0 && line->path.size > 0 && line->host.size > 0);
     ASSERT(delivery->framing != FRAMING_CLOSE);
-    size_t start = output->size;
-    size_t lines = 2;
-    write_request_line(output, line);
-    write_field(output, SPAN("Host"), line->host);
-    lines += write_fields(output, fields, FIELD_HOST);
-    lines += write_framing(output, delivery);
-    lines += write_connection(output, delivery->connection);
-    return finish(output, start, lines);
+    struct section section = begin(output);
+    write_request_line(&section, line);
+    write_field(&section, SPAN("Host"), line->host);
+    write_fields(&section, fields, FIELD_HOST);
+    write_framing(&section, delivery);
+    write_connection(&section, delivery->connection);
+    return finish(&section);
 }
 
-static void write_status_line(struct output *output, uint16_t status)
+static void write_status_line(struct section *section, uint16_t status)
 {
+    struct output *output = section->output;
+    section->lines++;
     OUTPUT_LITERAL(output, "HTTP/1.1 ");
     output_u64(output, status);
     output_byte(output, ' ');
@@ -139,17 +170,17 @@ bool http1_write_response(struct output *output, uint16_t status, const struct f
                           const struct http1_delivery *delivery)
 {
     ASSERT(status >= 100 && status <= 599);
-    size_t start = output->size;
-    size_t lines = 1;
-    write_status_line(output, status);
-    lines += write_fields(output, fields, FIELD_COUNT);
+    struct section section = begin(output);
+    write_status_line(&section, status);
+    write_fields(&section, fields, FIELD_COUNT);
+    section.has_te = false; /* means nothing in a response, and asks for nothing */
     if (status >= 200 && status != 204) {
-        lines += write_framing(output, delivery);
+        write_framing(&section, delivery);
     }
     if (status >= 200) {
-        lines += write_connection(output, delivery->connection);
+        write_connection(&section, delivery->connection);
     }
-    return finish(output, start, lines);
+    return finish(&section);
 }
 
 bool http1_write_chunk_header(struct output *output, uint64_t size)
@@ -168,8 +199,9 @@ bool http1_write_chunk_end(struct output *output)
 
 bool http1_write_last_chunk(struct output *output, const struct fields *trailers)
 {
-    size_t start = output->size;
+    struct section section = begin(output);
+    section.lines++;
     OUTPUT_LITERAL(output, "0\r\n");
-    size_t lines = 1 + write_fields(output, trailers, FIELD_HOST);
-    return finish(output, start, lines);
+    write_fields(&section, trailers, FIELD_HOST);
+    return finish(&section);
 }

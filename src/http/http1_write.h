@@ -32,13 +32,13 @@ struct http1_request_line {
     struct span method;
     struct span path;  /* canonical, or "*" */
     struct span query; /* without the `?` */
-    struct span
-        host; /* value of the Host field; rendered first, a Host among the fields is skipped */
+    struct span host;  /* value of Host, rendered first; a Host among the fields is skipped */
 };
 
 /*
- * METHOD path?query HTTP/1.1, Host, the fields in order, then framing and connection. FRAMING_CLOSE
- * is not allowed. fields may be NULL for none.
+ * METHOD path?query HTTP/1.1, Host, the fields in order, then framing and connection, which names
+ * TE where that is among the fields (RFC 9110, 10.1.4). FRAMING_CLOSE is not allowed. fields may be
+ * NULL for none.
  */
 NODISCARD bool http1_write_request(struct output *output, const struct http1_request_line *line,
                                    const struct fields *fields,

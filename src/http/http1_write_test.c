@@ -87,6 +87,58 @@ static void framing_in_a_request_comes_from_the_arguments_alone(void **state)
                              "Content-Length: 18446744073709551615\r\nConnection: close\r\n\r\n");
 }
 
+static void te_is_named_by_connection_in_requests(void **state)
+{
+    (void)state;
+    uint8_t memory[256];
+    static const char *const expected[] = {
+        [HTTP1_CONNECTION_DEFAULT] = "GET /p HTTP/1.1\r\nHost: h:1\r\n"
+                                     "te: trailers\r\nConnection: TE\r\n\r\n",
+        [HTTP1_CONNECTION_CLOSE] = "GET /p HTTP/1.1\r\nHost: h:1\r\n"
+                                   "te: trailers\r\nConnection: close, TE\r\n\r\n",
+        [HTTP1_CONNECTION_KEEP_ALIVE] = "GET /p HTTP/1.1\r\nHost: h:1\r\n"
+                                        "te: trailers\r\nConnection: keep-alive, TE\r\n\r\n",
+    };
+    struct field entry = {.name = SPAN("te"), .value = SPAN("trailers"), .id = FIELD_TE};
+    const struct fields fields = {.entries = &entry, .count = 1, .capacity = 1};
+    for (unsigned i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
+        struct output output = output_over(memory, sizeof(memory));
+        const struct http1_delivery delivery = {.connection = (enum http1_connection)i};
+        assert_true(http1_write_request(&output, &get_line, &fields, &delivery));
+        assert_rendered(&output, expected[i]);
+    }
+    struct output output = output_over(memory, sizeof(memory));
+    assert_true(http1_write_response(&output, 204, &fields, &no_body));
+    assert_rendered(&output, "HTTP/1.1 204 No Content\r\nte: trailers\r\n\r\n");
+}
+
+/* Names and values of every size that a way of copying begins or ends at. */
+static void every_size_is_copied_whole(void **state)
+{
+    (void)state;
+    enum { SIZE_MAX_TRIED = 40 };
+    uint8_t memory[256];
+    uint8_t text[SIZE_MAX_TRIED];
+    for (size_t i = 0; i < sizeof(text); i++) {
+        text[i] = (uint8_t)('A' + i);
+    }
+    for (size_t size = 1; size <= SIZE_MAX_TRIED; size++) {
+        struct field entry = {.name = span_of(text, size),
+                              .value = span_of(text + sizeof(text) - size, size)};
+        const struct fields fields = {.entries = &entry, .count = 1, .capacity = 1};
+        uint8_t expected[256];
+        struct output wanted = output_over(expected, sizeof(expected));
+        struct output output = output_over(memory, sizeof(memory));
+        OUTPUT_LITERAL(&wanted, "0\r\n");
+        output_span(&wanted, entry.name);
+        OUTPUT_LITERAL(&wanted, ": ");
+        output_span(&wanted, entry.value);
+        OUTPUT_LITERAL(&wanted, "\r\n\r\n");
+        assert_true(http1_write_last_chunk(&output, &fields));
+        assert_true(span_equal(output_bytes(&output), output_bytes(&wanted)));
+    }
+}
+
 static void framing_in_a_response_comes_from_the_arguments_alone(void **state)
 {
     (void)state;
@@ -205,6 +257,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_request_starts_with_its_line_and_host),
         cmocka_unit_test(framing_in_a_request_comes_from_the_arguments_alone),
+        cmocka_unit_test(te_is_named_by_connection_in_requests),
+        cmocka_unit_test(every_size_is_copied_whole),
         cmocka_unit_test(framing_in_a_response_comes_from_the_arguments_alone),
         cmocka_unit_test(statuses_without_a_body_have_no_framing),
         cmocka_unit_test(chunks_are_framed),
