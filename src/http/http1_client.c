@@ -8,7 +8,8 @@ enum { IDLE_MARGIN_US = 1000000 }; /* stop using a connection this long before t
 static void begin_exchange(struct http1_client *client)
 {
     struct http1_wire *wire = &client->wire;
-    wire->stream = (struct stream){.ops = wire->stream.ops, .holder = wire->stream.holder};
+    wire->stream = (struct stream){
+        .ops = wire->stream.ops, .session = &wire->session, .holder = wire->stream.holder};
     wire->chunked = NULL;
     wire->session.step = SESSION_BUSY;
     client->persistent = false;

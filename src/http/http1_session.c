@@ -26,7 +26,11 @@ static void hand_out(struct http1_session *session, enum reason refusal)
     ASSERT(wire->stream.holder == NULL);
     wire->session.step = SESSION_BUSY;
     wire->event_head = true;
-    wire->stream = (struct stream){.ops = wire->stream.ops};
+    wire->stream = (struct stream){
+        .ops = wire->stream.ops,
+        .session = &wire->session,
+        .began = session->head_began != 0 ? session->head_began : io_now(wire->session.context->io),
+    };
     wire->chunked = NULL;
     session->refusal = refusal;
     session->expects_continue = false;

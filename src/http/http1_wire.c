@@ -16,6 +16,7 @@ void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops,
     *wire = (struct http1_wire){.session = {.ops = ops, .context = context}};
     transport_init_tcp(&wire->session.transport, context->io);
     list_init(&wire->session.link);
+    wire->stream.session = &wire->session;
 }
 
 void http1_wire_close(struct http1_wire *wire, bool reset)

@@ -91,6 +91,7 @@ struct session {
     struct transport transport;
     struct timer timer;
     struct list link; /* in the list of its owner */
+    void *owner;      /* what the worker or the pool keeps about this connection */
     enum session_step step;
 };
 

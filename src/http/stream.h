@@ -17,6 +17,7 @@
 
 #include "http/message.h"
 
+struct session;
 struct stream;
 
 /* A response head as we send it; fields are end-to-end ones, framing is ours to choose. */
@@ -91,16 +92,18 @@ struct stream_ops {
 
 struct stream {
     const struct stream_ops *ops;
-    void *holder;          /* the worker's: the exchange or attempt; NULL while free */
-    uint64_t bytes_in;     /* body bytes lent so far */
-    uint64_t bytes_out;    /* body bytes taken so far */
-    uint64_t unsent;       /* bytes taken that the kernel does not have yet, framing included */
-    uint64_t progress_out; /* bytes the kernel has taken, framing included */
-    bool in_begun;         /* at least one byte of the incoming message has come */
-    bool in_ended;         /* read_body has returned END, or there was no body */
-    bool out_begun;        /* an outgoing final head was written */
-    bool closing;          /* the response said that the connection will close */
-    bool out_ended;        /* write_end, or a head without body */
+    struct session *session; /* the connection it is on */
+    void *holder;            /* the worker's: the exchange; NULL while free */
+    uint64_t began;          /* when the incoming message's first byte came, client's side */
+    uint64_t bytes_in;       /* body bytes lent so far */
+    uint64_t bytes_out;      /* body bytes taken so far */
+    uint64_t unsent;         /* bytes taken that the kernel does not have yet, framing included */
+    uint64_t progress_out;   /* bytes the kernel has taken, framing included */
+    bool in_begun;           /* at least one byte of the incoming message has come */
+    bool in_ended;           /* read_body has returned END, or there was no body */
+    bool out_begun;          /* an outgoing final head was written */
+    bool closing;            /* the response said that the connection will close */
+    bool out_ended;          /* write_end, or a head without body */
 };
 
 #endif

@@ -171,7 +171,7 @@ static enum status lease(struct exchange *exchange)
     if (attempt->step == ATTEMPT_QUEUE) {
         note_queue_time(exchange);
     }
-    attempt->stream = &attempt->connection->client.wire.stream;
+    attempt->stream = pool_stream(attempt->connection);
     attempt->stream->holder = exchange;
     enter(exchange, ATTEMPT_CONNECT);
     set_step_deadline(exchange, timeouts_of(exchange)->connect);
@@ -181,7 +181,7 @@ static enum status lease(struct exchange *exchange)
 static enum status connect_endpoint(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
-    enum status status = http1_client_connected(&attempt->connection->client);
+    enum status status = pool_connected(attempt->connection);
     if (status == AGAIN) {
         return AGAIN;
     }

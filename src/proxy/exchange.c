@@ -500,6 +500,7 @@ static enum progress step_finish(struct exchange *exchange)
     timer_cancel(&proxy->wheel, &exchange->timer);
     list_unlink(&exchange->wait_link);
     list_unlink(&exchange->run_link);
+    list_unlink(&exchange->open_link);
     byte_queue_clear(&exchange->replay.bytes, &proxy->buffers);
     metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
     if (exchange->counted) {
@@ -606,7 +607,6 @@ void exchange_begin(struct proxy *proxy, struct stream *client)
         proxy_release_client(proxy, client, false);
         return;
     }
-    const struct http1_session *session = &connection_of_stream(client)->http;
     *exchange = (struct exchange){.proxy = proxy,
                                   .client = client,
                                   .step = EXCHANGE_HEAD,
@@ -614,7 +614,7 @@ void exchange_begin(struct proxy *proxy, struct stream *client)
                                   .queue_time = ACCESS_NO_TIME,
                                   .connect_time = ACCESS_NO_TIME,
                                   .first_byte_time = ACCESS_NO_TIME};
-    exchange->began = session->head_began != 0 ? session->head_began : io_now(proxy->io);
+    exchange->began = client->began;
     exchange->wall_began = io_wall(proxy->io) - (io_now(proxy->io) - exchange->began);
     exchange->request.max_forwards = UINT64_MAX;
     exchange->request.version = HTTP_1_1;
@@ -626,6 +626,7 @@ void exchange_begin(struct proxy *proxy, struct stream *client)
     }
     list_init(&exchange->run_link);
     list_init(&exchange->wait_link);
+    list_push_back(&proxy->open_exchanges, &exchange->open_link);
     timer_init(&exchange->timer, TIMER_EXCHANGE);
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
     client->holder = exchange;

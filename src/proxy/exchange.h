@@ -55,9 +55,10 @@ struct exchange {
     _Alignas(max_align_t) struct proxy *proxy; /* the arena behind us is aligned, too */
     struct stream *client;
     enum exchange_step step;
-    enum reason reason; /* why it failed; the first one counts */
-    bool counted;       /* it counts against max-requests */
-    struct list run_link;
+    enum reason reason;    /* why it failed; the first one counts */
+    bool counted;          /* it counts against max-requests */
+    struct list open_link; /* in proxy->open_exchanges */
+    struct list run_link;  /* in proxy->runnable, while it is to run */
     struct list wait_link; /* in a list of waiters for buffers or connections */
     struct timer timer;
     uint64_t deadlines[DEADLINE_COUNT];

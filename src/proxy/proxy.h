@@ -31,7 +31,8 @@ enum {
 
 /* One client connection. */
 struct connection {
-    struct http1_session http; /* first: the session finds its connection */
+    struct session *session; /* below, whatever protocol it speaks */
+    struct http1_session http;
     struct address peer;
     uint32_t listener;
     bool trusted; /* the peer is one of the listener's trusted proxies */
@@ -60,10 +61,11 @@ struct proxy {
     struct client_table clients;
     struct list runnable;         /* exchanges to run in this turn */
     struct list open_connections; /* links of sessions */
-    uint32_t connections_max;     /* this worker's share */
-    uint32_t connections_open;    /* those that count */
-    uint32_t requests_max;        /* this worker's share */
-    uint32_t requests_open;       /* those that count */
+    struct list open_exchanges;
+    uint32_t connections_max;  /* this worker's share */
+    uint32_t connections_open; /* those that count */
+    uint32_t requests_max;     /* this worker's share */
+    uint32_t requests_open;    /* those that count */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */
@@ -74,8 +76,7 @@ struct proxy {
 /* The connection of a client's stream. */
 static inline struct connection *connection_of_stream(struct stream *stream)
 {
-    struct http1_wire *wire = http1_wire_of_stream(stream);
-    return CONTAINER_OF(http1_session_of(&wire->session), struct connection, http);
+    return stream->session->owner;
 }
 
 /* The date field's value of this second; borrowed until the next call. */

@@ -171,6 +171,7 @@ struct worker *worker_create(const struct worker_options *options)
     timer_wheel_init(&proxy->wheel, io_now(proxy->io));
     list_init(&proxy->runnable);
     list_init(&proxy->open_connections);
+    list_init(&proxy->open_exchanges);
     set_limits(worker);
     if (!allocate(worker)) {
         worker_destroy(worker);
@@ -198,12 +199,12 @@ static void note_state(struct proxy *proxy, struct connection *connection, bool 
 
 static struct connection *connection_of_session(struct session *session)
 {
-    return CONTAINER_OF(http1_session_of(session), struct connection, http);
+    return session->owner;
 }
 
 static void forget_connection(struct proxy *proxy, struct connection *connection)
 {
-    struct session *session = &connection->http.wire.session;
+    struct session *session = connection->session;
     ASSERT(session->step == SESSION_CLOSED);
     list_unlink(&session->link);
     if (connection->counted) {
@@ -239,7 +240,7 @@ static void serve_events(struct proxy *proxy, struct session *session)
 void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep)
 {
     struct connection *connection = connection_of_stream(stream);
-    struct session *session = &connection->http.wire.session;
+    struct session *session = connection->session;
     stream->ops->release(stream, keep);
     if (session->step != SESSION_CLOSED) {
         note_state(proxy, connection, false);
@@ -301,7 +302,7 @@ static enum reason admit(struct worker *worker, struct connection *connection)
 static void begin_connection(struct worker *worker, struct connection *connection)
 {
     struct proxy *proxy = &worker->proxy;
-    struct session *session = &connection->http.wire.session;
+    struct session *session = connection->session;
     connection->trusted = is_trusted(worker, connection->listener, &connection->peer);
     list_push_back(&proxy->open_connections, &session->link);
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
@@ -340,6 +341,8 @@ static enum status accept_one(struct worker *worker, struct listener *listener)
     *connection = (struct connection){.listener = listener->index};
     http1_session_init(&connection->http, &proxy->sessions, TIMER_SESSION);
     struct session *session = &connection->http.wire.session;
+    connection->session = session;
+    session->owner = connection;
     enum status status = io_accept(proxy->io, &listener->socket, &session->transport.socket,
                                    SOCKET_CLIENT, &connection->peer);
     if (status != OK) {
@@ -486,16 +489,17 @@ static void abort_rest(struct worker *worker)
 {
     struct proxy *proxy = &worker->proxy;
     worker->drain_deadline = io_now(proxy->io) + ABORT_AGAIN_US; /* those that linger */
+    for (struct list *link = proxy->open_exchanges.next; link != &proxy->open_exchanges;
+         link = link->next) {
+        exchange_abort(CONTAINER_OF(link, struct exchange, open_link), REASON_DRAINING);
+    }
     struct list all;
     list_take_all(&all, &proxy->open_connections);
     while (!list_is_empty(&all)) {
         struct session *session = CONTAINER_OF(all.next, struct session, link);
         list_unlink(&session->link);
         list_push_back(&proxy->open_connections, &session->link);
-        struct exchange *exchange = connection_of_session(session)->http.wire.stream.holder;
-        if (exchange != NULL) {
-            exchange_abort(exchange, REASON_DRAINING);
-        } else {
+        if (session->step != SESSION_BUSY) {
             session->ops->kill(session);
             serve_events(proxy, session);
         }

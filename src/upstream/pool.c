@@ -119,6 +119,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     lease->reused = false;
     list_init(&lease->age);
     http1_client_init(&lease->client, pool->context, pool->timer_kind);
+    session_of(lease)->owner = lease;
     if (http1_client_connect(&lease->client, &endpoint->config->address, pool->socket_kind) != OK) {
         free_slot(pool, lease);
         return ERROR;

@@ -11,7 +11,7 @@
 #include "upstream/upstream.h"
 
 struct pool_connection {
-    struct http1_client client; /* first: its session's link is in the endpoint's idle list */
+    struct http1_client client; /* its session's link is in the endpoint's idle list */
     struct endpoint *endpoint;
     struct list age; /* in pool.idle, while idle */
     bool reused;     /* this lease found it connected */
@@ -42,6 +42,17 @@ void pool_deinit(struct pool *pool);
 NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
                                  struct pool_connection **connection);
 
+/* The stream of a lease, and whether it is connected: OK, AGAIN (under way) or ERROR. */
+static inline struct stream *pool_stream(struct pool_connection *connection)
+{
+    return &connection->client.wire.stream;
+}
+
+NODISCARD static inline enum status pool_connected(const struct pool_connection *connection)
+{
+    return http1_client_connected(&connection->client);
+}
+
 /* Gives a lease back: kept for another request where `keep` is set and it is fit, else closed. */
 void pool_return(struct pool *pool, struct pool_connection *connection, bool keep);
 
@@ -53,7 +64,7 @@ void pool_drain(struct pool *pool);
 
 static inline struct pool_connection *pool_connection_of(struct session *session)
 {
-    return CONTAINER_OF(http1_client_of(session), struct pool_connection, client);
+    return session->owner;
 }
 
 #endif
