@@ -373,6 +373,9 @@ static enum progress step_respond(struct exchange *exchange)
     if (status == AGAIN) {
         return wait_for_buffers(exchange);
     }
+    if (status == ERROR) {
+        return fail(exchange, REASON_RESPONSE_HEAD_TOO_LARGE); /* with what we add to it */
+    }
     exchange->status = message.status;
     byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
     exchange->replay = (struct replay){.lost = true};
@@ -412,7 +415,20 @@ static enum progress step_relay(struct exchange *exchange)
     if (request == ERROR) {
         return fail(exchange, reason);
     }
+    if (exchange->client->ops->is_broken(exchange->client)) {
+        return fail(exchange, REASON_CLIENT_CLOSED); /* a lane that waits would not notice */
+    }
     return response == OK || request == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
+}
+
+/* The answer's head is too large: a redirect that keeps a long path. We say so, if we can. */
+static enum progress answer_otherwise(struct exchange *exchange)
+{
+    if (exchange->reason != REASON_NONE) {
+        return fail(exchange, exchange->reason);
+    }
+    exchange->reason = REASON_URI_TOO_LONG;
+    return PROGRESS_NEXT;
 }
 
 /* ANSWER: a response of our own, head and body, on the same lane as any other. */
@@ -426,9 +442,10 @@ static enum progress step_answer(struct exchange *exchange)
         struct response_message message;
         size_t mark = arena_mark(&exchange->arena);
         answer_make(exchange, &message);
-        if (client->ops->write_response(client, &message) == AGAIN) {
+        enum status written = client->ops->write_response(client, &message);
+        if (written != OK) {
             arena_rewind(&exchange->arena, mark);
-            return wait_for_buffers(exchange);
+            return written == AGAIN ? wait_for_buffers(exchange) : answer_otherwise(exchange);
         }
         exchange->status = message.status;
         if (message.head_only) {

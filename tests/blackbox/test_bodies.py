@@ -281,6 +281,17 @@ def test_a_client_that_leaves_during_the_response_is_logged(sentinel, origin):
     assert proxy.log_record()['reason'] == 'client_closed'
 
 
+def test_a_client_that_leaves_while_the_origin_pauses_is_noticed_at_once(sentinel, origin):
+    server = origin([read_request, b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun', hold])
+    proxy = sentinel(server)
+    client = proxy.connect()
+    client.send(request_bytes())
+    assert client.read_head().status == 200
+    assert client.take(5) == b'begun'
+    client.reset()
+    assert proxy.log_record(5)['reason'] == 'client_closed'
+
+
 def test_a_half_closed_client_still_gets_its_answer(sentinel, origin):
     server = origin([read_request, pause(0.3), response(b'late')])
     proxy = sentinel(server)
