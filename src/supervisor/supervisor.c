@@ -527,7 +527,7 @@ static void on_timer(struct run *run)
             spawn(run, i);
         } else if (is_alive(slot) && slot->kill_at != 0 && slot->kill_at <= run->now) {
             kill_child(run, i, SIGKILL);
-            slot->kill_at = 0;
+            slot->kill_at = UINT64_MAX; /* nothing more can be done, and nothing more be said */
         }
     }
     if (supervisor->deadline != 0 && supervisor->deadline <= run->now) {

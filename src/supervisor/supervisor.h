@@ -143,7 +143,7 @@ struct supervisor_slot {
     uint64_t turns;      /* as last told */
     uint64_t turned_at;  /* when that number was new */
     uint32_t stale;      /* how often it was told since, unchanged */
-    uint64_t kill_at;    /* after an abort that may not have worked; 0: none */
+    uint64_t kill_at;    /* after an abort that may not have worked; 0: none; UINT64_MAX: done */
 };
 
 struct supervisor {

@@ -419,6 +419,8 @@ static void a_worker_without_a_turn_for_5_seconds_is_aborted_then_killed(void **
     pass(fixture, fixture->now + SECOND);
     assert_true(did(fixture, SUPERVISOR_KILL, FIRST));
     assert_int_equal(fixture->actions.items[0].signal, SIGKILL);
+    tellings(fixture, FIRST, 7, 1);
+    assert_int_equal(fixture->actions.count, 0); /* once is enough, however long it takes to die */
     child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, SIGKILL);
     assert_true(did(fixture, SUPERVISOR_SPAWN, FIRST));
 }

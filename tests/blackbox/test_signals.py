@@ -1,20 +1,13 @@
 """Stopping: in good order on the first signal, at once on the second; children follow."""
-import os
 import signal
 import time
 
 import pytest
 
 from harness.origins import hold, pause, read_request, response
+from harness.processes import gone, refused
 from harness.waiting import wait_for
 from harness.wire import connect, request_bytes
-
-
-def gone(pids):
-    def check():
-        return not any(os.path.exists(f'/proc/{pid}') and 'Z' not in open(f'/proc/{pid}/stat').read(
-            ).rsplit(')', 1)[1].split()[0] for pid in pids)
-    wait_for(check, 10, 'the end of all children')
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
@@ -86,27 +79,3 @@ def test_a_second_signal_stops_at_once(sentinel, origin):
         assert proxy.wait() == 0
         assert time.monotonic() - start < 10
     gone(children)
-
-
-def refused(port):
-    try:
-        connect(port).close()
-        return False
-    except ConnectionError:
-        return True
-
-
-def test_a_lost_worker_does_not_end_the_service(sentinel, echo):
-    proxy = sentinel(echo, server='workers 2')
-    before = set(proxy.children())
-    for pid in before:
-        with open(f'/proc/{pid}/cmdline') as file:
-            if 'worker' in file.read():
-                os.kill(pid, signal.SIGKILL)
-                break
-    else:
-        raise AssertionError('no child says that it is a worker')
-    wait_for(lambda: len(proxy.children()) == len(before) and set(proxy.children()) != before, 10,
-             'the new worker')
-    for _ in range(10):
-        assert proxy.request().status == 200

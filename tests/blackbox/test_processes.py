@@ -1,0 +1,309 @@
+"""The processes: each can be killed, stopped or hung while the service goes on; starts refused."""
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from harness.origins import hold, read_request, response
+from harness.processes import gone, of_role, refused, replace
+from harness.proxy import Plan, binary, environment
+from harness.waiting import free_ports, wait_for
+from harness.wire import Closed, connect, request_bytes
+
+ROLES = ('worker', 'controller', 'logger')
+ACROSS = 200  # requests on both sides of a death
+
+
+class Traffic:
+    """One client that asks on and on, a connection each; counts what was answered and what not."""
+
+    def __init__(self, proxy):
+        self.proxy = proxy
+        self.answered = []  # request numbers
+        self.broken = []
+        self.others = []    # statuses that are not 200
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        number = 0
+        while not self.ending.is_set():
+            number += 1
+            try:
+                status = self.proxy.request(f'/traffic/{number}').status
+            except (Closed, OSError):
+                self.broken.append(number)
+                continue
+            (self.answered if status == 200 else self.others).append(
+                number if status == 200 else status)
+
+    def wait(self, more):
+        aim = len(self.answered) + more
+        wait_for(lambda: len(self.answered) >= aim, 30, f'{more} answers more')
+
+    def stop(self):
+        self.ending.set()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+def recorded(proxy):
+    """How often each request of the traffic has a record."""
+    counts = {}
+    for record in proxy.records():
+        match = re.fullmatch(r'/traffic/(\d+)', record['path'] or '')
+        if match:
+            counts[int(match[1])] = counts.get(int(match[1]), 0) + 1
+    return counts
+
+
+@pytest.mark.parametrize('role', ROLES)
+def test_a_killed_process_is_replaced_and_nothing_answered_is_lost(sentinel, echo, role):
+    proxy = sentinel(echo, server='workers 2')
+    traffic = Traffic(proxy)
+    traffic.wait(ACROSS)
+    replace(proxy, role, signal.SIGKILL)
+    traffic.wait(ACROSS)
+    traffic.stop()
+    assert traffic.others == []
+    assert len(traffic.broken) <= (1 if role == 'worker' else 0)  # what it had in its hands
+    wait_for(lambda: set(traffic.answered) <= set(recorded(proxy)), 10, 'a record of each answer')
+    counts = recorded(proxy)
+    if role == 'logger':  # delivery is at least once: at most one batch came twice
+        assert sum(counts.values()) - len(counts) <= 64
+    else:
+        assert set(counts.values()) == {1}
+    assert re.search(rf'{role}( \d)? was ended by SIGKILL; starting it anew', proxy.stderr())
+
+
+def test_totals_outlive_the_worker_that_counted(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2')
+
+    def total():
+        return proxy.metric('sentinel_requests_total', route='all', status='200')
+
+    for _ in range(40):
+        assert proxy.request().status == 200
+    wait_for(lambda: total() == 40, 10, 'forty requests counted')
+    for victim in of_role(proxy, 'worker'):
+        os.kill(victim, signal.SIGKILL)
+        while victim in of_role(proxy, 'worker'):
+            assert total() == 40
+        wait_for(lambda: len(of_role(proxy, 'worker')) == 2, 10, 'the new worker')
+        assert total() == 40
+    wait_for(lambda: proxy.admin('/ready').status == 200, 10, 'readiness')
+    for _ in range(10):
+        assert proxy.request().status == 200
+    wait_for(lambda: total() == 50, 10, 'fifty requests counted')
+    assert proxy.metric('sentinel_requests_in_flight') == 0
+
+
+def test_gauges_end_with_their_worker(sentinel, origin):
+    server = origin([read_request, hold])
+    proxy = sentinel(server, policies='timeout 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        wait_for(lambda: proxy.metric('sentinel_requests_in_flight') == 1, 10, 'the gauge')
+        replace(proxy, 'worker', signal.SIGKILL)
+        assert client.ended(10)
+        wait_for(lambda: proxy.metric('sentinel_requests_in_flight') == 0, 10, 'the gauge back')
+    assert proxy.metric('sentinel_connections') == 0
+
+
+def test_a_worker_that_hangs_is_aborted_and_replaced_but_no_idle_process(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2')
+    before = set(proxy.children())
+    start = time.monotonic()
+    replace(proxy, 'worker', signal.SIGSTOP, 20)
+    assert time.monotonic() - start > 4
+    assert len(before & set(proxy.children())) == len(before) - 1
+    assert proxy.request().status == 200
+    found = re.findall(r'(\w+)( \d+)? has not turned for \d+ ms; aborting it', proxy.stderr())
+    assert len(found) == 1, proxy.stderr()
+
+
+def test_a_controller_that_hangs_is_replaced_while_traffic_goes_on(sentinel, echo):
+    proxy = sentinel(echo)
+    traffic = Traffic(proxy)
+    replace(proxy, 'controller', signal.SIGSTOP, 20)
+    traffic.stop()
+    assert traffic.broken == [] and traffic.others == [] and len(traffic.answered) > 0
+    wait_for(lambda: proxy.admin('/ready').status == 200, 10, 'readiness')
+
+
+@pytest.fixture
+def lone(tmp_path):
+    """lone(plan): a Sentinel process that may come to a bad end, and its standard error."""
+    started = []
+
+    def start(text):
+        config = tmp_path / f'lone-{len(started)}.kdl'
+        config.write_text(text)
+        process = subprocess.Popen([binary(), 'run', '--config', str(config)],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True, env=environment())
+        started.append(process)
+        return process, config
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        process.stderr.close()
+
+
+def test_without_a_supervisor_all_processes_end(lone, echo, tmp_path):
+    port, admin_port = free_ports(2)
+    process, _ = lone(Plan([echo], server='workers 2').render(tmp_path, port, admin_port))
+    with_admin = wait_for(lambda: answers(admin_port, '/ready'), 20, 'readiness')
+    assert with_admin.status == 200
+    children = [int(pid) for pid in subprocess.run(
+        ['ps', '-o', 'pid=', '--ppid', str(process.pid)], capture_output=True,
+        text=True).stdout.split()]
+    assert len(children) == 4
+    with connect(port) as idle:
+        idle.send(request_bytes())
+        assert idle.read_response().status == 200
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+        assert idle.ended(10)
+    gone(children, 10)
+
+
+def answers(port, target):
+    try:
+        with connect(port) as wire:
+            wire.send(request_bytes(target, fields=[('Connection', 'close')],
+                                    host=f'127.0.0.1:{port}'))
+            answer = wire.read_response()
+            return answer if answer.status == 200 else None
+    except (OSError, Closed):
+        return None
+
+
+def test_without_a_supervisor_a_running_request_is_finished(lone, origin, tmp_path):
+    server = origin([read_request, hold, response(b'finished')])
+    port, admin_port = free_ports(2)
+    plan = Plan([server], server='graceful-shutdown-timeout 20s', policies='timeout 60s')
+    process, _ = lone(plan.render(tmp_path, port, admin_port))
+    wait_for(lambda: answers(admin_port, '/ready'), 20, 'readiness')
+    with connect(port) as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        process.kill()
+        process.wait(10)
+        wait_for(lambda: refused(port), 10, 'the listener to close')
+        server.release()
+        answer = client.read_response()
+        assert answer.body == b'finished' and answer.get('Connection') == 'close'
+
+
+def test_hup_says_that_reload_is_not_here_and_changes_nothing(sentinel, echo):
+    proxy = sentinel(echo)
+    before = proxy.children()
+    proxy.config.write_text('nonsense')
+    proxy.signal(signal.SIGHUP)
+    wait_for(lambda: 'reload is not in this build' in proxy.stderr(), 10, 'the line')
+    assert proxy.request().status == 200
+    assert proxy.children() == before
+
+
+def lines_of(path):
+    return [json.loads(line)['path'] for line in path.read_text().splitlines()] \
+        if path.exists() else []
+
+
+@pytest.fixture
+def open_folder(tmp_path):
+    """A folder that the logger may write in, whoever it runs as."""
+    folder = tmp_path / 'logs'
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+def test_usr1_reopens_the_access_log(sentinel, echo, open_folder):
+    log, old = open_folder / 'access.log', open_folder / 'access.log.1'
+    proxy = sentinel(echo, observability=f'access-log "{log}"')
+    proxy.request('/before')
+    wait_for(lambda: lines_of(log) == ['/before'], 10, 'the first line')
+    log.rename(old)
+    proxy.request('/between')
+    wait_for(lambda: lines_of(old) == ['/before', '/between'], 10, 'the line in the old file')
+    proxy.signal(signal.SIGUSR1)
+    wait_for(log.exists, 10, 'the new file')
+    proxy.request('/after')
+    wait_for(lambda: lines_of(log) == ['/after'], 10, 'the line in the new file')
+    assert lines_of(old) == ['/before', '/between']
+
+
+def test_a_reopen_that_fails_keeps_the_old_file(sentinel, echo, open_folder):
+    folder = open_folder / 'inner'
+    folder.mkdir()
+    log, moved = folder / 'access.log', open_folder / 'moved'
+    proxy = sentinel(echo, observability=f'access-log "{log}"')
+    folder.rename(moved)
+    proxy.signal(signal.SIGUSR1)
+    wait_for(lambda: 'cannot reopen, the old file stays in use' in proxy.stderr(), 10, 'the line')
+    proxy.request('/still-there')
+    wait_for(lambda: lines_of(moved / 'access.log') == ['/still-there'], 10, 'the record')
+
+
+def test_a_log_that_cannot_be_opened_refuses_the_start(lone, echo, tmp_path):
+    port, admin_port = free_ports(2)
+    log = tmp_path / 'no-such-folder' / 'access.log'
+    plan = Plan([echo], observability=f'access-log "{log}"')
+    process, config = lone(plan.render(tmp_path, port, admin_port))
+    assert process.wait(20) == 1
+    errors = process.stderr.read()
+    line = config.read_text()[:config.read_text().index('access-log')].count('\n') + 1
+    assert f'access-log {log}: No such file or directory ({config}:{line})' in errors
+    assert errors.count('No such file') == 1, errors
+    assert refused(port)
+
+
+def test_a_port_in_use_refuses_the_start_and_names_the_listener(lone, echo, tmp_path):
+    admin_port, = free_ports(1)
+    process, config = lone(Plan([echo]).render(tmp_path, echo.port, admin_port))
+    assert process.wait(20) == 1
+    errors = process.stderr.read()
+    line = config.read_text()[:config.read_text().index('listener "http"')].count('\n') + 1
+    assert f'listener "http" cannot listen on 127.0.0.1:{echo.port}: Address already in use ' \
+        f'({config}:{line})' in errors
+
+
+def test_all_taken_addresses_are_named_at_once(lone, echo, origin, tmp_path):
+    other, third = origin(name='b'), origin(name='c')
+    extra = f'listener "second" {{ address "127.0.0.1:{other.port}" }}\n'
+    process, _ = lone(Plan([echo], extra=extra).render(tmp_path, echo.port, third.port))
+    assert process.wait(20) == 1
+    errors = process.stderr.read()
+    assert errors.count('Address already in use') == 3
+    for name in ('listener "http"', 'listener "second"', 'the admin listener'):
+        assert name in errors
+
+
+def test_addresses_of_both_families_share_a_port(sentinel, echo):
+    port, = free_ports(1)
+    proxy = sentinel(config=f'''
+server {{ workers 1; admin {{ address "127.0.0.1:{free_ports(1)[0]}" }} }}
+listener "http" {{
+    address "0.0.0.0:{port}"
+}}
+listener "six" {{ address "[::]:{port}" }}
+upstream "backend" {{ target "{echo.address}" }}
+route "all" {{ upstream "backend" }}
+''')
+    assert proxy.request().status == 200
+    answer = subprocess.run(['curl', '-sS', '--max-time', '10', f'http://[::1]:{port}/six'],
+                            capture_output=True, text=True)
+    assert json.loads(answer.stdout)['target'] == '/six', answer.stderr
+    assert [record['listener'] for record in proxy.log_records(2)] == ['http', 'six']
