@@ -158,6 +158,7 @@ static void drop_first(struct byte_queue *queue, struct buffer_pool *pool)
         queue->tail = 0;
     }
     slab_release(&pool->slab, buffer);
+    pool->returned = true;
 }
 
 void byte_queue_consume(struct byte_queue *queue, struct buffer_pool *pool, size_t size)

@@ -22,6 +22,7 @@ struct buffer_pool {
     struct slab slab;
     uint32_t reserve;    /* buffers that body bytes may not take */
     struct list waiters; /* links of whoever waits for room, first come first served */
+    bool returned;       /* a buffer came back since the owner last looked: waiters may try */
 };
 
 struct buffer; /* BUFFER_SIZE bytes and a link */
