@@ -54,12 +54,6 @@ static inline __m128i bytes_range_lanes(__m128i bytes, char first, char last)
     return _mm_cmpgt_epi8(_mm_add_epi8(bytes, _mm_set1_epi8(shift)),
                           _mm_set1_epi8((char)(first + shift - 1)));
 }
-
-/* How many lanes come before the first that is not all ones. */
-static inline size_t bytes_leading_lanes(__m128i lanes)
-{
-    return (size_t)__builtin_ctz(~(unsigned)_mm_movemask_epi8(lanes));
-}
 #endif
 
 /* How many bytes from SP to `~` the bytes begin with: nearly always all of a line. */
@@ -77,9 +71,10 @@ static inline size_t bytes_span_printable(const uint8_t *data, size_t size)
     size_t i = 0;
 #ifdef __SSE2__
     for (; size - i >= BYTES_LANES; i += BYTES_LANES) {
-        size_t printable = bytes_leading_lanes(bytes_range_lanes(bytes_load(data + i), ' ', '~'));
-        if (printable < BYTES_LANES) {
-            return i + printable;
+        __m128i lanes = bytes_range_lanes(bytes_load(data + i), ' ', '~');
+        unsigned printable = (unsigned)_mm_movemask_epi8(lanes);
+        if (printable != 0xFFFF) {
+            return i + (size_t)__builtin_ctz(~printable);
         }
     }
 #endif
@@ -105,9 +100,9 @@ static inline size_t bytes_span_name(const uint8_t *data, size_t size)
         __m128i letters = bytes_range_lanes(_mm_or_si128(bytes, _mm_set1_epi8(0x20)), 'a', 'z');
         __m128i others = _mm_or_si128(bytes_range_lanes(bytes, '0', '9'),
                                       _mm_cmpeq_epi8(bytes, _mm_set1_epi8('-')));
-        size_t plain = bytes_leading_lanes(_mm_or_si128(letters, others));
-        if (plain < BYTES_LANES) {
-            return i + plain;
+        unsigned plain = (unsigned)_mm_movemask_epi8(_mm_or_si128(letters, others));
+        if (plain != 0xFFFF) {
+            return i + (size_t)__builtin_ctz(~plain);
         }
     }
 #endif
@@ -122,7 +117,7 @@ size_t bytes_find_control_exact(const uint8_t *data, size_t size);
 static inline size_t bytes_find_control(const uint8_t *data, size_t size)
 {
     size_t i = bytes_span_printable(data, size);
-    if (i == size || byte_is_control(data[i])) {
+    if (i == size || data[i] == '\r' || byte_is_control(data[i])) {
         return i;
     }
     return i + bytes_find_control_exact(data + i, size - i);
