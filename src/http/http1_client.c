@@ -205,8 +205,9 @@ static enum status write_request(struct stream *stream, const struct request_mes
     const struct http1_delivery delivery = {.framing = message->framing,
                                             .content_length = message->content_length};
     struct output output = http1_wire_begin_output(wire);
-    bool fits = http1_write_request(&output, &line, message->fields, &delivery);
-    ASSERT(fits); /* the place for rendering is sized for the largest head and our own fields */
+    if (!http1_write_request(&output, &line, message->fields, &delivery)) {
+        return ERROR; /* a head at its limit, and our own fields on top */
+    }
     if (!http1_wire_commit_output(wire, &output)) {
         return AGAIN;
     }

@@ -289,14 +289,15 @@ static enum http1_connection connection_option(const struct http1_session *sessi
     return session->http_1_0 ? HTTP1_CONNECTION_KEEP_ALIVE : HTTP1_CONNECTION_DEFAULT;
 }
 
-static bool render(struct http1_session *session, const struct response_message *message,
-                   const struct http1_delivery *delivery)
+static enum status render(struct http1_session *session, const struct response_message *message,
+                          const struct http1_delivery *delivery)
 {
     struct http1_wire *wire = &session->wire;
     struct output output = http1_wire_begin_output(wire);
-    bool fits = http1_write_response(&output, message->status, message->fields, delivery);
-    ASSERT(fits); /* the place for rendering is sized for the largest head and our own fields */
-    return http1_wire_commit_output(wire, &output);
+    if (!http1_write_response(&output, message->status, message->fields, delivery)) {
+        return ERROR; /* a head at its limit, and our own fields on top */
+    }
+    return http1_wire_commit_output(wire, &output) ? OK : AGAIN;
 }
 
 static enum status write_response(struct stream *stream, const struct response_message *message)
@@ -306,7 +307,7 @@ static enum status write_response(struct stream *stream, const struct response_m
     struct http1_delivery delivery = {.framing = message->framing,
                                       .content_length = message->content_length};
     if (message->status < 200) {
-        return render(session, message, &delivery) ? OK : AGAIN;
+        return render(session, message, &delivery);
     }
     bool unknown_length = message->framing == FRAMING_CHUNKED && !message->head_only;
     session->keep_alive = may_persist(session, message) && !(unknown_length && session->http_1_0);
@@ -315,8 +316,9 @@ static enum status write_response(struct stream *stream, const struct response_m
     }
     delivery.connection = connection_option(session);
     stream->closing = !session->keep_alive;
-    if (!render(session, message, &delivery)) {
-        return AGAIN;
+    enum status status = render(session, message, &delivery);
+    if (status != OK) {
+        return status;
     }
     http1_wire_begin_out(wire, message->head_only ? FRAMING_NONE : delivery.framing,
                          message->content_length);

@@ -63,7 +63,10 @@ struct stream_ops {
     /* The incoming trailer section, after END; no entries when there is none. */
     const struct fields *(*trailers)(struct stream *stream);
 
-    /* Queues the outgoing head. AGAIN: no buffer now, wait in the pool's list. */
+    /*
+     * Queues the outgoing head. AGAIN: no buffer now, wait in the pool's list. ERROR: it is larger
+     * than any head that can be sent; nothing was queued and another head may be written instead.
+     */
     enum status (*write_request)(struct stream *stream, const struct request_message *message);
     enum status (*write_response)(struct stream *stream, const struct response_message *message);
 

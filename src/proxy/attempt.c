@@ -210,6 +210,9 @@ static enum status send_head(struct exchange *exchange)
         exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
         return AGAIN;
     }
+    if (status == ERROR) {
+        return lost(exchange, REASON_HEAD_TOO_LARGE); /* with what we add to it */
+    }
     attempt->body_gated = exchange->request.expect_continue && exchange->client->bytes_in == 0;
     enter(exchange, ATTEMPT_AWAIT_HEAD);
     set_step_deadline(exchange,
