@@ -48,7 +48,7 @@ static inline uint8_t *output_take(struct output *output, size_t size)
 static inline void output_span(struct output *output, struct span bytes)
 {
     uint8_t *place = output_take(output, bytes.size);
-    if (place != NULL && bytes.size > 0) {
+    if (place != NULL && bytes.data != NULL) {
         memcpy(place, bytes.data, bytes.size);
     }
 }
