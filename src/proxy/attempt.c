@@ -69,7 +69,8 @@ static void note_endpoint(struct exchange *exchange, enum reason reason)
     if (!connect || endpoint == NULL) {
         return;
     }
-    if (upstream_note_failure(upstream_of(exchange), endpoint, io_now(proxy->io))) {
+    if (upstream_note_failure(upstream_of(exchange), endpoint, proxy->health,
+                              io_now(proxy->io))) {
         metrics_count_at(proxy->metrics, METRIC_ENDPOINT_EJECTIONS, endpoint->index);
     }
 }

@@ -103,22 +103,24 @@ struct endpoint *upstream_pick(struct upstream *upstream, const struct health_vi
 
 /* Whether another endpoint would be left if this one were ejected. */
 static bool others_left(const struct upstream *upstream, const struct endpoint *endpoint,
-                        uint64_t now)
+                        const struct health_view *health, uint64_t now)
 {
     for (uint32_t i = 0; i < upstream->count; i++) {
         const struct endpoint *other = &upstream->endpoints[i];
-        if (other != endpoint && other->ejected_until <= now) {
+        if (other != endpoint && other->ejected_until <= now &&
+            health_is_up(health, other->index)) {
             return true;
         }
     }
     return false;
 }
 
-bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint, uint64_t now)
+bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint,
+                           const struct health_view *health, uint64_t now)
 {
     endpoint->failures++;
     if (endpoint->failures < EJECTION_FAILURES || endpoint->ejected_until > now ||
-        !others_left(upstream, endpoint, now)) {
+        !others_left(upstream, endpoint, health, now)) {
         return false;
     }
     uint64_t time = EJECTION_TIME_US;

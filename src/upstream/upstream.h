@@ -69,8 +69,12 @@ struct endpoint *upstream_pick(struct upstream *upstream, const struct health_vi
 /* Remembers a try; beyond the array's size the oldest are kept. */
 void tried_endpoints_add(struct tried_endpoints *tried, const struct endpoint *endpoint);
 
-/* A connect failed or timed out. True when that ejected the endpoint. */
-bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint, uint64_t now);
+/*
+ * A connect failed or timed out. True when that ejected the endpoint, which it never does while no
+ * other endpoint is up.
+ */
+bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint,
+                           const struct health_view *health, uint64_t now);
 
 /* A connect succeeded: the slate is clean. */
 void upstream_note_success(struct endpoint *endpoint);
