@@ -47,7 +47,7 @@ static uint32_t body_buffers(const struct buffer_pool *pool)
     if (left <= pool->reserve) {
         return 0;
     }
-    return left > pool->slab.capacity / 2 ? BYTE_QUEUE_BUFFERS_MAX : 1;
+    return buffer_pool_is_ample(pool) ? BYTE_QUEUE_BUFFERS_MAX : 1;
 }
 
 size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool *pool)

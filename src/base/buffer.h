@@ -44,6 +44,15 @@ NODISCARD bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes);
 void buffer_pool_deinit(struct buffer_pool *pool);
 
 /*
+ * Whether more than half of the pool is free. Below that whoever can do without takes nothing, and
+ * queues get one buffer each.
+ */
+static inline bool buffer_pool_is_ample(const struct buffer_pool *pool)
+{
+    return pool->slab.capacity - pool->slab.in_use > pool->slab.capacity / 2;
+}
+
+/*
  * How many more body bytes the queue can take now, 0 to BYTE_QUEUE_MAX. It shrinks as the pool
  * empties, so that slow readers cannot hold all of it. Promised until anyone else takes a buffer.
  */

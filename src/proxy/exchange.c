@@ -173,8 +173,12 @@ static enum status read_request_body(void *self, size_t max, struct span *bytes,
     }
     if (!replay->lost) {
         struct buffer_pool *buffers = &exchange->proxy->buffers;
-        replay->lost = byte_queue_room(&replay->bytes, buffers) < bytes->size ||
-                       !byte_queue_append(&replay->bytes, buffers, *bytes);
+        /* Last: the lane was promised room at the upstream, out of the same pool. */
+        struct stream *upstream = exchange->attempt.stream;
+        replay->lost = !buffer_pool_is_ample(buffers) ||
+                       byte_queue_room(&replay->bytes, buffers) < bytes->size ||
+                       !byte_queue_append(&replay->bytes, buffers, *bytes) ||
+                       upstream->ops->room(upstream) < bytes->size;
         replay->offset = replay->bytes.size;
         if (replay->lost) {
             byte_queue_clear(&replay->bytes, buffers);

@@ -1,8 +1,26 @@
 """Defects that were found by attacking, each held by the scenario that showed it."""
+import time
+
 import pytest
 
 from harness.checks import assert_alive, assert_own_answer
 from harness.origins import read_request, response
+from harness.wire import request_bytes
+
+BIG = b'x' * 4_000_000  # more than all socket buffers on the way
+
+
+def slow_readers(proxy, stack, count):
+    """Clients that ask for much and read nothing."""
+    readers = []
+    for _ in range(count):
+        client = proxy.connect(receive_buffer=4096)
+        stack.append(client)
+        client.stop = client.close
+        client.send(request_bytes())
+        readers.append(client)
+    return readers
+
 
 # Heads at the largest size: what we add to them must not break the worker.
 
@@ -42,3 +60,44 @@ route "all" {
     answer = proxy.request('/' + 'a' * 65300)
     assert answer.status in (308, 414), answer.start
     assert proxy.request('/b').status == 308
+
+
+# Buffers: a promise of room is kept, waiting for some costs nothing.
+
+def test_an_upload_that_could_be_sent_again_survives_a_pool_that_is_half_used(sentinel, origin,
+                                                                              stack):
+    def serve(server, wire):
+        request = wire.read_head()
+        if request.method == 'GET':
+            wire.send(response(BIG, fields=[('Connection', 'close')]))
+            server.released.wait(30)
+        else:
+            time.sleep(0.05)
+            wire.read_body(request)
+            wire.send(response(b'%d' % len(request.body), fields=[('Connection', 'close')]))
+    proxy = sentinel(origin([serve]), limits='buffer-pool 256KiB')
+    for readers in range(4):
+        if readers:
+            slow_readers(proxy, stack, 1)
+            time.sleep(0.3)
+        for size in (30_000, 40_000, 50_000, 600_000):
+            answer = proxy.request('/', 'PUT', body=b'y' * size)
+            assert (answer.status, answer.body) == (200, b'%d' % size)
+
+
+def test_uploads_that_could_be_sent_again_leave_room_for_others(sentinel, origin, stack):
+    def serve(server, wire):
+        request = wire.read_request()
+        server.requests.append(request)
+        if request.method == 'PUT':
+            server.released.wait(30)
+        wire.send(response(b'z' * 100_000, fields=[('Connection', 'close')]))
+    server = origin([serve])
+    proxy = sentinel(server, limits='buffer-pool 256KiB')
+    for _ in range(24):
+        client = proxy.connect()
+        stack.append(client)
+        client.stop = client.close
+        client.send(request_bytes('/', 'PUT', body=b'y' * 10_000))
+    server.wait_requests(24)
+    assert proxy.request().body == b'z' * 100_000
