@@ -1,5 +1,7 @@
 #include "http/bytes.h"
 
+#include "base/assert.h"
+
 /* Bits of enum byte_class; bytes above 0x7F have none. */
 const uint8_t byte_classes[256] = {
     /* clang-format off: a table of sixteen columns */
@@ -33,6 +35,15 @@ size_t bytes_count_breaks_portable(struct span bytes)
     return count;
 }
 
+size_t bytes_count_unprintable_portable(struct span bytes)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < bytes.size; i++) {
+        count += bytes.data[i] < ' ' || bytes.data[i] > '~';
+    }
+    return count;
+}
+
 #ifdef __SSE2__
 size_t bytes_find_control_exact(const uint8_t *data, size_t size)
 {
@@ -53,34 +64,63 @@ size_t bytes_find_control_exact(const uint8_t *data, size_t size)
     return i + bytes_find_control_portable(data + i, size - i);
 }
 
-/* Whole vectors, at most 255: so often can a lane count. */
-static size_t count_run(const uint8_t *data, size_t size)
+/* All ones in each lane that is counted. */
+typedef __m128i lanes_function(__m128i bytes);
+
+static inline __m128i break_lanes(__m128i bytes)
 {
-    const __m128i cr = _mm_set1_epi8('\r');
-    const __m128i lf = _mm_set1_epi8('\n');
-    const __m128i nul = _mm_setzero_si128();
+    __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r')),
+                                _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n')));
+    return _mm_or_si128(ends, _mm_cmpeq_epi8(bytes, _mm_setzero_si128()));
+}
+
+static inline __m128i unprintable_lanes(__m128i bytes)
+{
+    return _mm_xor_si128(bytes_range_lanes(bytes, ' ', '~'), _mm_set1_epi8(-1));
+}
+
+/* Whole vectors, at most 255: so often can a lane count. */
+__attribute__((always_inline)) static inline size_t
+count_run(const uint8_t *data, const uint8_t *end, lanes_function *lanes)
+{
     __m128i counts = _mm_setzero_si128();
-    for (size_t i = 0; i < size; i += BYTES_LANES) {
-        __m128i bytes = bytes_load(data + i);
-        __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(bytes, cr), _mm_cmpeq_epi8(bytes, lf));
+    for (; data < end; data += BYTES_LANES) {
         /* A comparison gives -1 where it matches, so subtracting it counts. */
-        counts = _mm_sub_epi8(counts, _mm_or_si128(ends, _mm_cmpeq_epi8(bytes, nul)));
+        counts = _mm_sub_epi8(counts, lanes(bytes_load(data)));
     }
     __m128i halves = _mm_sad_epu8(counts, _mm_setzero_si128());
     return (size_t)_mm_cvtsi128_si32(halves) +
            (size_t)_mm_cvtsi128_si32(_mm_unpackhi_epi64(halves, halves));
 }
 
-size_t bytes_count_breaks(struct span bytes)
+/* At least one vector. Inlined where lanes is a constant, so that it is no call. */
+__attribute__((always_inline)) static inline size_t count(struct span bytes, lanes_function *lanes)
 {
     enum { RUN_MAX = 255 * BYTES_LANES };
-    size_t count = 0;
-    while (bytes.size >= BYTES_LANES) {
-        size_t size = bytes.size < RUN_MAX ? bytes.size - bytes.size % BYTES_LANES : RUN_MAX;
-        count += count_run(bytes.data, size);
+    const uint8_t *end = bytes.data + bytes.size;
+    size_t rest = bytes.size % BYTES_LANES;
+    size_t sum = 0;
+    ASSERT(bytes.size >= BYTES_LANES);
+    for (bytes.size -= rest; bytes.size > 0;) {
+        size_t size = bytes.size < RUN_MAX ? bytes.size : RUN_MAX;
+        sum += count_run(bytes.data, bytes.data + size, lanes);
         bytes = span_from(bytes, size);
     }
-    return count + bytes_count_breaks_portable(bytes);
+    /* The vector that ends with the bytes, of which only the last lanes are new. */
+    unsigned last = (unsigned)_mm_movemask_epi8(lanes(bytes_load(end - BYTES_LANES)));
+    return sum + (size_t)__builtin_popcount(last >> (BYTES_LANES - rest));
+}
+
+size_t bytes_count_breaks(struct span bytes)
+{
+    return bytes.size < BYTES_LANES ? bytes_count_breaks_portable(bytes)
+                                    : count(bytes, break_lanes);
+}
+
+size_t bytes_count_unprintable(struct span bytes)
+{
+    return bytes.size < BYTES_LANES ? bytes_count_unprintable_portable(bytes)
+                                    : count(bytes, unprintable_lanes);
 }
 #else
 size_t bytes_find_control_exact(const uint8_t *data, size_t size)
@@ -91,5 +131,10 @@ size_t bytes_find_control_exact(const uint8_t *data, size_t size)
 size_t bytes_count_breaks(struct span bytes)
 {
     return bytes_count_breaks_portable(bytes);
+}
+
+size_t bytes_count_unprintable(struct span bytes)
+{
+    return bytes_count_unprintable_portable(bytes);
 }
 #endif

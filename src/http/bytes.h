@@ -127,4 +127,8 @@ static inline size_t bytes_find_control(const uint8_t *data, size_t size)
 size_t bytes_count_breaks_portable(struct span bytes);
 size_t bytes_count_breaks(struct span bytes);
 
+/* How many are not SP to `~`: all of the above, and more that a value may hold. Cheaper. */
+size_t bytes_count_unprintable_portable(struct span bytes);
+size_t bytes_count_unprintable(struct span bytes);
+
 #endif

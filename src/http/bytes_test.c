@@ -110,7 +110,7 @@ static void a_control_is_found_behind_tabs_and_high_bytes(void **state)
     }
 }
 
-static void the_fast_count_agrees_with_the_portable_one(void **state)
+static void the_fast_counts_agree_with_the_portable_ones(void **state)
 {
     (void)state;
     static const uint8_t values[] = {'\r', '\n', '\0', 'a', '\t', 0x80};
@@ -126,21 +126,28 @@ static void the_fast_count_agrees_with_the_portable_one(void **state)
         }
         assert_int_equal(bytes_count_breaks(span_of(bytes, size)),
                          bytes_count_breaks_portable(span_of(bytes, size)));
+        assert_int_equal(bytes_count_unprintable(span_of(bytes, size)),
+                         bytes_count_unprintable_portable(span_of(bytes, size)));
     }
     memset(bytes, '\n', sizeof(bytes));
     assert_int_equal(bytes_count_breaks(span_of(bytes, sizeof(bytes))), COUNT_MAX);
+    assert_int_equal(bytes_count_unprintable(span_of(bytes, sizeof(bytes))), COUNT_MAX);
 }
 
-/* One byte of each value: the portable count against the definition. */
-static void only_cr_lf_and_nul_are_counted(void **state)
+/* Each value against the definitions, in a whole vector and a part of one. */
+static void what_is_counted_is_what_is_named(void **state)
 {
     (void)state;
     for (unsigned value = 0; value < 256; value++) {
-        uint8_t bytes[40];
-        memset(bytes, (int)value, sizeof(bytes));
-        size_t expected = value == '\r' || value == '\n' || value == 0 ? sizeof(bytes) : 0;
-        assert_int_equal(bytes_count_breaks(span_of(bytes, sizeof(bytes))), expected);
-        assert_int_equal(bytes_count_breaks_portable(span_of(bytes, sizeof(bytes))), expected);
+        uint8_t memory[40];
+        memset(memory, (int)value, sizeof(memory));
+        struct span bytes = span_of(memory, sizeof(memory));
+        size_t breaks = value == '\r' || value == '\n' || value == 0 ? bytes.size : 0;
+        size_t unprintable = value < 0x20 || value > 0x7E ? bytes.size : 0;
+        assert_int_equal(bytes_count_breaks(bytes), breaks);
+        assert_int_equal(bytes_count_breaks_portable(bytes), breaks);
+        assert_int_equal(bytes_count_unprintable(bytes), unprintable);
+        assert_int_equal(bytes_count_unprintable_portable(bytes), unprintable);
     }
 }
 
@@ -152,8 +159,8 @@ int main(void)
         cmocka_unit_test(the_fast_span_of_a_name_agrees_with_the_portable_one),
         cmocka_unit_test(the_fast_span_of_printable_bytes_agrees_with_the_portable_one),
         cmocka_unit_test(a_control_is_found_behind_tabs_and_high_bytes),
-        cmocka_unit_test(the_fast_count_agrees_with_the_portable_one),
-        cmocka_unit_test(only_cr_lf_and_nul_are_counted),
+        cmocka_unit_test(the_fast_counts_agree_with_the_portable_ones),
+        cmocka_unit_test(what_is_counted_is_what_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -246,10 +246,13 @@ static void a_value_that_would_split_the_head_stops_the_process(void **state)
 {
     (void)state;
     assert_false(is_stopped(SPAN("harmless")));
+    assert_false(is_stopped(SPAN("a\tb\xC3\xA9 \t")));
     assert_true(is_stopped(SPAN("a\r\nSet-Cookie: b")));
     assert_true(is_stopped(SPAN("a\nb")));
     assert_true(is_stopped(SPAN("a\rb")));
     assert_true(is_stopped(SPAN("a\0b")));
+    assert_true(is_stopped(SPAN("a\t\nb")));
+    assert_true(is_stopped(SPAN("\xC3\xA9\r\xC3\xA9")));
 }
 
 int main(void)

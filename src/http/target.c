@@ -312,11 +312,8 @@ bool target_parse_authority(struct span text, struct arena *arena, struct author
 /* Visible ASCII without `#`: a query is forwarded as it is, so this is all that is asked of it. */
 static bool is_query(struct span query)
 {
-    bool good = true;
-    for (size_t i = 0; i < query.size; i++) {
-        good &= query.data[i] > 0x20 && query.data[i] < 0x7F && query.data[i] != '#';
-    }
-    return good;
+    return bytes_span_printable(query.data, query.size) == query.size &&
+           span_find(query, ' ') == query.size && span_find(query, '#') == query.size;
 }
 
 /* Takes `path ["?" query]` apart. */
