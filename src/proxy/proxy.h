@@ -13,7 +13,7 @@
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "observe/request_id.h"
-#include "proxy/client_table.h"
+#include "proxy/client_board.h"
 #include "upstream/pool.h"
 
 /* What a ready socket belongs to (io_socket.kind). */
@@ -58,14 +58,15 @@ struct proxy {
     struct session_context sessions;
     struct pool pool;
     struct upstream_set upstreams;
-    struct client_table clients;
+    struct client_counts clients;
     struct list runnable;         /* exchanges to run in this turn */
     struct list open_connections; /* links of sessions */
     struct list open_exchanges;
-    uint32_t connections_max;  /* this worker's share */
-    uint32_t connections_open; /* those that count */
-    uint32_t requests_max;     /* this worker's share */
-    uint32_t requests_open;    /* those that count */
+    uint32_t connections_max;       /* of all workers together */
+    uint32_t connections_share;     /* this worker's: above it others take the new ones */
+    uint64_t connections_elsewhere; /* the other workers', as of the last accept */
+    uint32_t requests_max;          /* this worker's share */
+    uint32_t requests_open;         /* those that count */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */

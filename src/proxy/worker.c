@@ -15,8 +15,9 @@ enum {
     UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
     ABORT_AGAIN_US = 100 * 1000,
     ACCEPT_AGAIN_US = 100 * 1000,
-    SMALL_HEAD = 2,       /* the empty line that may come before a request line */
-    CROWDED_PERCENT = 90, /* of the connections: then none is kept alive */
+    YIELD_US = 100 * 1000, /* accepting is left to others for so long at a time */
+    SMALL_HEAD = 2,        /* the empty line that may come before a request line */
+    CROWDED_PERCENT = 90,  /* of the connections: then none is kept alive */
 };
 
 static_assert((int)WORKER_SOCKET_FOREIGN == (int)SOCKET_FOREIGN, "one number for shells and us");
@@ -35,7 +36,9 @@ struct worker {
     uint8_t *scratch;
     uint8_t *render;
     bool listening;
-    uint64_t accept_again;   /* the machine was out of something: when to try again */
+    uint64_t accept_again;   /* accepting is paused: when to try again */
+    bool yielding;           /* paused since others have fewer connections */
+    bool tried;              /* to accept, in this turn */
     uint64_t drain_deadline; /* then what remains is aborted */
 };
 
@@ -90,8 +93,6 @@ static bool allocate(struct worker *worker)
     size_t client_inbox = limits->head_size + SMALL_HEAD;
     size_t upstream_inbox =
         limits->head_size > UPSTREAM_INBOX_SIZE ? limits->head_size : UPSTREAM_INBOX_SIZE;
-    struct hash_key key;
-    io_random(proxy->io, &key, sizeof(key));
     proxy->arena_size =
         exchange_arena_size(&proxy->sessions.limits.head, security_fields(proxy->generation));
     worker->scratch = malloc(SCRATCH_SIZE);
@@ -104,7 +105,6 @@ static bool allocate(struct worker *worker)
            slab_init(&proxy->exchanges, sizeof(struct exchange) + proxy->arena_size,
                      proxy->requests_max + EXCHANGE_RESERVE) &&
            pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, upstreams) &&
-           client_table_init(&proxy->clients, connections, &key) &&
            upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->prng);
 }
 
@@ -163,7 +163,8 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->health = options->health;
     worker->drain_deadline = UINT64_MAX;
     worker->accept_again = UINT64_MAX;
-    proxy->connections_max = share_of(worker, server_of(worker)->connections);
+    proxy->connections_max = server_of(worker)->connections;
+    proxy->connections_share = share_of(worker, proxy->connections_max);
     proxy->requests_max = share_of(worker, server_of(worker)->limits.requests);
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));
@@ -172,6 +173,8 @@ struct worker *worker_create(const struct worker_options *options)
     list_init(&proxy->runnable);
     list_init(&proxy->open_connections);
     list_init(&proxy->open_exchanges);
+    client_counts_init(&proxy->clients, options->generation, options->board, &options->client_key,
+                       &options->peers);
     set_limits(worker);
     if (!allocate(worker)) {
         worker_destroy(worker);
@@ -208,8 +211,7 @@ static void forget_connection(struct proxy *proxy, struct connection *connection
     ASSERT(session->step == SESSION_CLOSED);
     list_unlink(&session->link);
     if (connection->counted) {
-        client_table_leave(&proxy->clients, &connection->peer);
-        proxy->connections_open--;
+        client_counts_leave(&proxy->clients, &connection->peer);
     }
     metrics_connection_leave(proxy->metrics, connection->listener,
                              connection->active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
@@ -283,19 +285,21 @@ static bool is_trusted(const struct worker *worker, uint32_t listener, const str
     return false;
 }
 
-/* Whether the new connection fits the bounds; counts it if so. */
+/* Whether the new connection fits the bounds of all workers together; counts it if so. */
 static enum reason admit(struct worker *worker, struct connection *connection)
 {
     struct proxy *proxy = &worker->proxy;
-    if (proxy->connections_open >= proxy->connections_max) {
+    struct client_counts *clients = &proxy->clients;
+    proxy->connections_elsewhere = client_counts_elsewhere(clients);
+    if (clients->connections + proxy->connections_elsewhere >= proxy->connections_max) {
         return REASON_CONNECTIONS_FULL;
     }
-    if (!client_table_enter(&proxy->clients, &connection->peer,
-                            server_of(worker)->limits.connections_per_client)) {
+    if (client_counts_of(clients, &connection->peer) >=
+        server_of(worker)->limits.connections_per_client) {
         return REASON_CLIENT_CONNECTIONS;
     }
+    client_counts_enter(clients, &connection->peer);
     connection->counted = true;
-    proxy->connections_open++;
     return REASON_NONE;
 }
 
@@ -353,10 +357,9 @@ static enum status accept_one(struct worker *worker, struct listener *listener)
     return OK;
 }
 
-/* Out of descriptors or memory: connections wait in the queue for a moment, and we do not spin. */
-static void pause_listeners(struct worker *worker)
+static void pause_listeners(struct worker *worker, uint64_t pause_us)
 {
-    worker->accept_again = io_now(worker->proxy.io) + ACCEPT_AGAIN_US;
+    worker->accept_again = io_now(worker->proxy.io) + pause_us;
     for (uint32_t i = 0; i < worker->listener_count; i++) {
         io_listen_pause(worker->proxy.io, &worker->listeners[i].socket);
     }
@@ -365,17 +368,18 @@ static void pause_listeners(struct worker *worker)
 /* Level-triggered: what is left in the queue is told again in the next turn. */
 static void serve_listener(struct worker *worker, struct listener *listener)
 {
-    for (int i = 0; i < ACCEPTS_PER_WAKE; i++) {
-        enum status status = accept_one(worker, listener);
-        if (status == ERROR) {
-            pause_listeners(worker);
-        }
-        if (status != OK) {
-            return;
-        }
-        listener->accepted++;
+    enum status status = OK;
+    worker->tried = true;
+    for (int i = 0; i < ACCEPTS_PER_WAKE && status == OK; i++) {
+        status = accept_one(worker, listener);
+        listener->accepted += status == OK ? 1 : 0;
     }
-    if (listener->accepted >= ACCEPTS_PER_REGISTER) {
+    if (status == ERROR) {
+        /* Out of descriptors or memory: clients wait in the queue, and we do not spin. */
+        pause_listeners(worker, ACCEPT_AGAIN_US);
+        return;
+    }
+    if (status == OK && listener->accepted >= ACCEPTS_PER_REGISTER) {
         listener->accepted = 0;
         io_listen_pause(worker->proxy.io, &listener->socket);
         io_listen_resume(worker->proxy.io, &listener->socket);
@@ -463,7 +467,10 @@ void proxy_wake_waiters(struct proxy *proxy)
         struct list *link = list_pop_front(&proxy->pool.waiters);
         exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
     }
+    /* Only after one came back: who waits for more than there is would be woken in vain for ever. */
     uint32_t free_buffers = proxy->buffers.slab.capacity - proxy->buffers.slab.in_use;
+    free_buffers = proxy->buffers.returned ? free_buffers : 0;
+    proxy->buffers.returned = false;
     for (; free_buffers > 0 && !list_is_empty(&proxy->buffers.waiters); free_buffers--) {
         struct list *link = list_pop_front(&proxy->buffers.waiters);
         exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
@@ -521,8 +528,31 @@ static uint64_t next_wake(const struct worker *worker)
 static void resume_listeners(struct worker *worker)
 {
     worker->accept_again = UINT64_MAX;
+    worker->yielding = false;
     for (uint32_t i = 0; worker->listening && i < worker->listener_count; i++) {
         io_listen_resume(worker->proxy.io, &worker->listeners[i].socket);
+    }
+}
+
+/*
+ * A worker above its fair share of max-connections leaves new ones to those below theirs, who never
+ * yield. Nobody yields when nobody is below: then the limit is near, and somebody has to say 503.
+ * It is decided when every listener had its batch of accepts, and it ends by itself, with another
+ * batch of each: should those with room hang, clients still wait no longer than YIELD_US. What we
+ * leave in the queue is known to others: it came while we were awake, so it has woken one of them.
+ */
+static void yield_or_not(struct worker *worker)
+{
+    struct proxy *proxy = &worker->proxy;
+    bool above = proxy->clients.connections > proxy->connections_share;
+    if (worker->tried && above && worker->listening && worker->accept_again == UINT64_MAX &&
+        client_counts_any_below(&proxy->clients, proxy->connections_share)) {
+        worker->yielding = true;
+        pause_listeners(worker, YIELD_US);
+    }
+    worker->tried = false;
+    if (worker->yielding && !above) {
+        resume_listeners(worker);
     }
 }
 
@@ -530,7 +560,7 @@ void worker_turn(struct worker *worker)
 {
     struct proxy *proxy = &worker->proxy;
     io_wait(proxy->io, next_wake(worker));
-    proxy->sessions.crowded = (uint64_t)proxy->connections_open * 100 >=
+    proxy->sessions.crowded = (proxy->clients.connections + proxy->connections_elsewhere) * 100 >=
                               (uint64_t)proxy->connections_max * CROWDED_PERCENT;
     serve_ready(worker);
     run_exchanges(proxy);
@@ -538,6 +568,7 @@ void worker_turn(struct worker *worker)
     if (worker->drain_deadline <= io_now(proxy->io)) {
         abort_rest(worker);
     }
+    yield_or_not(worker);
     if (worker->accept_again <= io_now(proxy->io)) {
         resume_listeners(worker);
     }
@@ -594,7 +625,8 @@ void worker_check_idle(const struct worker *worker)
     const struct proxy *proxy = &worker->proxy;
     const struct slab *slots = &proxy->pool.connections;
     ASSERT(list_is_empty(&proxy->open_connections) && list_is_empty(&proxy->runnable));
-    ASSERT(proxy->connections.in_use == 0 && proxy->connections_open == 0);
+    ASSERT(proxy->connections.in_use == 0);
+    ASSERT(proxy->clients.connections == 0 && proxy->clients.used == 0);
     ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
@@ -625,7 +657,6 @@ void worker_destroy(struct worker *worker)
     slab_deinit(&proxy->upstream_inboxes);
     slab_deinit(&proxy->connections);
     slab_deinit(&proxy->exchanges);
-    client_table_deinit(&proxy->clients);
     upstream_set_deinit(&proxy->upstreams);
     free(worker->listeners);
     free(worker->scratch);

@@ -8,6 +8,7 @@
 
 #include "config/generation.h"
 #include "io/io.h"
+#include "proxy/client_board.h"
 
 struct access_log;
 struct health_view;
@@ -24,6 +25,9 @@ struct worker_options {
     struct metrics *metrics;             /* borrowed: the cells of this worker's segment */
     struct access_log *access_log;       /* borrowed: the writing end of its ring */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
+    void *board;                         /* borrowed: see client_counts_init */
+    struct hash_key client_key;          /* the same in all workers */
+    struct client_peers peers;           /* the other workers' boards */
     uint32_t index;                      /* which worker this is, from 0 */
 
     /* Called in a turn for each ready socket of kind WORKER_SOCKET_FOREIGN; may be NULL. */

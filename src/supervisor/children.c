@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,7 +42,9 @@ enum status children_init(struct children *children)
     children->life[1] = -1;
     children->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     children->executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    if (children->null < 0 || children->executable < 0 || pipe2(children->life, O_CLOEXEC) != 0) {
+    ssize_t drawn = getrandom(&children->client_key, sizeof(children->client_key), 0);
+    if (children->null < 0 || children->executable < 0 || pipe2(children->life, O_CLOEXEC) != 0 ||
+        drawn != (ssize_t)sizeof(children->client_key)) {
         int error = errno;
         children_deinit(children);
         errno = error;
@@ -105,7 +108,7 @@ static bool reads(enum process_role reader, enum process_role owner)
     case PROCESS_CONTROLLER:
         return owner == PROCESS_WORKER;
     case PROCESS_WORKER:
-        return owner == PROCESS_CONTROLLER || owner == PROCESS_LOGGER;
+        return owner != PROCESS_COMPILER;
     }
     UNREACHABLE("a role");
 }
@@ -115,7 +118,7 @@ static void tell_of(struct children *children, uint32_t reader, uint32_t owner,
                     enum channel_kind kind)
 {
     const struct child *child = &children->items[owner];
-    if (!child->ready || child->segment_fd < 0 ||
+    if (reader == owner || !child->ready || child->segment_fd < 0 ||
         !reads(supervisor_role(reader), supervisor_role(owner))) {
         return;
     }
@@ -163,15 +166,18 @@ static enum status make_segment(struct children *children, uint32_t slot,
     return segment_map_reader(&child->segment, child->segment_fd, &plan, &identity);
 }
 
-static void fill_spec(struct spawn_spec *spec, uint32_t slot, const struct children_world *world)
+static void fill_spec(struct children *children, uint32_t slot, const struct children_world *world)
 {
+    struct spawn_spec *spec = &children->spec;
     memset(spec, 0, sizeof(*spec));
     spec->magic = SPAWN_MAGIC;
     spec->size = sizeof(*spec);
     spec->role = (uint32_t)supervisor_role(slot);
     spec->index = supervisor_index(slot);
+    spec->incarnation = children->incarnations;
     if (spec->role == PROCESS_WORKER) {
         spec->listeners = world->listeners->count;
+        spec->client_key = children->client_key;
     } else if (spec->role == PROCESS_CONTROLLER) {
         spec->listeners = world->listeners->admin >= 0 ? 1 : 0;
     } else if (spec->role == PROCESS_COMPILER && world->config != NULL) {
@@ -188,8 +194,7 @@ static enum status fork_child(struct children *children, uint32_t slot,
     if (channel_create(ends) != OK) {
         return ERROR;
     }
-    fill_spec(&children->spec, slot, world);
-    children->spec.incarnation = children->incarnations;
+    fill_spec(children, slot, world);
     struct spawn_options options = {
         .executable = children->executable,
         .null = children->null,

@@ -1,8 +1,9 @@
 /*
  * The supervisor's children as the system knows them: process ids, control channels, segments. The
  * machine (supervisor.h) decides, this does. A child's segment is handed to those that read it: the
- * logger and the controller get all workers', each worker the controller's (health of endpoints)
- * and the logger's (how far its ring was read). It is handed out once its owner says that it is
+ * logger and the controller get all workers', each worker the controller's (health of endpoints),
+ * the logger's (how far its ring was read) and the other workers' (how many connections they hold).
+ * It is handed out once its owner says that it is
  * ready: before that, what is in it has not begun. When the owner has ended, those who hold it are
  * told.
  *
@@ -31,9 +32,10 @@ struct children {
     struct child items[SUPERVISOR_SLOTS_MAX];
     int executable;
     int null;
-    int life[2];            /* see SPAWN_FD_LIFE */
-    uint64_t incarnations;  /* made so far */
-    struct spawn_spec spec; /* of the child being made; too large for a frame */
+    int life[2];                /* see SPAWN_FD_LIFE */
+    uint64_t incarnations;      /* made so far */
+    struct hash_key client_key; /* drawn once; every worker's */
+    struct spawn_spec spec;     /* of the child being made; too large for a frame */
 };
 
 /* What a child is made from; borrowed. */

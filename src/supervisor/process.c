@@ -14,6 +14,7 @@
 #include "observe/access_log.h"
 #include "observe/health.h"
 #include "observe/log.h"
+#include "proxy/client_board.h"
 #include "supervisor/channel.h"
 
 /* The name in tools that show no arguments; the system keeps 15 bytes. */
@@ -119,6 +120,7 @@ struct segment_plan process_segment_plan(enum process_role role,
     case PROCESS_WORKER:
         plan.sizes[SEGMENT_METRICS] = metrics_size(generation);
         plan.sizes[SEGMENT_RING] = access_log_size(generation);
+        plan.sizes[SEGMENT_CLIENTS] = client_board_size(generation);
         return plan;
     }
     UNREACHABLE("a role without a segment");

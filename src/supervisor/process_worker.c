@@ -1,7 +1,8 @@
 /*
- * The shell of a worker process: gives the dataplane its io, its listeners, its segment and the
- * segments of the controller and the logger, counts its turns, and passes on what the supervisor
- * says. When the supervisor dies the worker drains: it sees the end of the control channel.
+ * The shell of a worker process: gives the dataplane its io, its listeners, its segment and those
+ * of the controller, the logger and the other workers, counts its turns, and passes on what the
+ * supervisor says. When the supervisor dies the worker drains: it sees the end of the control
+ * channel.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ struct work {
     struct health_view health;
     struct segment controller; /* whose words `health` looks at */
     struct segment logger;     /* whose cursor `access_log` looks at */
+    struct segment *peers;     /* the other workers', by index; not mapped: not known */
+    const void **boards;       /* theirs, by index; NULL: not known */
     bool draining;
     bool quit;
 };
@@ -56,6 +59,33 @@ static void adopt_logger(struct work *work, const struct segment *segment)
     work->logger = *segment;
 }
 
+static uint32_t workers_of(const struct work *work)
+{
+    return work->process->generation.header->server.workers;
+}
+
+static void adopt_peer(struct work *work, struct segment *segment)
+{
+    uint32_t index = segment->identity.index;
+    if (index >= workers_of(work)) {
+        segment_unmap(segment);
+        return;
+    }
+    work->boards[index] = segment_region_read(segment, SEGMENT_CLIENTS);
+    segment_unmap(&work->peers[index]);
+    work->peers[index] = *segment;
+}
+
+/* The kernel has closed what it held: its connections count no more. */
+static void part_with_peer(struct work *work, const struct segment_identity *identity)
+{
+    uint32_t index = identity->index;
+    if (index < workers_of(work) && is_of(&work->peers[index], identity)) {
+        work->boards[index] = NULL;
+        segment_unmap(&work->peers[index]);
+    }
+}
+
 /* Without a controller all endpoints count as up; without a logger the ring keeps what fits. */
 static void part_with(struct work *work, const struct segment_identity *identity)
 {
@@ -65,6 +95,8 @@ static void part_with(struct work *work, const struct segment_identity *identity
     } else if (is_of(&work->logger, identity)) {
         access_log_attach(&work->access_log, NULL);
         segment_unmap(&work->logger);
+    } else if (identity->role == PROCESS_WORKER) {
+        part_with_peer(work, identity);
     }
 }
 
@@ -74,6 +106,8 @@ static void adopt(struct work *work, struct segment *segment)
         adopt_controller(work, segment);
     } else if (segment->identity.role == PROCESS_LOGGER) {
         adopt_logger(work, segment);
+    } else if (segment->identity.role == PROCESS_WORKER) {
+        adopt_peer(work, segment);
     } else {
         segment_unmap(segment);
     }
@@ -143,8 +177,10 @@ static enum status work_open(struct work *work)
                  &process->generation);
     access_log_init(&work->access_log, segment_region(&process->segment, SEGMENT_RING),
                     process->spec->incarnation, &work->metrics);
+    work->peers = calloc(workers_of(work), sizeof(*work->peers));
+    work->boards = calloc(workers_of(work), sizeof(*work->boards));
     work->io = io_epoll_create();
-    if (work->io == NULL ||
+    if (work->peers == NULL || work->boards == NULL || work->io == NULL ||
         process_watch_open(&work->watch, work->io, WORKER_SOCKET_FOREIGN) != OK) {
         return ERROR;
     }
@@ -155,6 +191,9 @@ static enum status work_open(struct work *work)
         .metrics = &work->metrics,
         .access_log = &work->access_log,
         .health = &work->health,
+        .board = segment_region(&process->segment, SEGMENT_CLIENTS),
+        .client_key = process->spec->client_key,
+        .peers = {.boards = work->boards, .count = workers_of(work)},
         .index = process->spec->index,
         .on_foreign = on_foreign,
         .foreign_context = work,
@@ -172,6 +211,11 @@ static void work_close(struct work *work)
     io_epoll_destroy(work->io);
     segment_unmap(&work->controller);
     segment_unmap(&work->logger);
+    for (uint32_t i = 0; work->peers != NULL && i < workers_of(work); i++) {
+        segment_unmap(&work->peers[i]);
+    }
+    free(work->peers);
+    free(work->boards);
     free(work);
 }
 
@@ -187,6 +231,7 @@ int process_work(struct process *process)
         work_close(work);
         return 1;
     }
+    take_orders(work); /* who else is there must be known before the first accept */
     process_send_ready();
     while (!work->quit && !worker_is_drained(work->worker)) {
         worker_turn(work->worker);

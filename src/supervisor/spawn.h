@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "observe/segment.h"
 
@@ -41,6 +42,7 @@ struct spawn_spec {
     uint32_t index;
     uint32_t listeners;
     uint64_t incarnation;
+    struct hash_key client_key;  /* of a worker: names clients in all workers' counts */
     char config[SPAWN_PATH_MAX]; /* the compiler's file; empty: the built-in configuration */
 };
 

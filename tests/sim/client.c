@@ -188,6 +188,11 @@ static void client_turn(void *context)
     }
 }
 
+struct address client_host(uint32_t host)
+{
+    return (struct address){.family = ADDRESS_IPV4, .ip = {10, 3, 0, (uint8_t)(host + 1)}};
+}
+
 struct client *client_create(struct world *world, uint32_t index)
 {
     struct client *client = calloc(1, sizeof(*client));
@@ -196,6 +201,10 @@ struct client *client_create(struct world *world, uint32_t index)
     (void)snprintf(name, sizeof(name), "client%u", index);
     client->world = world;
     client->io = sim_node_create(world->sim, name);
+    if (world->habits.hosts > 0) {
+        struct address host = client_host(index % world->habits.hosts);
+        sim_node_set_host(client->io, &host);
+    }
     prng_init(&client->prng, prng_next(&world->prng));
     client->connections_left = (uint32_t)sim_between(&client->prng, 1, world->habits.connections);
     client->begin_at = sim_now(world->sim) + sim_magnitude(&client->prng, 1, 3 * SECOND);

@@ -18,6 +18,7 @@ enum {
 };
 
 struct proxy_worker {
+    struct proxy *proxy;
     struct io *io;
     struct worker *worker; /* NULL: killed */
     struct metrics metrics;
@@ -26,6 +27,7 @@ struct proxy_worker {
     _Atomic uint64_t cursor;
     void *cells;
     void *ring;
+    void *board;
 };
 
 struct proxy {
@@ -38,6 +40,9 @@ struct proxy {
     bool draining;
     bool hurt;
     uint32_t count;
+    const void *boards[WORKERS_MAX]; /* NULL: killed */
+    struct client_counts observer;   /* a worker without clients: reads all boards */
+    void *observer_board;
     struct proxy_worker workers[WORKERS_MAX];
 };
 
@@ -113,7 +118,10 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
     slot->cells = calloc(1, metrics_size(&proxy->generation));
     size_t ring = access_log_size(&proxy->generation);
     slot->ring = aligned_alloc(64, ring);
-    ASSERT(slot->cells != NULL && slot->ring != NULL);
+    slot->board = calloc(1, client_board_size(&proxy->generation));
+    ASSERT(slot->cells != NULL && slot->ring != NULL && slot->board != NULL);
+    proxy->boards[index] = slot->board;
+    slot->proxy = proxy;
     metrics_init(&slot->metrics, slot->cells, &proxy->generation);
     access_log_init(&slot->log, slot->ring, 0, &slot->metrics);
     ring_reader_init(&slot->reader, slot->ring, RING_CAPACITY_DEFAULT, &slot->cursor);
@@ -125,16 +133,50 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
         .metrics = &slot->metrics,
         .access_log = &slot->log,
         .health = &proxy->health,
+        .board = slot->board,
+        .client_key = proxy->observer.key,
+        .peers = proxy->observer.peers,
         .index = index,
     };
     slot->worker = worker_create(&options);
     ASSERT(slot->worker != NULL);
 }
 
+/* Turns do not overlap here, so the sums over the workers never exceed the limits. */
+static void check_connections(const struct proxy *proxy)
+{
+    const struct habits *habits = &proxy->world->habits;
+    uint64_t sum = client_counts_elsewhere(&proxy->observer);
+    if (sum > habits->connections_max) {
+        run_failed("%llu connections are open; max-connections is %u", (unsigned long long)sum,
+                   habits->connections_max);
+    }
+    for (uint32_t i = 0; i < habits->hosts; i++) {
+        struct address host = client_host(i);
+        sum = client_counts_of(&proxy->observer, &host);
+        if (sum > habits->connections_per_client) {
+            run_failed("host %u has %llu connections; connections-per-client is %u", i,
+                       (unsigned long long)sum, habits->connections_per_client);
+        }
+    }
+}
+
+static void observe(struct proxy *proxy)
+{
+    struct client_peers peers = {.boards = proxy->boards, .count = proxy->count};
+    struct hash_key key;
+    key.low = prng_next(&proxy->world->prng);
+    key.high = prng_next(&proxy->world->prng);
+    proxy->observer_board = calloc(1, client_board_size(&proxy->generation));
+    ASSERT(proxy->observer_board != NULL);
+    client_counts_init(&proxy->observer, &proxy->generation, proxy->observer_board, &key, &peers);
+}
+
 static void turn(void *context)
 {
     struct proxy_worker *slot = context;
     worker_turn(slot->worker);
+    check_connections(slot->proxy);
 }
 
 struct proxy *proxy_create(struct world *world)
@@ -146,6 +188,7 @@ struct proxy *proxy_create(struct world *world)
     compile(proxy);
     proxy->listener = sim_listen(world->sim, &world->entry);
     proxy->count = world->habits.workers;
+    observe(proxy);
     for (uint32_t i = 0; i < proxy->count; i++) {
         worker_begin(proxy, i);
         sim_node_run(proxy->workers[i].io, turn, &proxy->workers[i]);
@@ -162,7 +205,9 @@ void proxy_destroy(struct proxy *proxy)
         worker_destroy(proxy->workers[i].worker);
         free(proxy->workers[i].cells);
         free(proxy->workers[i].ring);
+        free(proxy->workers[i].board);
     }
+    free(proxy->observer_board);
     free(proxy->arena_memory);
     free(proxy);
 }
@@ -198,6 +243,7 @@ static void kill_all_but_one(struct proxy *proxy)
         struct proxy_worker *slot = &proxy->workers[i];
         read_log(proxy, slot);
         sim_node_kill(slot->io);
+        proxy->boards[i] = NULL; /* before its connections are seen to end: the kernel is quick */
         worker_destroy(slot->worker);
         slot->worker = NULL;
     }

@@ -224,6 +224,27 @@ static void tune_workers(struct prng *prng, struct habits *habits, struct sim_op
     habits->connections_max = (uint32_t)sim_between(prng, 8, 64);
 }
 
+/* Limits that bind, counted by several workers together. */
+static void tune_shared_limits(struct prng *prng, struct habits *habits,
+                               struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
+    habits->clients = (uint32_t)sim_between(prng, 8, 32);
+    habits->hosts = (uint32_t)sim_between(prng, 1, 6);
+    habits->connections = 6;
+    habits->connections_max = (uint32_t)sim_between(prng, 2, 16);
+    habits->connections_per_client = (uint32_t)sim_between(prng, 1, 8);
+    habits->response_max = habits->request_body_max = sim_magnitude(prng, 256, 16 * 1024);
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->kills = sim_chance(prng, 300);
+    habits->slow_sender = habits->origin_slow = 200;
+    habits->aborts = 200;
+    options->reset = 50;
+    options->accept_error = prng_below(prng, 100);
+}
+
 const struct scenario scenarios[] = {
     {"direct", tune_direct},
     {"happy", tune_happy},
@@ -237,5 +258,6 @@ const struct scenario scenarios[] = {
     {"drain", tune_drain},
     {"stale-pool", tune_stale_pool},
     {"workers", tune_workers},
+    {"shared-limits", tune_shared_limits},
     {NULL, NULL},
 };

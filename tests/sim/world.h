@@ -25,6 +25,7 @@ enum {
 /* All chances in thousandths. */
 struct habits {
     uint32_t clients;
+    uint32_t hosts;       /* that the clients share by turns; 0: one each */
     uint32_t connections; /* of each client, one after the other */
     uint32_t requests;    /* of a connection, at most */
     uint32_t pipeline;    /* requests under way on a connection */
@@ -100,6 +101,7 @@ void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace);
 
 /* Clients. Borrow the world. */
 struct client *client_create(struct world *world, uint32_t index);
+struct address client_host(uint32_t host);
 void client_destroy(struct client *client);
 bool client_is_finished(const struct client *client);
 
