@@ -155,19 +155,30 @@ static enum reason read_framing(const struct fields *fields, const struct presen
     return REASON_NONE;
 }
 
-/* Whether a list field holds this token, in any of its lines. */
-static bool list_has(const struct fields *fields, enum field_id id, struct span token)
+/* Whether a list holds this token. */
+static bool list_has(struct span list, struct span token)
 {
-    for (size_t i = 0; i < fields->count; i++) {
-        if (fields->entries[i].id != id) {
-            continue;
+    struct span element;
+    while (span_next_element(&list, &element)) {
+        if (span_equal_nocase(element, token)) {
+            return true;
         }
-        struct span rest = fields->entries[i].value;
-        struct span element;
-        while (span_next_element(&rest, &element)) {
-            if (span_equal_nocase(element, token)) {
-                return true;
-            }
+    }
+    return false;
+}
+
+/* Whether a list field that is present holds this token, in any of its lines. */
+static bool field_has(const struct fields *fields, const struct presence *presence,
+                      enum field_id id, struct span token)
+{
+    const struct field *field = fields_find(fields, id);
+    const struct field *end = fields->entries + fields->count;
+    if (!is_repeated(presence, id)) {
+        return list_has(field->value, token);
+    }
+    for (; field < end; field++) {
+        if (field->id == id && list_has(field->value, token)) {
+            return true;
         }
     }
     return false;
@@ -180,8 +191,9 @@ static bool connection_persists(const struct fields *fields, const struct presen
     if (!is_present(presence, FIELD_CONNECTION)) {
         return version == HTTP_1_1;
     }
-    return !list_has(fields, FIELD_CONNECTION, SPAN("close")) &&
-           (version == HTTP_1_1 || list_has(fields, FIELD_CONNECTION, SPAN("keep-alive")));
+    return !field_has(fields, presence, FIELD_CONNECTION, SPAN("close")) &&
+           (version == HTTP_1_1 ||
+            field_has(fields, presence, FIELD_CONNECTION, SPAN("keep-alive")));
 }
 
 /* Exactly `HTTP/` DIGIT `.` DIGIT, of which two are spoken (RFC 9112, 2.3). */
@@ -282,8 +294,8 @@ static enum reason read_request_options(struct request_head *head, const struct 
 {
     head->max_forwards = UINT64_MAX;
     head->keep_alive = connection_persists(&head->fields, presence, head->version);
-    head->te_trailers =
-        is_present(presence, FIELD_TE) && list_has(&head->fields, FIELD_TE, SPAN("trailers"));
+    head->te_trailers = is_present(presence, FIELD_TE) &&
+                        field_has(&head->fields, presence, FIELD_TE, SPAN("trailers"));
     if (is_present(presence, FIELD_EXPECT)) {
         if (is_repeated(presence, FIELD_EXPECT) ||
             !span_equal_nocase(fields_find(&head->fields, FIELD_EXPECT)->value,

@@ -37,14 +37,14 @@ __attribute__((always_inline)) static inline void put_ends(uint8_t *place, struc
 /* As memcpy, returning the end: names and values are mostly so short that a call costs more. */
 static inline uint8_t *put(uint8_t *place, struct span bytes)
 {
-    if (bytes.size > 32) {
-        memcpy(place, bytes.data, bytes.size);
-    } else if (bytes.size >= 16) {
-        put_ends(place, bytes, 16);
-    } else if (bytes.size >= 8) {
-        put_ends(place, bytes, 8);
-    } else if (bytes.size >= 4) {
-        put_ends(place, bytes, 4);
+    if (bytes.size >= 4 && bytes.size <= 32) {
+        if (bytes.size >= 16) {
+            put_ends(place, bytes, 16);
+        } else if (bytes.size >= 8) {
+            put_ends(place, bytes, 8);
+        } else {
+            put_ends(place, bytes, 4);
+        }
     } else if (bytes.size > 0) {
         memcpy(place, bytes.data, bytes.size);
     }

@@ -278,21 +278,24 @@ static bool read_port(struct span text, struct authority *out)
     return true;
 }
 
+/* The host that the text begins with, its brackets included; empty where it is none. */
+static struct span take_host(struct span text)
+{
+    if (text.size > 0 && text.data[0] == '[') {
+        size_t end = span_find(text, ']');
+        bool good = end < text.size && is_ipv6(span_of(text.data + 1, end - 1));
+        return good ? span_first(text, end + 1) : SPAN_EMPTY;
+    }
+    struct span name = span_first(text, span_find(text, ':'));
+    return is_host_name(name) ? name : SPAN_EMPTY;
+}
+
 bool target_parse_authority(struct span text, struct arena *arena, struct authority *out)
 {
     struct authority parsed = {0};
-    struct span host = SPAN_EMPTY;
-    if (text.size > 0 && text.data[0] == '[') {
-        size_t end = span_find(text, ']');
-        if (end == text.size || !is_ipv6(span_of(text.data + 1, end - 1))) {
-            return false;
-        }
-        host = span_first(text, end + 1);
-    } else {
-        host = span_first(text, span_find(text, ':'));
-        if (!is_host_name(host)) {
-            return false;
-        }
+    struct span host = take_host(text);
+    if (host.size == 0) {
+        return false;
     }
     if (!read_port(span_from(text, host.size), &parsed)) {
         return false;
