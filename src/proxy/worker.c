@@ -467,7 +467,8 @@ void proxy_wake_waiters(struct proxy *proxy)
         struct list *link = list_pop_front(&proxy->pool.waiters);
         exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
     }
-    /* Only after one came back: who waits for more than there is would be woken in vain for ever. */
+    /* Only after one came back: who waits for more than there is would be woken in vain for ever.
+     */
     uint32_t free_buffers = proxy->buffers.slab.capacity - proxy->buffers.slab.in_use;
     free_buffers = proxy->buffers.returned ? free_buffers : 0;
     proxy->buffers.returned = false;

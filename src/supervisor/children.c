@@ -81,7 +81,9 @@ static void send_or_kill(struct children *children, uint32_t slot,
     if (child->pid == 0 || child->channel < 0) {
         return; /* it has closed its end: it is about to be reaped */
     }
-    if (channel_send(child->channel, message, descriptor) == AGAIN) {
+    enum status status = channel_send(child->channel, message, descriptor);
+    /* The second: the system bounds the descriptors that are on their way to all children. */
+    if (status == AGAIN || (status == ERROR && errno == ETOOMANYREFS)) {
         log_message(LOG_ERROR, "process %d does not read its control channel; killed",
                     (int)child->pid);
         children_kill(children, slot, SIGKILL);

@@ -1,4 +1,5 @@
 """Several workers keep one promise: limits on connections are those of all of them together."""
+import contextlib
 import os
 import signal
 
@@ -106,14 +107,43 @@ def test_all_connections_are_counted_over_all_workers(sentinel, echo, crowd):
     assert count(crowd(proxy, 10, '127.0.0.6')) == {200: 10}
 
 
-def test_no_worker_takes_much_more_than_its_share(sentinel, echo, crowd):
-    proxy = sentinel(echo, server=f'workers {WORKERS}\nmax-connections 160')
-    clients = crowd(proxy, 120, '127.0.0.5')[200]
-    assert len(clients) == 120
-    held = sorted(sockets_of(pid) for pid in worker_pids(proxy))
-    assert sum(held) >= 120
-    # A share is 40 and a batch 8; beside clients a worker has its channel, listener and upstreams.
-    assert held[-1] <= 40 + 8 + 8 + 40, held
+def is_asleep(pid):
+    with open(f'/proc/{pid}/stat') as file:
+        return file.read().rsplit(')', 1)[1].split()[0] == 'S'
+
+
+@contextlib.contextmanager
+def stopped(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_connections_spread_when_one_worker_holds_too_many(sentinel, echo):
+    proxy = sentinel(echo, server='workers 3\nmax-connections 150')
+    wait_for(lambda: connected(proxy) == 0, 10, 'the first probe to leave')
+    greedy, *others = worker_pids(proxy)
+    empty = sockets_of(greedy)
+    before = accepted(proxy)
+    clients = []
+    try:
+        with stopped(others):
+            # Who has room does not take them: nobody may wait for that.
+            clients += [proxy.connect(source='127.0.0.5') for _ in range(90)]
+            wait_for(lambda: accepted(proxy) - before == 90, 4, 'the one that is left')
+            assert sockets_of(greedy) == empty + 90
+        wait_for(lambda: all(map(is_asleep, others)), 10, 'the others')
+        clients += [proxy.connect(source='127.0.0.5') for _ in range(56)]
+        wait_for(lambda: accepted(proxy) - before == 146, 10, 'everyone')
+        # A batch or two may have been taken when the queue was not empty for a moment.
+        assert sockets_of(greedy) <= empty + 90 + 16
+    finally:
+        for client in clients:
+            client.close()
 
 
 @pytest.mark.parametrize('limit, status', [('server', 503), ('limits', 429)])
