@@ -21,12 +21,14 @@ bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes)
     }
     *pool = (struct buffer_pool){.reserve = (uint32_t)(count / POOL_RESERVE_SHARE)};
     list_init(&pool->waiters);
+    list_init(&pool->head_waiters);
     return slab_init(&pool->slab, sizeof(struct buffer), (uint32_t)count);
 }
 
 void buffer_pool_deinit(struct buffer_pool *pool)
 {
     ASSERT(pool->slab.memory == NULL || list_is_empty(&pool->waiters));
+    ASSERT(pool->slab.memory == NULL || list_is_empty(&pool->head_waiters));
     slab_deinit(&pool->slab);
 }
 
@@ -40,11 +42,10 @@ static void queue_check(const struct byte_queue *queue)
            queue->size == (queue->buffers - 1) * BUFFER_SIZE + queue->tail - queue->offset);
 }
 
-/* Buffers that bodies may still take: fewer for each queue as the pool fills. */
+/* Buffers that one body may take: fewer for each queue as the pool fills. */
 static uint32_t body_buffers(const struct buffer_pool *pool)
 {
-    uint32_t left = pool->slab.capacity - pool->slab.in_use;
-    if (left <= pool->reserve) {
+    if (buffer_pool_spare(pool) == 0) {
         return 0;
     }
     return buffer_pool_is_ample(pool) ? BYTE_QUEUE_BUFFERS_MAX : 1;

@@ -21,8 +21,9 @@ enum {
 struct buffer_pool {
     struct slab slab;
     uint32_t reserve;    /* buffers that body bytes may not take */
-    struct list waiters; /* links of whoever waits for room, first come first served */
-    bool returned;       /* a buffer came back since the owner last looked: waiters may try */
+    struct list waiters; /* links of whoever waits for room for a body, first come first served */
+    struct list head_waiters; /* the same for heads, which may take from the reserve */
+    bool returned; /* a buffer came back since the owner last looked: head_waiters may try */
 };
 
 struct buffer; /* BUFFER_SIZE bytes and a link */
@@ -36,6 +37,13 @@ struct byte_queue {
     uint32_t tail;   /* bytes used in the last buffer, from its start */
     uint32_t buffers;
 };
+
+/* Buffers that bodies may still take: what is free beyond the reserve. */
+static inline uint32_t buffer_pool_spare(const struct buffer_pool *pool)
+{
+    uint32_t left = pool->slab.capacity - pool->slab.in_use;
+    return left > pool->reserve ? left - pool->reserve : 0;
+}
 
 /* Room for `bytes` of buffers, at least 8 buffers. False with errno when the system refuses. */
 NODISCARD bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes);

@@ -259,7 +259,8 @@ static enum status read_body(struct stream *stream, size_t max, struct span *byt
         session->expects_continue = false; /* the client did not wait (RFC 9110, 10.1.1) */
     }
     bool due = session->expects_continue && !stream->out_begun && !stream->in_ended;
-    if (due && !send_continue(session)) {
+    /* What of it waits for the client holds a buffer, and the lane was promised all there are. */
+    if (due && (!send_continue(session) || stream->unsent > 0)) {
         return AGAIN;
     }
     return http1_wire_read_body(&session->wire, max, bytes, REASON_CLIENT_BODY_TRUNCATED, reason);

@@ -208,7 +208,7 @@ static enum status send_head(struct exchange *exchange)
     enum status status = attempt->stream->ops->write_request(attempt->stream, &message);
     arena_rewind(&exchange->arena, mark);
     if (status == AGAIN) {
-        exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+        exchange_wait_in(exchange, &exchange->proxy->buffers.head_waiters);
         return AGAIN;
     }
     if (status == ERROR) {

@@ -213,8 +213,11 @@ static void open_request_lane(struct exchange *exchange)
 static void wait_for_room(struct exchange *exchange, const struct lane *lane)
 {
     const struct stream_sink *sink = lane->sink.self;
+    struct buffer_pool *buffers = &exchange->proxy->buffers;
     if (lane->waits == LANE_WAITS_SINK && sink->stream->unsent == 0) {
-        exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+        exchange_wait_in(exchange, &buffers->waiters);
+    } else if (lane->waits == LANE_WAITS_SOURCE && buffers->slab.in_use == buffers->slab.capacity) {
+        exchange_wait_in(exchange, &buffers->head_waiters); /* perhaps 100 Continue found none */
     }
 }
 
@@ -283,10 +286,20 @@ static enum progress after_loss(struct exchange *exchange)
     return PROGRESS_NEXT;
 }
 
+/* What interim responses left behind goes on its way. False: the client is gone. */
+static bool send_leftovers(struct exchange *exchange)
+{
+    struct stream *client = exchange->client;
+    return client->unsent == 0 || client->ops->flush(client) != ERROR;
+}
+
 /* FORWARD: attempts, one after the other, until one has a response head. */
 static enum progress step_forward(struct exchange *exchange)
 {
     enum reason reason = REASON_NONE;
+    if (!send_leftovers(exchange)) {
+        return fail(exchange, REASON_CLIENT_CLOSED);
+    }
     enum status status = attempt_run(exchange);
     if (status == ERROR) {
         return after_loss(exchange);
@@ -333,10 +346,15 @@ static void open_response_lane(struct exchange *exchange, const struct source *s
     lane_open(&exchange->response_lane, source, &sink);
 }
 
-/* Nothing can be written for want of buffers: that wait is bounded like a client's. */
+/*
+ * A head cannot be queued: for want of buffers, or since interim responses before it wait for the
+ * client. That wait is bounded like a client's.
+ */
 static enum progress wait_for_buffers(struct exchange *exchange)
 {
-    exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
+    if (exchange->client->unsent == 0) {
+        exchange_wait_in(exchange, &exchange->proxy->buffers.head_waiters);
+    }
     if (exchange->deadlines[DEADLINE_RESPONSE] == UINT64_MAX) {
         exchange_set_deadline(exchange, DEADLINE_RESPONSE,
                               now_of(exchange) + timeouts_of(exchange)->response_write_idle);
@@ -369,6 +387,9 @@ static enum progress step_respond(struct exchange *exchange)
     struct fields fields;
     struct response_message message;
     size_t mark = arena_mark(&exchange->arena);
+    if (!send_leftovers(exchange)) {
+        return fail(exchange, REASON_CLIENT_CLOSED);
+    }
     bool made = forward_response(exchange, &fields);
     ASSERT(made); /* arenas are sized for it */
     describe_response(exchange, &fields, &message);
@@ -441,6 +462,9 @@ static enum progress step_answer(struct exchange *exchange)
     struct stream *client = exchange->client;
     if (exchange->response_lane.state == LANE_ABORTED) {
         exchange->response_lane = (struct lane){0};
+    }
+    if (!send_leftovers(exchange)) {
+        return fail(exchange, REASON_CLIENT_CLOSED);
     }
     if (!client->out_begun) {
         struct response_message message;

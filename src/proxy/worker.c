@@ -456,6 +456,14 @@ static void fire_timers(struct worker *worker)
     }
 }
 
+static void wake_first(struct list *waiters, uint32_t count)
+{
+    for (; count > 0 && !list_is_empty(waiters); count--) {
+        struct list *link = list_pop_front(waiters);
+        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+    }
+}
+
 void proxy_wake_waiters(struct proxy *proxy)
 {
     const struct slab *slots = &proxy->pool.connections;
@@ -463,18 +471,12 @@ void proxy_wake_waiters(struct proxy *proxy)
     if (free_slots == 0 && !list_is_empty(&proxy->pool.idle)) {
         free_slots = 1; /* an idle connection can give its slot up */
     }
-    for (; free_slots > 0 && !list_is_empty(&proxy->pool.waiters); free_slots--) {
-        struct list *link = list_pop_front(&proxy->pool.waiters);
-        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
-    }
-    /* Only after one came back: who waits for more than there is would be woken in vain for ever.
-     */
-    uint32_t free_buffers = proxy->buffers.slab.capacity - proxy->buffers.slab.in_use;
-    free_buffers = proxy->buffers.returned ? free_buffers : 0;
-    proxy->buffers.returned = false;
-    for (; free_buffers > 0 && !list_is_empty(&proxy->buffers.waiters); free_buffers--) {
-        struct list *link = list_pop_front(&proxy->buffers.waiters);
-        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+    wake_first(&proxy->pool.waiters, free_slots);
+    wake_first(&proxy->buffers.waiters, buffer_pool_spare(&proxy->buffers));
+    /* A head may need several buffers, so that any number of free ones may be too few for it. */
+    if (proxy->buffers.returned) {
+        proxy->buffers.returned = false;
+        wake_first(&proxy->buffers.head_waiters, UINT32_MAX);
     }
 }
 
@@ -630,6 +632,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(proxy->clients.connections == 0 && proxy->clients.used == 0);
     ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
+    ASSERT(list_is_empty(&proxy->buffers.head_waiters));
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
     ASSERT(list_is_empty(&proxy->pool.waiters));
     ASSERT(proxy->wheel.count <= slots->in_use); /* idle upstream connections have one each */

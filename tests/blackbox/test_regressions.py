@@ -1,13 +1,33 @@
 """Defects that were found by attacking, each held by the scenario that showed it."""
+import concurrent.futures
+import os
 import time
 
 import pytest
 
 from harness.checks import assert_alive, assert_own_answer
-from harness.origins import read_request, response
+from harness.origins import hold, read_request, response
 from harness.wire import request_bytes
 
 BIG = b'x' * 4_000_000  # more than all socket buffers on the way
+
+
+def cpu_seconds(proxy):
+    """Processor time that all children have used so far."""
+    ticks = 0
+    for pid in proxy.children():
+        with open(f'/proc/{pid}/stat', encoding='ascii') as stat:
+            fields = stat.read().rsplit(')', 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf('SC_CLK_TCK')
+
+
+def assert_quiet(proxy, seconds=1.5):
+    """Nobody burns processor time while nothing happens."""
+    before = cpu_seconds(proxy)
+    time.sleep(seconds)  # the scenario is about what happens in this time: nothing
+    used = cpu_seconds(proxy) - before
+    assert used < seconds / 3, f'{used} s of processor time in {seconds} s of waiting'
 
 
 def slow_readers(proxy, stack, count):
@@ -101,3 +121,34 @@ def test_uploads_that_could_be_sent_again_leave_room_for_others(sentinel, origin
         client.send(request_bytes('/', 'PUT', body=b'y' * 10_000))
     server.wait_requests(24)
     assert proxy.request().body == b'z' * 100_000
+
+
+def test_waiting_for_buffers_is_quiet_and_ends(sentinel, origin, stack):
+    def serve(server, wire):
+        wire.read_request()
+        wire.send(response(BIG))
+        server.released.wait(30)
+    proxy = sentinel(origin([serve]), limits='buffer-pool 256KiB')
+    readers = slow_readers(proxy, stack, 24)
+    time.sleep(1)
+    assert_quiet(proxy)
+    with concurrent.futures.ThreadPoolExecutor(len(readers)) as pool:
+        for answer in pool.map(lambda client: client.read_response(), readers):
+            assert answer.body == BIG
+
+
+def test_interim_responses_that_a_slow_client_leaves_do_not_block_the_final_one(sentinel, origin,
+                                                                                stack):
+    interim = b'HTTP/1.1 103 Early Hints\r\nLink: ' + b'a' * 60_000 + b'\r\n\r\n'
+    server = origin([read_request, response(b'x' * 2_000_000), read_request, interim * 16,
+                     response(b'final', fields=[('X-Long', 'b' * 30_000)]), hold])
+    proxy = sentinel(server, limits='head-size 64KiB')
+    client = proxy.connect(receive_buffer=4096)
+    stack.append(client)
+    client.stop = client.close
+    client.send(request_bytes() + request_bytes())
+    server.wait_requests(2)
+    time.sleep(0.5)  # for all of it to come to the proxy before anything is read
+    assert_quiet(proxy)
+    assert client.read_response().body == b'x' * 2_000_000
+    assert client.read_response().body == b'final'
