@@ -1,6 +1,7 @@
 #include "proxy/forward.h"
 
 #include "base/assert.h"
+#include "base/output.h"
 
 enum { TRACEPARENT_SIZE = 55 }; /* 00-<32 trace id>-<16 parent id>-<2 flags> */
 
@@ -139,25 +140,38 @@ static struct span print_address(struct exchange *exchange, const struct address
     return arena_copy(&exchange->arena, span_of(text, size));
 }
 
+static bool is_forwarded_for(const struct field *field)
+{
+    return field->id == FIELD_X_FORWARDED_FOR && field->value.size > 0;
+}
+
 /* The chain so far as the trusted peer gave it, all field lines joined, and the peer behind it. */
 static struct span forwarded_for(struct exchange *exchange, struct span peer)
 {
     const struct fields *fields = &exchange->request.fields;
-    struct span chain = SPAN_EMPTY;
     if (!connection_of(exchange)->trusted) {
         return peer;
     }
+    size_t size = peer.size;
     for (size_t i = 0; i < fields->count; i++) {
-        if (fields->entries[i].id == FIELD_X_FORWARDED_FOR && fields->entries[i].value.size > 0) {
-            struct span value = fields->entries[i].value;
-            chain = chain.size == 0 ? value
-                                    : arena_printf(&exchange->arena, "%.*s, %.*s", SPAN_ARGS(chain),
-                                                   SPAN_ARGS(value));
+        if (is_forwarded_for(&fields->entries[i])) {
+            size += fields->entries[i].value.size + 2;
         }
     }
-    return chain.size == 0
-               ? peer
-               : arena_printf(&exchange->arena, "%.*s, %.*s", SPAN_ARGS(chain), SPAN_ARGS(peer));
+    uint8_t *memory = arena_alloc(&exchange->arena, size);
+    if (memory == NULL) {
+        return SPAN_EMPTY;
+    }
+    struct output output = output_over(memory, size);
+    for (size_t i = 0; i < fields->count; i++) {
+        if (is_forwarded_for(&fields->entries[i])) {
+            output_span(&output, fields->entries[i].value);
+            OUTPUT_LITERAL(&output, ", ");
+        }
+    }
+    output_span(&output, peer);
+    ASSERT(!output.overflowed);
+    return output_bytes(&output);
 }
 
 /* A forwarded field's value: what a trusted peer said, else our own. */

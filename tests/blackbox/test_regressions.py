@@ -82,6 +82,15 @@ route "all" {
     assert proxy.request('/b').status == 308
 
 
+def test_many_forwarded_for_lines_of_a_trusted_peer_stay_one_chain(sentinel, echo):
+    proxy = sentinel(echo, listener='trusted-proxies "127.0.0.0/8"')
+    chain = [f'10.0.{n // 250}.{n % 250 + 1}' for n in range(300)]
+    lines = [', '.join(chain[at:at + 4]) for at in range(0, 300, 4)]
+    answer = proxy.request(fields=[('X-Forwarded-For', line) for line in lines])
+    seen = dict(answer.json()['fields'])['X-Forwarded-For']
+    assert seen == ', '.join(chain + ['127.0.0.1'])
+
+
 # Buffers: a promise of room is kept, waiting for some costs nothing.
 
 def test_an_upload_that_could_be_sent_again_survives_a_pool_that_is_half_used(sentinel, origin,
