@@ -124,7 +124,7 @@ def stopped(pids):
 
 
 def test_connections_spread_when_one_worker_holds_too_many(sentinel, echo):
-    proxy = sentinel(echo, server='workers 3\nmax-connections 150')
+    proxy = sentinel(echo, server='workers 3\nmax-connections 300')
     wait_for(lambda: connected(proxy) == 0, 10, 'the first probe to leave')
     greedy, *others = worker_pids(proxy)
     empty = sockets_of(greedy)
@@ -133,14 +133,14 @@ def test_connections_spread_when_one_worker_holds_too_many(sentinel, echo):
     try:
         with stopped(others):
             # Who has room does not take them: nobody may wait for that.
-            clients += [proxy.connect(source='127.0.0.5') for _ in range(90)]
-            wait_for(lambda: accepted(proxy) - before == 90, 4, 'the one that is left')
-            assert sockets_of(greedy) == empty + 90
+            clients += [proxy.connect(source='127.0.0.5') for _ in range(130)]
+            wait_for(lambda: accepted(proxy) - before == 130, 4, 'the one that is left')
+            assert sockets_of(greedy) == empty + 130
         wait_for(lambda: all(map(is_asleep, others)), 10, 'the others')
-        clients += [proxy.connect(source='127.0.0.5') for _ in range(56)]
-        wait_for(lambda: accepted(proxy) - before == 146, 10, 'everyone')
+        clients += [proxy.connect(source='127.0.0.5') for _ in range(160)]
+        wait_for(lambda: accepted(proxy) - before == 290, 10, 'everyone')
         # A batch or two may have been taken when the queue was not empty for a moment.
-        assert sockets_of(greedy) <= empty + 90 + 16
+        assert sockets_of(greedy) <= empty + 130 + 16
     finally:
         for client in clients:
             client.close()
