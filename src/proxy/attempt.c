@@ -106,7 +106,8 @@ bool attempt_may_retry(const struct exchange *exchange)
     bool retriable = attempt->reason == REASON_CONNECT_FAILED ||
                      attempt->reason == REASON_CONNECT_TIMEOUT ||
                      attempt->reason == REASON_TRY_TIMEOUT;
-    return retriable && attempt->count < exchange->route->attempts;
+    uint32_t counted = attempt->count - (attempt->stale_retried ? 1 : 0);
+    return retriable && counted < exchange->route->attempts;
 }
 
 static enum status lost(struct exchange *exchange, enum reason reason)

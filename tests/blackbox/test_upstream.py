@@ -228,3 +228,18 @@ def test_connections_are_counted(sentinel, echo):
             client.read_response()
     assert proxy.metric('sentinel_upstream_connections_opened_total', upstream='backend') == 1
     assert proxy.metric('sentinel_upstream_connections_reused_total', upstream='backend') == 4
+
+
+def test_a_stale_connection_is_no_attempt(sentinel, origin):
+    gone = origin([read_request, response(b'gone'), read_request])
+    other = origin([read_request, response(b'other', fields=[('Connection', 'close')])])
+    proxy = sentinel(*weighted((gone, 100), (other, 1)), upstream='',
+                     policies='retry-policy {\n    max-attempts 2\n}')
+    while not gone.requests:
+        assert proxy.request().status == 200
+    gone.refuse()
+    # Most turns are of the endpoint that is gone: its connection turns out stale, then it refuses.
+    for _ in range(3):
+        assert proxy.request().status == 200
+    assert proxy.metric('sentinel_upstream_failures_total', reason='upstream_closed') == 1
+    assert proxy.metric('sentinel_upstream_failures_total', reason='connect_failed') >= 1
