@@ -158,9 +158,8 @@ static enum status lease(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     struct pool *pool = &exchange->proxy->pool;
-    bool others_first = attempt->step == ATTEMPT_LEASE && !list_is_empty(&pool->waiters);
-    if (others_first || list_is_linked(&exchange->wait_link)) {
-        return queue(exchange);
+    if (!list_is_empty(&pool->waiters) && pool->waiters.next != &exchange->wait_link) {
+        return queue(exchange); /* behind those who came before */
     }
     enum status status =
         pool_lease(pool, attempt->endpoint, attempt->fresh_wanted, &attempt->connection);
@@ -170,6 +169,7 @@ static enum status lease(struct exchange *exchange)
     if (status == AGAIN) {
         return queue(exchange);
     }
+    list_unlink(&exchange->wait_link);
     if (attempt->step == ATTEMPT_QUEUE) {
         note_queue_time(exchange);
     }

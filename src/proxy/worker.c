@@ -471,7 +471,12 @@ void proxy_wake_waiters(struct proxy *proxy)
     if (free_slots == 0 && !list_is_empty(&proxy->pool.idle)) {
         free_slots = 1; /* an idle connection can give its slot up */
     }
-    wake_first(&proxy->pool.waiters, free_slots);
+    /* They keep their places until they have a slot: whoever comes meanwhile stands behind. */
+    const struct list *waiters = &proxy->pool.waiters;
+    for (struct list *link = waiters->next; link != waiters && free_slots > 0; link = link->next) {
+        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+        free_slots--;
+    }
     wake_first(&proxy->buffers.waiters, buffer_pool_spare(&proxy->buffers));
     /* A head may need several buffers, so that any number of free ones may be too few for it. */
     if (proxy->buffers.returned) {

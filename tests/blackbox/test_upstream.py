@@ -243,3 +243,23 @@ def test_a_stale_connection_is_no_attempt(sentinel, origin):
         assert proxy.request().status == 200
     assert proxy.metric('sentinel_upstream_failures_total', reason='upstream_closed') == 1
     assert proxy.metric('sentinel_upstream_failures_total', reason='connect_failed') >= 1
+
+
+def test_requests_that_wait_for_a_connection_are_served_in_their_order(sentinel, origin):
+    def serve(server, wire):
+        for _ in range(40):
+            server.requests.append(wire.read_request())
+            server.released.wait(10)
+            wire.send(response(b'x'))
+    server = origin([serve])
+    proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 10s')
+    clients = []
+    for number in range(20):
+        clients.append(proxy.connect())
+        clients[-1].send(request_bytes(f'/{number}'))
+        wait_for(lambda: proxy.metric('sentinel_requests_in_flight') == number + 1)
+    server.release()
+    for client in clients:
+        assert client.read_response().status == 200
+        client.close()
+    assert [request.target for request in server.requests] == [f'/{n}' for n in range(20)]
