@@ -643,14 +643,12 @@ size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fi
     return 2 * (head + fields + trailers) + forwarded + fields + 4096;
 }
 
-void exchange_begin(struct proxy *proxy, struct stream *client)
+bool exchange_begin(struct proxy *proxy, struct stream *client)
 {
     struct exchange *exchange = slab_acquire(&proxy->exchanges);
     if (exchange == NULL) {
         metrics_failure(proxy->metrics, REASON_REQUESTS_FULL);
-        client->in_ended = false;
-        proxy_release_client(proxy, client, false);
-        return;
+        return false;
     }
     *exchange = (struct exchange){.proxy = proxy,
                                   .client = client,
@@ -676,4 +674,5 @@ void exchange_begin(struct proxy *proxy, struct stream *client)
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
     client->holder = exchange;
     exchange_wake(exchange);
+    return true;
 }

@@ -231,7 +231,9 @@ static void serve_events(struct proxy *proxy, struct session *session)
         }
         if (event == SESSION_EVENT_HEAD) {
             note_state(proxy, connection_of_session(session), true);
-            exchange_begin(proxy, stream);
+            if (!exchange_begin(proxy, stream)) {
+                stream->ops->release(stream, false); /* says CLOSED next */
+            }
         } else if (stream->holder != NULL) {
             exchange_wake(stream->holder);
         }
