@@ -656,12 +656,12 @@ void worker_destroy(struct worker *worker)
     struct proxy *proxy = &worker->proxy;
     if (worker->listening) {
         close_listeners(worker);
-        abort_rest(worker);
-        while (!list_is_empty(&proxy->runnable)) {
-            run_exchanges(proxy);
-        }
-        abort_rest(worker); /* those that linger */
     }
+    abort_rest(worker); /* an order to quit can come in the middle of a drain, too */
+    while (!list_is_empty(&proxy->runnable)) {
+        run_exchanges(proxy);
+    }
+    abort_rest(worker); /* those that linger */
     pool_deinit(&proxy->pool);
     buffer_pool_deinit(&proxy->buffers);
     slab_deinit(&proxy->client_inboxes);
