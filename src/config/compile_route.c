@@ -1,4 +1,5 @@
 #include "base/assert.h"
+#include "base/buffer.h"
 #include "config/compile_parts.h"
 #include "config/suggest.h"
 #include "http/message.h"
@@ -72,12 +73,15 @@ static void security_set(struct compilation *compilation, struct security *secur
                          const struct setting *setting)
 {
     const struct setting_value *name = setting->values;
+    ASSERT(name != NULL); /* a setting has at least one value */
     if (name->bad || setting->count != 2) {
         return;
     }
     for (const struct setting *at = setting->next; at != NULL; at = at->next) {
-        if (at->key == setting->key && span_equal_nocase(at->values->text, name->text)) {
-            COMPILE_ERROR(compilation, at->values->position, NULL, "\"%.*s\" is set twice",
+        const struct setting_value *other = at->values;
+        ASSERT(other != NULL);
+        if (at->key == setting->key && span_equal_nocase(other->text, name->text)) {
+            COMPILE_ERROR(compilation, other->position, NULL, "\"%.*s\" is set twice",
                           SPAN_ARGS(name->text));
             return;
         }
@@ -104,6 +108,28 @@ static bool write_security(struct compilation *compilation, const struct securit
     }
     *ref = builder_array(&compilation->builder, records, sizeof(*records), security->count);
     return true;
+}
+
+/* What stays within the limits must not fail for what the route adds to it. */
+static void check_head_fits(struct compilation *compilation, const struct security *security,
+                            struct position position)
+{
+    const struct generation_limits *limits = &compilation->header.server.limits;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < security->count; i++) {
+        bytes += security->fields[i].name.size + security->fields[i].value.size;
+    }
+    if (!generation_head_fits(limits, security->count, bytes)) {
+        char help[COMPILE_HELP_MAX];
+        (void)snprintf(help, sizeof(help),
+                       "a head leaves as at most %d bytes: `head-size` (%u), `request-line` (%u) "
+                       "twice for escapes, %u for the fields, %d that are added, and these",
+                       BYTE_QUEUE_MAX, limits->head_size, limits->request_line,
+                       limits->header_fields, GENERATION_HEAD_ADDED);
+        COMPILE_ERROR(compilation, position, help,
+                      "security headers of %llu bytes do not fit behind the largest head",
+                      (unsigned long long)bytes);
+    }
 }
 
 static bool compile_security(struct compilation *compilation, const struct section *section,
@@ -137,6 +163,7 @@ static bool compile_security(struct compilation *compilation, const struct secti
         COMPILE_ERROR(compilation, section->position, NULL,
                       "there are more than %d security headers", GENERATION_SECURITY_MAX);
     }
+    check_head_fits(compilation, security, section->position);
     route->upstream_wins = section_number32(section, KEY_SECURITY_HEADERS_UPSTREAM_WINS);
     return write_security(compilation, security, &route->security);
 }
@@ -291,9 +318,19 @@ static void compile_allowed(const struct section *section, struct generation_rou
     }
 }
 
+/* Metrics have one name for all requests that no route took. */
+static void check_route_name(struct compilation *compilation, const struct section *section)
+{
+    if (span_equal(section_text(section, KEY_ROUTE_NAME), SPAN("none"))) {
+        COMPILE_ERROR(compilation, section_setting(section, KEY_ROUTE_NAME)->position,
+                      "metrics call requests without a route that", "no route can be \"none\"");
+    }
+}
+
 static bool compile_route(struct compilation *compilation, const struct section *section,
                           struct generation_route *route)
 {
+    check_route_name(compilation, section);
     *route = (struct generation_route){
         .name = builder_text(&compilation->builder, section_text(section, KEY_ROUTE_NAME)),
         .upstream_host =

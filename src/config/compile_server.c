@@ -188,18 +188,50 @@ static void compile_access_log(struct compilation *compilation, const struct sec
     }
 }
 
+/*
+ * The number of workers, each of which has its share of what all may take, and no share can be less
+ * than one: what is written must hold, what is left to us fits in.
+ */
+static void compile_workers(struct compilation *compilation, const struct section *section)
+{
+    struct generation_server *server = &compilation->header.server;
+    const struct section *limits = section_child(section, BLOCK_LIMITS);
+    const struct {
+        enum schema_key_id key;
+        uint32_t value;
+    } bounds[] = {
+        {KEY_LIMITS_MAX_REQUESTS, server->limits.requests},
+        {KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, server->limits.upstream_connections},
+    };
+    uint32_t cores = compilation->validator.environment->cores;
+    uint32_t most = (uint32_t)schema_key(KEY_SERVER_WORKERS)->maximum;
+    uint32_t workers = section_number32(section, KEY_SERVER_WORKERS);
+    ASSERT(cores >= 1);
+    server->workers = workers > 0 ? workers : cores < most ? cores : most;
+    for (size_t i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+        if (bounds[i].value >= server->workers) {
+            continue;
+        }
+        if (workers == 0) {
+            server->workers = bounds[i].value;
+            continue;
+        }
+        const struct setting *setting = section_setting(limits, bounds[i].key);
+        char help[COMPILE_HELP_MAX];
+        (void)snprintf(help, sizeof(help), "set at least %u, or fewer `workers`", workers);
+        COMPILE_ERROR(compilation,
+                      setting != NULL ? setting->values->position
+                                      : section_setting(section, KEY_SERVER_WORKERS)->position,
+                      help, "`%s` %u is less than one for each of the %u workers",
+                      schema_key(bounds[i].key)->name, bounds[i].value, workers);
+    }
+}
+
 bool compile_server(struct compilation *compilation)
 {
     const struct section *section = section_child(compilation->top, BLOCK_SERVER);
     const struct section *admin = section_child(section, BLOCK_ADMIN);
     struct generation_server *server = &compilation->header.server;
-    uint32_t cores = compilation->validator.environment->cores;
-    uint32_t most = (uint32_t)schema_key(KEY_SERVER_WORKERS)->maximum;
-    ASSERT(cores >= 1);
-    server->workers = section_number32(section, KEY_SERVER_WORKERS);
-    if (server->workers == 0) {
-        server->workers = cores < most ? cores : most;
-    }
     server->connections = section_number32(section, KEY_SERVER_MAX_CONNECTIONS);
     server->shutdown_timeout = section_number(section, KEY_SERVER_SHUTDOWN_TIMEOUT);
     server->merge_slashes = section_number32(section, KEY_SERVER_MERGE_SLASHES);
@@ -213,6 +245,7 @@ bool compile_server(struct compilation *compilation)
     compile_access_log(compilation, section_child(compilation->top, BLOCK_OBSERVABILITY));
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);
+    compile_workers(compilation, section);
     compile_timeouts(compilation, section_child(section, BLOCK_TIMEOUTS));
     return true;
 }

@@ -275,6 +275,20 @@ static void a_log_without_listeners_still_has_its_place(void **state)
     run_end(run);
 }
 
+static void workers_by_cores_are_no_more_than_what_they_share(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "server { limits { max-requests 2 } }",
+        "server { max-connections 1; limits { max-upstream-connections 2; max-requests 3 } }",
+    };
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        struct run *run = run_good(texts[i]); /* on 3 cores */
+        assert_int_equal(run->generation.header->server.workers, 2);
+        run_end(run);
+    }
+}
+
 static void defaults_are_those_of_the_design(void **state)
 {
     (void)state;
@@ -589,6 +603,7 @@ int main(void)
         cmocka_unit_test(the_promised_sample_loads_as_written),
         cmocka_unit_test(an_empty_file_means_the_built_in_parts),
         cmocka_unit_test(a_log_without_listeners_still_has_its_place),
+        cmocka_unit_test(workers_by_cores_are_no_more_than_what_they_share),
         cmocka_unit_test(defaults_are_those_of_the_design),
         cmocka_unit_test(the_built_in_configuration_heeds_its_variables),
         cmocka_unit_test(a_wrong_variable_is_refused),

@@ -1,6 +1,7 @@
 #include "config/generation.h"
 
 #include "base/assert.h"
+#include "base/buffer.h"
 #include "config/schema.h"
 #include "config/validate_text.h"
 #include "http/message.h"
@@ -313,6 +314,28 @@ static bool check_policies(const struct generation_route *route)
            is_boolean(route->upstream_wins);
 }
 
+bool generation_head_fits(const struct generation_limits *limits, size_t security_fields,
+                          uint64_t security_bytes)
+{
+    enum { LINE_EXTRA = 4 }; /* colon, space and line end; a received field may lack the space */
+    uint64_t fields = (uint64_t)limits->header_fields + LINE_EXTRA * (uint64_t)security_fields;
+    uint64_t escapes = 2 * (uint64_t)limits->request_line; /* a byte becomes three */
+    return security_bytes <= BYTE_QUEUE_MAX &&
+           limits->head_size + escapes + fields + security_bytes + GENERATION_HEAD_ADDED <=
+               BYTE_QUEUE_MAX;
+}
+
+/* The fields were checked. */
+static bool check_head_fits(const struct check *check, struct ref security)
+{
+    const struct generation_field *fields = (const void *)(check->base + security.offset);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < security.count; i++) {
+        bytes += (uint64_t)fields[i].name.count + fields[i].value.count;
+    }
+    return generation_head_fits(&check->header->server.limits, security.count, bytes);
+}
+
 static bool check_routes(const struct check *check)
 {
     struct ref ref = check->header->routes;
@@ -323,7 +346,8 @@ static bool check_routes(const struct check *check)
     for (uint32_t i = 0; i < ref.count; i++) {
         if (!check_text_as(check, routes[i].name, text_is_name) ||
             !check_action(check, &routes[i]) || !check_policies(&routes[i]) ||
-            !check_fields(check, routes[i].security) || !check_place(check, routes[i].place)) {
+            !check_fields(check, routes[i].security) ||
+            !check_head_fits(check, routes[i].security) || !check_place(check, routes[i].place)) {
             return false;
         }
     }
@@ -485,7 +509,8 @@ bool generation_open(struct generation *generation, struct span block)
      * what the one before has found good. */
     if (!check_server(&check, &header->server) || !check_listeners(&check) ||
         !check_upstreams(&check) || !check_routes(&check) || !check_rules(&check) ||
-        !check_index(&check) || !check_fields(&check, header->default_security)) {
+        !check_index(&check) || !check_fields(&check, header->default_security) ||
+        !check_head_fits(&check, header->default_security)) {
         return false;
     }
     *generation = (struct generation){.base = block.data, .header = header};

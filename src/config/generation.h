@@ -16,7 +16,9 @@
 
 enum {
     GENERATION_SIZE_MAX = 64 * 1024 * 1024,
-    GENERATION_SECURITY_MAX = 64, /* security fields of one response */
+    GENERATION_SECURITY_MAX = 32, /* security fields of one response */
+    GENERATION_HEAD_ADDED = 3072, /* bytes that a head may grow by beside them on its way: Via,
+                                     X-Forwarded-*, Host, Date, framing, the place of a redirect */
 };
 
 #define GENERATION_MAGIC UINT64_C(0x31304e45475f4e53) /* "SN_GEN01" in memory */
@@ -197,6 +199,14 @@ struct generation {
  * anything that this build's compiler could not have written; never reads outside the block.
  */
 NODISCARD bool generation_open(struct generation *generation, struct span block);
+
+/*
+ * Whether every head within these limits fits the queue that it leaves by (BYTE_QUEUE_MAX), with a
+ * path that was escaped anew, so many security fields, whose names and values are so many bytes,
+ * and what else we add. Without security fields it does for all limits that the schema allows.
+ */
+bool generation_head_fits(const struct generation_limits *limits, size_t security_fields,
+                          uint64_t security_bytes);
 
 /* The layout number of this build, for whoever writes a block. */
 uint32_t generation_layout(void);

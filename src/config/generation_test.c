@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "config/compile.h"
+#include "config/schema.h"
 
 enum { TEST_ARENA_SIZE = 4 * 1024 * 1024 };
 
@@ -292,6 +293,29 @@ static void every_reference_out_of_bounds_is_refused(void **state)
         restore(block);                                                                            \
     } while (0)
 
+static uint32_t maximum(enum schema_key_id key)
+{
+    return (uint32_t)schema_key(key)->maximum;
+}
+
+static void the_largest_head_leaves_in_one_piece_with_what_is_added(void **state)
+{
+    (void)state;
+    const struct generation_limits limits = {
+        .header_fields = maximum(KEY_LIMITS_HEADER_FIELDS),
+        .head_size = maximum(KEY_LIMITS_HEAD_SIZE),
+        .request_line = maximum(KEY_LIMITS_REQUEST_LINE),
+    };
+    assert_true(generation_head_fits(&limits, 4, 512)); /* the default security fields */
+    assert_false(generation_head_fits(&limits, 4, 8192));
+    assert_false(generation_head_fits(&limits, 4, UINT64_MAX));
+    const struct generation_limits small = {
+        .header_fields = 100, .head_size = 8192, .request_line = 8192};
+    uint64_t each = 128 + maximum(KEY_SECURITY_HEADERS_SET); /* a name and a value */
+    assert_true(generation_head_fits(&small, GENERATION_SECURITY_MAX, 30 * each));
+    assert_false(generation_head_fits(&small, GENERATION_SECURITY_MAX, 34 * each));
+}
+
 static void server_values_out_of_range_are_refused(void **state)
 {
     struct block *block = *state;
@@ -405,6 +429,7 @@ static void rules_and_index_out_of_range_are_refused(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_largest_head_leaves_in_one_piece_with_what_is_added),
         cmocka_unit_test_setup_teardown(a_good_block_opens_and_can_be_read, make_block, drop_block),
         cmocka_unit_test_setup_teardown(every_other_size_and_alignment_is_refused, make_block,
                                         drop_block),

@@ -363,6 +363,7 @@ static bool parse_nodes(struct kdl_parser *parser, struct node **first)
         if (discarded) {
             arena_rewind(parser->arena, mark);
         } else {
+            ASSERT(node != NULL);
             *next = node;
             next = &node->next;
         }

@@ -31,8 +31,12 @@ bool text_is_token(struct span text)
 
 bool text_is_field_value(struct span text)
 {
-    return bytes_find_control(text.data, text.size) == text.size &&
-           span_trim(text).size == text.size;
+    for (size_t i = 0; i < text.size; i++) {
+        if (byte_is_control(text.data[i])) {
+            return false;
+        }
+    }
+    return span_trim(text).size == text.size;
 }
 
 bool text_is_version(struct span text)
@@ -71,15 +75,14 @@ bool text_is_location(struct span text)
     if (span_starts_with(text, SPAN("/"))) {
         return !span_starts_with(text, SPAN("//"));
     }
-    struct span rest = text;
-    if (span_starts_with(text, SPAN("https://"))) {
-        rest = span_from(text, 8);
-    } else if (span_starts_with(text, SPAN("http://"))) {
-        rest = span_from(text, 7);
-    } else {
-        return false;
+    const struct span schemes[] = {SPAN("https://"), SPAN("http://")};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        if (span_starts_with(text, schemes[i])) {
+            struct span rest = span_from(text, schemes[i].size);
+            return rest.size > 0 && (is_alphanumeric(rest.data[0]) || rest.data[0] == '[');
+        }
     }
-    return rest.size > 0 && (is_alphanumeric(rest.data[0]) || rest.data[0] == '[');
+    return false;
 }
 
 bool text_has_no_nul(struct span text)

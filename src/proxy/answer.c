@@ -6,6 +6,8 @@
 
 enum { ANSWER_FIELDS = 8, ANSWER_BODY_MAX = 512 };
 
+static_assert((int)GENERATION_SECURITY_MAX <= (int)FORWARD_FIELDS_ADDED, "an answer has room");
+
 static bool add(struct fields *fields, enum field_id id, struct span value)
 {
     return fields_add(fields, id, field_name(id), value);
