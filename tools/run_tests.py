@@ -35,6 +35,7 @@ BLACKBOX_SECONDS = 420
 SKIPPED = 77  # the exit status of a program of ctest that lacks its data
 FUZZ_GRACE_SECONDS = 120
 REPORT_LINES = 60
+SLOWEST_SHOWN = 5
 
 COUNTS = re.compile(r'(?:^|\s)(\d+) passed, (\d+) failed\s*$', re.M)
 CMOCKA_CASE = re.compile(r'^\[ +(OK|FAILED|SKIPPED) +\] (?!tests?:|\d+ test)(\S+)', re.M)
@@ -57,6 +58,8 @@ class Result:
         parts = [f'{self.passed} passed']
         parts += [f'{len(self.failed)} FAILED'] if self.failed else []
         parts += [f'{self.skipped} skipped'] if self.skipped else []
+        if self.skipped and not self.passed + len(self.failed):
+            parts = [self.output.strip() or 'skipped']  # a program that says why
         print(f'{self.suite:<12} {self.name:<32} {", ".join(parts)} ({self.seconds:.1f} s)')
         if not self.failed:
             return
@@ -127,7 +130,6 @@ def run_program(suite, name, command, folder):
     """A program of ctest: cmocka's cases, or a closing `N passed, N failed`, or one case."""
     status, output, seconds = execute(command, UNIT_SECONDS, folder)
     if status == SKIPPED:
-        print(f'{suite:<12} {name:<32} {output.strip() or "skipped"}')
         return Result(suite, name, skipped=1, output=output, seconds=seconds)
     cases = CMOCKA_CASE.findall(output)
     plan = sum(int(count) for count in CMOCKA_PLAN.findall(output))
@@ -259,6 +261,7 @@ def main():
     parser.add_argument('--fuzz-seconds', type=int, help='for all fuzzers together')
     parser.add_argument('--no-build', action='store_true', help='take the programs as they are')
     options = parser.parse_args()
+    start = time.monotonic()
     chosen = options.only.split(',')
     unknown = set(chosen) - set(suites)
     if unknown:
@@ -276,7 +279,23 @@ def main():
     results += run_all(jobs)
     if 'blackbox' in chosen and 'asan' not in unbuilt:
         results += run_all(blackbox_jobs())
+    if results:
+        show_times(results, time.monotonic() - start)
     return conclude(results)
+
+
+def show_times(results, wall):
+    """Where the time went: each suite's, with what ran at the same time added up, and the worst."""
+    print(f'\n{"suite":<12} {"passed":>7} {"failed":>7} {"seconds":>8}')
+    for suite in dict.fromkeys(result.suite for result in results):
+        own = [result for result in results if result.suite == suite]
+        print(f'{suite:<12} {sum(result.passed for result in own):>7} '
+              f'{sum(len(result.failed) for result in own):>7} '
+              f'{sum(result.seconds for result in own):>8.1f}')
+    slowest = sorted(results, key=lambda result: -result.seconds)[:SLOWEST_SHOWN]
+    print('slowest: ' + ', '.join(f'{result.suite} {result.name} {result.seconds:.0f} s'
+                                  for result in slowest))
+    print(f'{wall:.0f} s in all, on {JOBS} processors')
 
 
 def conclude(results):
