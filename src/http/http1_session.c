@@ -339,7 +339,9 @@ static void release(struct stream *stream, bool keep)
         http1_wire_close(wire, true);
         return;
     }
-    if (truncated || !keep || !session->keep_alive || !stream->in_ended || wire->in_broken) {
+    bool over = session->draining || wire->session.context->draining;
+    if (truncated || over || !keep || !session->keep_alive || !stream->in_ended ||
+        wire->in_broken) {
         end_connection(session);
         return;
     }

@@ -1,5 +1,7 @@
 #include "proxy/attempt.h"
 
+#include <errno.h>
+
 #include "base/assert.h"
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
@@ -37,6 +39,7 @@ void attempt_begin(struct exchange *exchange)
     uint64_t timeout = exchange->route->try_timeout;
     attempt->reason = REASON_NONE;
     attempt->body_gated = false;
+    attempt->own_failure = false;
     attempt->try_deadline = timeout == 0 ? UINT64_MAX : io_now(exchange->proxy->io) + timeout;
     attempt->count++;
     if (attempt->count > 1) {
@@ -66,11 +69,10 @@ static void note_endpoint(struct exchange *exchange, enum reason reason)
     struct proxy *proxy = exchange->proxy;
     struct endpoint *endpoint = exchange->attempt.endpoint;
     bool connect = reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT;
-    if (!connect || endpoint == NULL) {
+    if (!connect || endpoint == NULL || exchange->attempt.own_failure) {
         return;
     }
-    if (upstream_note_failure(upstream_of(exchange), endpoint, proxy->health,
-                              io_now(proxy->io))) {
+    if (upstream_note_failure(upstream_of(exchange), endpoint, proxy->health, io_now(proxy->io))) {
         metrics_count_at(proxy->metrics, METRIC_ENDPOINT_EJECTIONS, endpoint->index);
     }
 }
@@ -154,6 +156,13 @@ static void note_queue_time(struct exchange *exchange)
     exchange->queue_time = before + waited;
 }
 
+/* Errors of connect that say something of this machine and nothing of the endpoint. */
+static bool is_our_own(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == EADDRNOTAVAIL;
+}
+
 static enum status lease(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
@@ -164,6 +173,7 @@ static enum status lease(struct exchange *exchange)
     enum status status =
         pool_lease(pool, attempt->endpoint, attempt->fresh_wanted, &attempt->connection);
     if (status == ERROR) {
+        attempt->own_failure = is_our_own(pool->lease_error);
         return lost(exchange, REASON_CONNECT_FAILED);
     }
     if (status == AGAIN) {

@@ -121,6 +121,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     http1_client_init(&lease->client, pool->context, pool->timer_kind);
     session_of(lease)->owner = lease;
     if (http1_client_connect(&lease->client, &endpoint->config->address, pool->socket_kind) != OK) {
+        pool->lease_error = session_of(lease)->transport.socket.error;
         free_slot(pool, lease);
         return ERROR;
     }

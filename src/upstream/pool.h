@@ -23,6 +23,7 @@ struct pool {
     struct list idle;    /* by age: the longest idle first */
     struct list waiters; /* links of attempts that wait for a free slot, first come first served */
     struct metrics *metrics; /* borrowed: the pool publishes what it holds */
+    int lease_error;         /* errno behind the last ERROR of pool_lease */
     uint8_t socket_kind; /* of its connections' sockets and timers; set before the first lease */
     uint8_t timer_kind;
 };

@@ -39,6 +39,22 @@ def test_running_requests_are_finished_first(sentinel, origin):
     assert proxy.log_record()['status'] == 200
 
 
+def test_a_response_begun_before_the_signal_ends_its_connection(sentinel, origin):
+    server = origin([read_request, b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf', hold, b'half'])
+    proxy = sentinel(server, server='graceful-shutdown-timeout 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        head = client.read_head()
+        assert head.get('Connection') is None
+        assert client.take(4) == b'half'
+        proxy.signal(signal.SIGTERM)
+        wait_for(lambda: refused(proxy.port), 10, 'the listener to close')
+        server.release()
+        assert client.take(4) == b'half'
+        assert client.ended(10)
+        assert proxy.wait() == 0
+
+
 def test_idle_connections_do_not_delay_the_end(sentinel, echo):
     proxy = sentinel(echo, server='graceful-shutdown-timeout 60s')
     with proxy.connect() as client:
