@@ -143,11 +143,12 @@ class Sentinel:
         return self.errors_path.read_text(errors='replace')
 
     def ready(self):
+        """Whether a worker serves and the admin says so; the probe has come and gone by then."""
         assert self.process.poll() is None, f'sentinel ended with {self.process.returncode}'
         try:
             with self.connect() as wire:
                 wire.half_close()
-            return self.admin('/ready').status == 200
+                return wire.ended() and self.admin('/ready').status == 200
         except (OSError, Closed):
             return False
 
