@@ -153,6 +153,11 @@ static bool check_server(const struct check *check, const struct generation_serv
         !is_boolean(server->merge_slashes)) {
         return false;
     }
+    /* These are split among the workers, and no part may be nothing. */
+    if (server->limits.requests < server->workers ||
+        server->limits.upstream_connections < server->workers) {
+        return false;
+    }
     return (check_no_address(&server->admin) || check_address(&server->admin)) &&
            check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
            check_text_as(check, server->access_log, text_has_no_nul) &&

@@ -323,6 +323,10 @@ static void server_values_out_of_range_are_refused(void **state)
     REFUSED(block, server->workers, 0);
     REFUSED(block, server->workers, 257);
     REFUSED(block, server->connections, 0);
+    server->workers = 4; /* each must get one of these */
+    REFUSED(block, server->limits.requests, 3);
+    server->workers = 4;
+    REFUSED(block, server->limits.upstream_connections, 3);
     REFUSED(block, server->merge_slashes, 2);
     REFUSED(block, server->admin.family, 3);
     REFUSED(block, server->admin.port, 0);

@@ -47,12 +47,11 @@ static const struct generation_server *server_of(const struct worker *worker)
     return &worker->options.generation->header->server;
 }
 
-/* This worker's part of what all share, rounded up. */
+/* This worker's part of what all share; the parts add up to the whole. */
 static uint32_t share_of(const struct worker *worker, uint32_t total)
 {
     uint32_t workers = server_of(worker)->workers;
-    uint32_t share = total / workers + (total % workers != 0 ? 1 : 0);
-    return share > 0 ? share : 1;
+    return total / workers + (worker->options.index < total % workers ? 1 : 0);
 }
 
 static void set_limits(struct worker *worker)
