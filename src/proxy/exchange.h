@@ -102,8 +102,8 @@ size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fi
 
 /*
  * Begins an exchange on a client's stream that holds a complete or refused head. It becomes the
- * stream's holder and is made runnable. False without memory for it: the failure is counted, and the
- * caller gives the stream back.
+ * stream's holder and is made runnable. False without memory for it: the failure is counted, and
+ * the caller gives the stream back.
  */
 NODISCARD bool exchange_begin(struct proxy *proxy, struct stream *client);
 
