@@ -15,23 +15,6 @@ static struct connection *connection_of(const struct exchange *exchange)
     return connection_of_stream(exchange->client);
 }
 
-static const struct generation_listener *listener_of(const struct exchange *exchange)
-{
-    return generation_listener(exchange->proxy->generation, connection_of(exchange)->listener);
-}
-
-static bool is_trusted(const struct exchange *exchange, const struct address *address)
-{
-    struct ref blocks = listener_of(exchange)->trusted_proxies;
-    const struct address_block *block = generation_array(exchange->proxy->generation, blocks);
-    for (uint32_t i = 0; i < blocks.count; i++) {
-        if (address_block_contains(&block[i], address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* The last element of a comma-separated list, cut off its end. False when it is empty. */
 static bool take_last(struct span *list, struct span *element)
 {
@@ -75,7 +58,7 @@ static void walk_forwarded(struct exchange *exchange)
                 return;
             }
             exchange->client_address = address;
-            if (!is_trusted(exchange, &address)) {
+            if (!proxy_trusts(exchange->proxy, connection_of(exchange)->listener, &address)) {
                 return;
             }
         }

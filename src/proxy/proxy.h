@@ -83,6 +83,9 @@ static inline struct connection *connection_of_stream(struct stream *stream)
 /* The date field's value of this second; borrowed until the next call. */
 struct span proxy_date(struct proxy *proxy);
 
+/* Whether the address is one of the listener's trusted proxies. */
+bool proxy_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address);
+
 /* Gives back the stream of a finished exchange and looks after its connection. */
 void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep);
 

@@ -268,18 +268,13 @@ static void serve_upstream_events(struct proxy *proxy, struct session *session)
     }
 }
 
-static const struct generation_listener *listener_config(const struct worker *worker,
-                                                         uint32_t index)
+bool proxy_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address)
 {
-    return generation_listener(worker->options.generation, index);
-}
-
-static bool is_trusted(const struct worker *worker, uint32_t listener, const struct address *peer)
-{
-    struct ref blocks = listener_config(worker, listener)->trusted_proxies;
-    const struct address_block *block = generation_array(worker->options.generation, blocks);
+    const struct generation *generation = proxy->generation;
+    struct ref blocks = generation_listener(generation, listener)->trusted_proxies;
+    const struct address_block *block = generation_array(generation, blocks);
     for (uint32_t i = 0; i < blocks.count; i++) {
-        if (address_block_contains(&block[i], peer)) {
+        if (address_block_contains(&block[i], address)) {
             return true;
         }
     }
@@ -308,7 +303,7 @@ static void begin_connection(struct worker *worker, struct connection *connectio
 {
     struct proxy *proxy = &worker->proxy;
     struct session *session = connection->session;
-    connection->trusted = is_trusted(worker, connection->listener, &connection->peer);
+    connection->trusted = proxy_trusts(proxy, connection->listener, &connection->peer);
     list_push_back(&proxy->open_connections, &session->link);
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
     metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
