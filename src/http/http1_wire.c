@@ -285,6 +285,12 @@ static void update_unsent(struct http1_wire *wire)
     wire->stream.unsent = wire->outbox.size;
 }
 
+/* While bytes are pending their departure wakes; behind an empty queue only the pool can. */
+static void note_starved(struct http1_wire *wire, bool refused)
+{
+    wire->stream.starved = refused && wire->outbox.size == 0;
+}
+
 struct output http1_wire_begin_output(struct http1_wire *wire)
 {
     return output_over(wire->session.context->render, wire->session.context->render_size);
@@ -294,11 +300,10 @@ bool http1_wire_commit_output(struct http1_wire *wire, const struct output *outp
 {
     ASSERT(!output->overflowed);
     struct span bytes = output_bytes(output);
-    if (!byte_queue_append(&wire->outbox, wire->session.context->buffers, bytes)) {
-        return false;
-    }
+    bool queued = byte_queue_append(&wire->outbox, wire->session.context->buffers, bytes);
+    note_starved(wire, !queued);
     update_unsent(wire);
-    return true;
+    return queued;
 }
 
 void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_t length)
@@ -314,10 +319,11 @@ size_t http1_wire_room(struct stream *stream)
     struct http1_wire *wire = http1_wire_of_stream(stream);
     size_t room = byte_queue_room(&wire->outbox, wire->session.context->buffers);
     if (wire->out_framing == FRAMING_CHUNKED) {
-        return room > CHUNK_OVERHEAD + HTTP1_LAST_CHUNK_MAX
+        room = room > CHUNK_OVERHEAD + HTTP1_LAST_CHUNK_MAX
                    ? room - CHUNK_OVERHEAD - HTTP1_LAST_CHUNK_MAX
                    : 0;
     }
+    note_starved(wire, room == 0);
     return room;
 }
 

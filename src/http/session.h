@@ -2,7 +2,9 @@
  * One connection of either side, whatever protocol it speaks. The session owns the transport, what
  * has arrived and is not yet a message, what waits to be sent, and the connection's own timers. It
  * lives in the worker and is driven by it: run when its socket is ready, expire when its timer is
- * due, then next_event until NONE. It never calls up.
+ * due, then next_event until NONE. It never calls up. A session with many streams may have
+ * something to say of one when another was called: then it queues its socket (io_requeue), which
+ * brings its run.
  *
  *             first byte       head complete          stream released
  *    IDLE ---------------> HEAD ------------> BUSY ------------------+--> IDLE (kept)
@@ -33,7 +35,7 @@ enum session_event {
     SESSION_EVENT_NONE,
     SESSION_EVENT_HEAD,   /* a request waits in the stream: give it a holder */
     SESSION_EVENT_WAKE,   /* the stream's holder may make progress */
-    SESSION_EVENT_CLOSED, /* the session is CLOSED */
+    SESSION_EVENT_CLOSED, /* the session is CLOSED and no stream is held: nothing follows */
 };
 
 struct session;
@@ -46,7 +48,7 @@ struct session_ops {
     /* No further message: idle ones close at once, busy ones after the current message. */
     void (*drain)(struct session *session);
 
-    /* Ends it now, whatever it does; a held stream reports failure to its holder's next call. */
+    /* Ends it now, whatever it does. Its streams were released before. */
     void (*kill)(struct session *session);
 };
 

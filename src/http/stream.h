@@ -4,13 +4,17 @@
  * session many; whoever holds a stream does not know which. Each side of an exchange holds one: the
  * client's (we read a request and write a response) and the upstream's (the other way round).
  *
- * Incoming bytes are pulled: read_body lends bytes that are valid until the next call into any
- * stream of the worker. Outgoing bytes are offered: ask room first, then the stream takes all of
- * what it is given, so that nobody else ever has to keep a remainder. flush hands to the kernel
- * what is pending; every run ends with it.
+ * Incoming bytes are pulled: read_body lends bytes that are valid until the next read of any stream
+ * of the worker; writing them to another stream, and flushing that, leaves them alone. Outgoing
+ * bytes are offered: ask room first, then the stream takes all of what it is given, so that nobody
+ * else ever has to keep a remainder. flush hands to the kernel what is pending; every run ends with
+ * it.
  *
  * A stream never calls its holder. When it can make progress again the session reports an event
- * (http/session.h) that names it, and the worker runs the holder.
+ * (http/session.h) that names it, and the worker runs the holder. One wait is not the session's to
+ * end: where no room, or AGAIN from a write, is for want of buffers while nothing is pending, the
+ * stream is `starved`, and its holder waits in the pool's list. A stream that waits for a window of
+ * its peer's is not.
  */
 #ifndef SENTINEL_HTTP_STREAM_H
 #define SENTINEL_HTTP_STREAM_H
@@ -107,6 +111,7 @@ struct stream {
     bool out_begun;          /* an outgoing final head was written */
     bool closing;            /* the response said that the connection will close */
     bool out_ended;          /* write_end, or a head without body */
+    bool starved;            /* room or a write said no for want of buffers: see above */
 };
 
 #endif

@@ -214,7 +214,7 @@ static void wait_for_room(struct exchange *exchange, const struct lane *lane)
 {
     const struct stream_sink *sink = lane->sink.self;
     struct buffer_pool *buffers = &exchange->proxy->buffers;
-    if (lane->waits == LANE_WAITS_SINK && sink->stream->unsent == 0) {
+    if (lane->waits == LANE_WAITS_SINK && sink->stream->starved) {
         exchange_wait_in(exchange, &buffers->waiters);
     } else if (lane->waits == LANE_WAITS_SOURCE && buffers->slab.in_use == buffers->slab.capacity) {
         exchange_wait_in(exchange, &buffers->head_waiters); /* perhaps 100 Continue found none */
