@@ -42,6 +42,7 @@ struct ledger_exchange {
     bool hostile;   /* must never reach an origin */
     bool head_sent; /* its last byte has left the client */
     bool body_sent;
+    bool body_dropped; /* on its way, by a verdict: it arrives empty */
     uint32_t attempts;
     struct ledger_attempt attempt[LEDGER_ATTEMPTS_MAX];
     enum outcome outcome;

@@ -1,5 +1,5 @@
 /* The scenarios: each turns a seed into a world. */
-#include "world.h"
+#include "seam.h"
 
 /* A well-behaved world of random size; what every scenario starts from. */
 static void base(struct prng *prng, struct habits *habits)
@@ -245,19 +245,115 @@ static void tune_shared_limits(struct prng *prng, struct habits *habits,
     options->accept_error = prng_below(prng, 100);
 }
 
+/*
+ * A seam: half of the worlds are calm, where everything must come through; in the others peers and
+ * network break, too. Half of them have so few buffers that everyone waits for them.
+ */
+static void seam_base(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    bool calm = sim_chance(prng, 500);
+    habits->attempts = 0;
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 256, 64 * 1024);
+    habits->buffer_pool = sim_chance(prng, 500) ? habits->buffer_pool : 1;
+    habits->seam = (struct seam_manners){
+        .patience = (calm ? 600 : 10) * (uint64_t)SECOND, .drains = 500, .calm = calm};
+    if (calm) {
+        return;
+    }
+    habits->aborts = 150;
+    habits->half_closes = 100;
+    habits->slow_reader = habits->slow_sender = 50;
+    habits->origin_slow = 100;
+    habits->origin_fails = habits->origin_truncates = habits->origin_malformed = 40;
+    habits->origin_silent = 20;
+    habits->seam.drains_within = sim_chance(prng, 200) ? 20 * SECOND : 0;
+    options->reset = 80;
+    options->stall = 30;
+    options->call_error = 1;
+    options->connect_error = options->connect_refused = 20;
+    options->slow_link = 50;
+}
+
+static void tune_seam_early(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    seam_base(prng, habits, options);
+    habits->bodies = 800;
+    habits->origin_early = 800;
+    habits->expects = 100;
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
+    if (habits->seam.calm && sim_chance(prng, 500)) {
+        habits->strict = true; /* nothing is cut off: no answer is lost behind it */
+        habits->seam.drains = 1000;
+        habits->pipeline = 1;
+    }
+}
+
+static void tune_seam_holding(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    seam_base(prng, habits, options);
+    habits->bodies = 800;
+    habits->seam.hold_max = (uint32_t)sim_magnitude(prng, 1, 16 * 1024);
+    habits->seam.agent_drops = 200;
+    habits->strict = habits->seam.calm && sim_chance(prng, 500);
+    habits->seam.verdict_within = 3 * SECOND;
+    if (!habits->strict) {
+        habits->seam.verdict_within = sim_magnitude(prng, MILLISECOND, 3 * SECOND);
+        habits->seam.agent_fails = 200;
+        habits->seam.agent_silent = habits->seam.agent_breaks = 50;
+    }
+}
+
+static void tune_seam_multiplex(struct prng *prng, struct habits *habits,
+                                struct sim_options *options)
+{
+    seam_base(prng, habits, options);
+    habits->clients = 0;
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 256, 16 * 1024);
+    habits->aborts = 150;
+    habits->origins = 3;
+    habits->origin_early = 100;
+    habits->origin_slow = 100;
+    options->buffer_min = (uint32_t)sim_magnitude(prng, 64, 64 * 1024);
+}
+
+static void tune_seam_tunnel(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    seam_base(prng, habits, options);
+    habits->clients = habits->origins = 0;
+}
+
+static void tune_seam_hedge(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    seam_base(prng, habits, options);
+    habits->origins = (uint32_t)sim_between(prng, 2, 3);
+    habits->attempts = 1;
+    habits->seam.patience = 60 * SECOND;
+    habits->origin_slow = 400;
+    habits->strict = habits->seam.calm && sim_chance(prng, 500);
+    habits->origin_silent = habits->strict ? 0 : 100;
+    habits->seam.hedge_after = sim_magnitude(prng, 1, SECOND);
+}
+
 const struct scenario scenarios[] = {
-    {"direct", tune_direct},
-    {"happy", tune_happy},
-    {"pipelining", tune_pipelining},
-    {"slow-peers", tune_slow_peers},
-    {"aborts", tune_aborts},
-    {"hostile-client", tune_hostile_client},
-    {"hostile-origin", tune_hostile_origin},
-    {"faulty-network", tune_faulty_network},
-    {"overload", tune_overload},
-    {"drain", tune_drain},
-    {"stale-pool", tune_stale_pool},
-    {"workers", tune_workers},
-    {"shared-limits", tune_shared_limits},
-    {NULL, NULL},
+    {"direct", tune_direct, NULL},
+    {"happy", tune_happy, NULL},
+    {"pipelining", tune_pipelining, NULL},
+    {"slow-peers", tune_slow_peers, NULL},
+    {"aborts", tune_aborts, NULL},
+    {"hostile-client", tune_hostile_client, NULL},
+    {"hostile-origin", tune_hostile_origin, NULL},
+    {"faulty-network", tune_faulty_network, NULL},
+    {"overload", tune_overload, NULL},
+    {"drain", tune_drain, NULL},
+    {"stale-pool", tune_stale_pool, NULL},
+    {"workers", tune_workers, NULL},
+    {"shared-limits", tune_shared_limits, NULL},
+    {"seam-early", tune_seam_early, &seam_plain},
+    {"seam-holding", tune_seam_holding, &seam_holding},
+    {"seam-multiplex", tune_seam_multiplex, &seam_multiplex},
+    {"seam-tunnel", tune_seam_tunnel, &seam_tunnel},
+    {"seam-hedge", tune_seam_hedge, &seam_plain},
+    {NULL, NULL, NULL},
 };

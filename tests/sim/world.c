@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "seam.h"
 
 enum {
     STEPS_MAX = 8 * 1000 * 1000,
@@ -22,7 +23,11 @@ static void populate(struct world *world)
     world->entry = origin_address(0);
     if (habits->workers > 0) {
         world->entry = (struct address){.family = ADDRESS_IPV4, .port = 8080, .ip = {10, 1, 0, 1}};
-        world->proxy = proxy_create(world);
+        if (world->scenario->story != NULL) {
+            world->seam = seam_create(world, world->scenario->story);
+        } else {
+            world->proxy = proxy_create(world);
+        }
     }
     for (uint32_t i = 0; i < habits->clients; i++) {
         world->clients[i] = client_create(world, i);
@@ -36,7 +41,7 @@ static bool clients_are_finished(const struct world *world)
             return false;
         }
     }
-    return true;
+    return world->seam == NULL || seam_is_finished(world->seam);
 }
 
 /* Lets a slice of time pass; finds busy loops. */
@@ -59,18 +64,24 @@ static void live(struct world *world)
         }
         pass(world);
     }
+    if (world->proxy == NULL && world->seam == NULL) {
+        return;
+    }
+    end = sim_now(world->sim) + (uint64_t)SETTLE_TIME * SECOND;
+    while (sim_now(world->sim) < end) {
+        pass(world);
+    }
     if (world->proxy != NULL) {
-        end = sim_now(world->sim) + (uint64_t)SETTLE_TIME * SECOND;
-        while (sim_now(world->sim) < end) {
-            pass(world);
-        }
         proxy_check(world->proxy);
+    } else {
+        seam_check(world->seam);
     }
 }
 
 static void destroy(struct world *world)
 {
     proxy_destroy(world->proxy);
+    seam_destroy(world->seam);
     for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
         client_destroy(world->clients[i]);
     }
@@ -93,13 +104,12 @@ void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
     world->sim = sim_create(seed, &options);
     populate(world);
     live(world);
-    bool direct = world->proxy == NULL;
     struct ledger_expectation expectation = {
-        .logged = !direct && !proxy_was_hurt(world->proxy),
+        .logged = world->proxy != NULL && !proxy_was_hurt(world->proxy),
         .all_answered = world->habits.strict,
         .safe_answered = world->habits.strict_safe,
         /* One more where a pooled connection had gone stale. */
-        .attempts_max = direct ? 1 : world->habits.attempts + 1,
+        .attempts_max = world->habits.workers == 0 ? 1 : world->habits.attempts + 1,
     };
     ledger_check(&world->ledger, &expectation);
     if (trace != NULL) {

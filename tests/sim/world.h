@@ -22,6 +22,21 @@ enum {
     ORIGIN_CONNECTIONS = 64, /* of one origin */
 };
 
+/* What the exchanges of a seam do (seam.h); chances in thousandths. */
+struct seam_manners {
+    uint64_t drains_within; /* microseconds until all sessions are told to end; 0: never */
+    uint64_t patience;      /* microseconds without progress that an exchange bears */
+    uint32_t drains;        /* chance, an early response: the rest of the request is read */
+    uint64_t hedge_after;   /* microseconds until a second attempt begins; 0: never */
+    uint32_t hold_max;      /* bytes that an agent's filter may hold; 0: no agent */
+    uint64_t verdict_within;
+    uint32_t agent_silent; /* chances, a question */
+    uint32_t agent_drops;
+    uint32_t agent_fails;
+    uint32_t agent_breaks;
+    bool calm; /* the network and the origins do nothing wrong */
+};
+
 /* All chances in thousandths. */
 struct habits {
     uint32_t clients;
@@ -70,16 +85,22 @@ struct habits {
     bool kills;        /* at some point all workers but one are killed */
     bool strict;       /* no faults: everything must be answered by an origin */
     bool strict_safe;  /* GET and HEAD must be */
+
+    struct seam_manners seam; /* of scenarios with a story */
 };
+
+struct seam_story;
 
 struct scenario {
     const char *name;
     void (*tune)(struct prng *prng, struct habits *habits, struct sim_options *options);
+    const struct seam_story *story; /* stands between clients and origins; NULL: workers do */
 };
 
 struct client;
 struct origin;
 struct proxy;
+struct seam;
 
 struct world {
     const struct scenario *scenario;
@@ -90,7 +111,8 @@ struct world {
     struct address entry; /* where clients connect to */
     struct client *clients[CLIENTS_MAX];
     struct origin *origins[ORIGINS_MAX];
-    struct proxy *proxy; /* NULL: direct */
+    struct proxy *proxy; /* NULL: direct, or a story */
+    struct seam *seam;   /* NULL: no story */
 };
 
 /* The scenarios, closed by one without a name. */
