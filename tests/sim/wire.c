@@ -98,6 +98,9 @@ enum status wire_read(struct wire *wire, uint8_t *bytes, size_t size, size_t *go
     if (status == OK) {
         wire->received += *got;
     }
+    if (status == END && wire->failed) {
+        status = ERROR; /* a reset is told once, and a write was told: this end is no FIN */
+    }
     wire->failed = wire->failed || status == ERROR;
     return status;
 }
