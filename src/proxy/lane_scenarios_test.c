@@ -101,7 +101,7 @@ static enum status holder_flush(void *self, enum reason *reason)
 {
     struct holder *holder = self;
     if (holder->verdict == REFUSE) {
-        *reason = REASON_INTERNAL;
+        *reason = REASON_NO_ENDPOINT;
         return ERROR;
     }
     if (holder->verdict == DROP) {
@@ -198,7 +198,7 @@ static void a_refusing_agent_aborts_the_lane_and_nothing_got_past_it(void **stat
     assert_int_equal(run(&fixture), AGAIN);
     holder.verdict = REFUSE;
     assert_int_equal(run(&fixture), ERROR);
-    check_failed(&fixture, false, REASON_INTERNAL);
+    check_failed(&fixture, false, REASON_NO_ENDPOINT);
     assert_int_equal(fixture.sink.taken, 0);
 }
 

@@ -147,7 +147,7 @@ static enum status filter_flush(void *self, enum reason *reason)
         }
         return filter->size == 0 ? OK : AGAIN;
     case VERDICT_FAIL:
-        *reason = REASON_INTERNAL;
+        *reason = REASON_NO_ENDPOINT;
         return ERROR;
     case VERDICT_PASS:
     case VERDICT_DROP: {
