@@ -6,7 +6,6 @@
 #include "control/logger.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -34,9 +33,7 @@ struct logger_ring {
 
 struct logger {
     int fd;
-    bool owns_fd;
     size_t write_max; /* bytes of one write: a pipe that has room for so much does not block */
-    char *path;       /* NULL: standard output */
     uint8_t *cursors;
     uint32_t workers;
     uint32_t first; /* the ring that this turn begins with */
@@ -97,50 +94,19 @@ static size_t write_bound(int fd)
     return regular ? SIZE_MAX : PIPE_BUF;
 }
 
-static int open_file(const char *path)
-{
-    /* O_NONBLOCK: a path may name a pipe, whose reader may be away. */
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
-}
-
-static enum status open_output(struct logger *logger, struct span where)
-{
-    if (span_equal(where, SPAN("stdout")) || span_equal(where, SPAN("off"))) {
-        logger->fd = STDOUT_FILENO;
-        logger->write_max = write_bound(logger->fd);
-        return OK;
-    }
-    logger->path = strndup((const char *)where.data, where.size);
-    if (logger->path == NULL) {
-        return ERROR;
-    }
-    logger->fd = open_file(logger->path);
-    if (logger->fd < 0) {
-        return ERROR;
-    }
-    logger->owns_fd = true;
-    logger->write_max = write_bound(logger->fd);
-    return OK;
-}
-
-struct logger *logger_create(const struct generation *generation, void *cursors)
+struct logger *logger_create(const struct generation *generation, void *cursors, int output)
 {
     uint32_t workers = generation->header->server.workers;
     struct logger *logger = calloc(1, sizeof(*logger) + workers * sizeof(struct logger_ring));
     if (logger == NULL) {
         return NULL;
     }
-    logger->fd = -1;
+    ASSERT(output >= 0);
+    logger->fd = output;
+    logger->write_max = write_bound(output);
     logger->cursors = (uint8_t *)cursors;
     logger->workers = workers;
     logger->sleep_ms = LOGGER_SLEEP_MIN_MS;
-    if (open_output(logger, generation_text(generation, generation->header->server.access_log)) !=
-        OK) {
-        int saved = errno;
-        logger_destroy(logger);
-        errno = saved;
-        return NULL;
-    }
     return logger;
 }
 
@@ -149,10 +115,7 @@ void logger_destroy(struct logger *logger)
     if (logger == NULL) {
         return;
     }
-    if (logger->owns_fd) {
-        close(logger->fd);
-    }
-    free(logger->path);
+    (void)close(logger->fd);
     free(logger);
 }
 
@@ -383,24 +346,17 @@ int logger_turn(struct logger *logger)
     return logger->sleep_ms;
 }
 
-void logger_reopen(struct logger *logger)
+void logger_set_output(struct logger *logger, int output)
 {
-    if (logger->path == NULL) {
-        return;
-    }
-    int fd = open_file(logger->path);
-    if (fd < 0) {
-        complain(logger, "cannot reopen, the old file stays in use", strerror(errno));
-        return;
-    }
+    ASSERT(output >= 0 && output != logger->fd);
     /* A record that is written in part stays whole in the old file, if that takes it at once. */
     if (logger->batch_partial && batch_write(logger, now_ms()) == AGAIN) {
         batch_drop(logger);
     }
     logger->torn = false;
-    close(logger->fd);
-    logger->fd = fd;
-    logger->write_max = write_bound(fd);
+    (void)close(logger->fd);
+    logger->fd = output;
+    logger->write_max = write_bound(output);
 }
 
 bool logger_flush(struct logger *logger, int timeout_ms)

@@ -9,6 +9,8 @@
  * busy one, doubling to LOGGER_SLEEP_MAX over idle ones. So a record costs its worker no system
  * call and is on disk within a tenth of a second; a full ring of 1 MiB lasts 10 ms up to 100 MB/s.
  *
+ * It opens no file: the supervisor does, and hands the descriptor over.
+ *
  * Bounds: LOGGER_BATCH records a write, LOGGER_TURN_BYTES a turn and ring. It does no I/O but on
  * the log's descriptor and allocates at creation only.
  */
@@ -35,13 +37,13 @@ size_t logger_cursors_size(const struct generation *generation);
 const _Atomic uint64_t *logger_cursor(const void *cursors, uint32_t worker);
 
 /*
- * Opens what the generation's access-log says: standard output, or the file (appended to; created
- * with mode 0640). `cursors` is the region in the process's own segment, borrowed. NULL with errno
- * when the file cannot be opened or memory is short.
+ * Writes to `output` (see logger_set_output). `cursors` is the region in the process's own segment,
+ * borrowed. NULL when memory is short; then `output` stays the caller's.
  */
-NODISCARD struct logger *logger_create(const struct generation *generation, void *cursors);
+NODISCARD struct logger *logger_create(const struct generation *generation, void *cursors,
+                                       int output);
 
-/* Closes the file. Records that were not drained stay in their rings. Accepts NULL. */
+/* Closes its output. Records that were not drained stay in their rings. Accepts NULL. */
 void logger_destroy(struct logger *logger);
 
 /*
@@ -59,10 +61,10 @@ void logger_set_ring(struct logger *logger, uint32_t worker, const void *memory)
 NODISCARD int logger_turn(struct logger *logger);
 
 /*
- * Opens the file by its name again (after a rotation); a file that cannot be opened leaves the old
- * one in use and says so on the operator log. Standard output stays what it is.
+ * Writes to this descriptor from now on (after a rotation), which the logger owns from here, and
+ * closes the one before. A file, a pipe or a terminal; only what is no file may block or be full.
  */
-void logger_reopen(struct logger *logger);
+void logger_set_output(struct logger *logger, int output);
 
 /*
  * Empties all rings, for the end of the process: returns true once nothing is left, false when

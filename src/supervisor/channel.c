@@ -37,9 +37,14 @@ enum status channel_create(int ends[2])
     return OK;
 }
 
+static bool carries_descriptor(uint32_t kind)
+{
+    return kind == CHANNEL_SEGMENT || kind == CHANNEL_LOG;
+}
+
 enum status channel_send(int channel, const struct channel_message *message, int descriptor)
 {
-    ASSERT((message->kind == CHANNEL_SEGMENT) == (descriptor >= 0));
+    ASSERT(carries_descriptor(message->kind) == (descriptor >= 0));
     struct channel_message copy = *message;
     struct iovec piece = {.iov_base = &copy, .iov_len = sizeof(copy)};
     union control control = {0};
@@ -92,7 +97,7 @@ static bool is_sound(const struct channel_message *message, size_t descriptors)
     if (message->kind < CHANNEL_READY || message->kind > CHANNEL_GONE) {
         return false;
     }
-    return descriptors == (message->kind == CHANNEL_SEGMENT ? 1 : 0) &&
+    return descriptors == (carries_descriptor(message->kind) ? 1 : 0) &&
            message->role < PROCESS_ROLE_COUNT;
 }
 

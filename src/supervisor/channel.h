@@ -20,7 +20,7 @@ enum channel_kind {
     CHANNEL_READY = 1, /* child: it serves */
     CHANNEL_DRAIN,     /* supervisor: finish what runs, then end */
     CHANNEL_QUIT,      /* supervisor: end; the logger empties the rings first */
-    CHANNEL_REOPEN,    /* supervisor: the logger reopens its files */
+    CHANNEL_LOG,       /* supervisor: the logger writes to this descriptor from now on */
     CHANNEL_SEGMENT,   /* supervisor: the segment of this identity, as the descriptor */
     CHANNEL_GONE,      /* supervisor: the process of this identity, whose segment came, has ended */
 };
@@ -45,8 +45,8 @@ NODISCARD enum status channel_send(int channel, const struct channel_message *me
 
 /*
  * Receives a message. OK: *descriptor is -1 or a descriptor (close-on-exec) that the caller now
- * owns; it is never one unless the kind is CHANNEL_SEGMENT, which never comes without. AGAIN:
- * nothing now. END: the peer is gone. ERROR: what came is no message; it is dropped, with all its
+ * owns; CHANNEL_SEGMENT and CHANNEL_LOG always come with one, no other kind does. AGAIN: nothing
+ * now. END: the peer is gone. ERROR: what came is no message; it is dropped, with all its
  * descriptors.
  */
 NODISCARD enum status channel_receive(int channel, struct channel_message *message,

@@ -126,6 +126,7 @@ static void what_is_no_message_is_dropped_with_its_descriptors(void **state)
     size_t before = open_descriptors();
     struct channel_message ready = {.kind = CHANNEL_READY};
     struct channel_message segment = {.kind = CHANNEL_SEGMENT, .role = PROCESS_WORKER};
+    struct channel_message log = {.kind = CHANNEL_LOG};
     struct channel_message gone = {.kind = CHANNEL_GONE, .role = PROCESS_WORKER};
     struct channel_message unknown = {.kind = 77};
     struct channel_message roleless = {.kind = CHANNEL_SEGMENT, .role = PROCESS_ROLE_COUNT};
@@ -138,6 +139,7 @@ static void what_is_no_message_is_dropped_with_its_descriptors(void **state)
         {&ready, sizeof(ready) - 1, 0},   {&ready, 1, 3},
         {&ready, sizeof(ready), 1},       {&ready, sizeof(ready), 16},
         {&segment, sizeof(segment), 0},   {&segment, sizeof(segment), 2},
+        {&log, sizeof(log), 0},           {&log, sizeof(log), 2},
         {&unknown, sizeof(unknown), 0},   {&unknown, sizeof(unknown), 1},
         {&gone, sizeof(gone), 1},         {large, sizeof(large), 0},
         {&roleless, sizeof(roleless), 1},

@@ -92,12 +92,17 @@ static void send_or_kill(struct children *children, uint32_t slot,
 
 void children_tell(struct children *children, uint32_t slot, enum supervisor_order order)
 {
-    static const enum channel_kind kinds[] = {[SUPERVISOR_ORDER_DRAIN] = CHANNEL_DRAIN,
-                                              [SUPERVISOR_ORDER_QUIT] = CHANNEL_QUIT,
-                                              [SUPERVISOR_ORDER_REOPEN] = CHANNEL_REOPEN};
+    static const enum channel_kind kinds[] = {
+        [SUPERVISOR_ORDER_DRAIN] = CHANNEL_DRAIN, [SUPERVISOR_ORDER_QUIT] = CHANNEL_QUIT};
     ASSERT(slot < SUPERVISOR_SLOTS_MAX);
     struct channel_message message = {.kind = kinds[order]};
     send_or_kill(children, slot, &message, -1);
+}
+
+void children_tell_log(struct children *children, int log)
+{
+    struct channel_message message = {.kind = CHANNEL_LOG};
+    send_or_kill(children, SUPERVISOR_SLOT_LOGGER, &message, log);
 }
 
 /* Whether a process of the first role reads the segments of the second. */
@@ -200,7 +205,7 @@ static enum status fork_child(struct children *children, uint32_t slot,
     struct spawn_options options = {
         .executable = children->executable,
         .null = children->null,
-        .keep_stdout = role == PROCESS_LOGGER,
+        .output = role == PROCESS_LOGGER ? world->log : children->null,
         .channel = ends[1],
         .generation = world->generation_fd,
         .segment = child->segment_fd,

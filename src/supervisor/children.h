@@ -45,6 +45,7 @@ struct children_world {
     int generation_fd;                   /* the compiler's output, everyone else's input */
     const struct generation *generation; /* NULL until compiled */
     const struct listeners *listeners;
+    int log; /* what the logger writes to */
 };
 
 /* Opens what all children share. ERROR with errno; then nothing is left open. */
@@ -59,6 +60,9 @@ NODISCARD enum status children_spawn(struct children *children, uint32_t slot,
 
 /* Sends an order. A child that cannot be told any more is killed; its exit follows. */
 void children_tell(struct children *children, uint32_t slot, enum supervisor_order order);
+
+/* Gives the logger, if there is one, a copy of another descriptor to write to. */
+void children_tell_log(struct children *children, int log);
 
 /* Sends a signal; harmless when the slot is empty. */
 void children_kill(struct children *children, uint32_t slot, int signal);

@@ -174,7 +174,7 @@ static bool map_peer(const struct process *process, const struct channel_message
 }
 
 enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      bool *orphaned)
+                                      int *log, bool *orphaned)
 {
     for (;;) { /* each round takes a message off a bounded queue */
         struct channel_message message;
@@ -197,8 +197,13 @@ enum process_order process_next_order(const struct process *process, struct segm
             return PROCESS_ORDER_DRAIN;
         case CHANNEL_QUIT:
             return PROCESS_ORDER_QUIT;
-        case CHANNEL_REOPEN:
-            return PROCESS_ORDER_REOPEN;
+        case CHANNEL_LOG:
+            if (log != NULL) {
+                *log = descriptor;
+                return PROCESS_ORDER_LOG;
+            }
+            (void)close(descriptor);
+            break;
         case CHANNEL_GONE:
             segment->identity = channel_identity(&message);
             return PROCESS_ORDER_GONE;

@@ -44,7 +44,7 @@ enum process_order {
     PROCESS_ORDER_NONE,    /* nothing has come */
     PROCESS_ORDER_DRAIN,   /* finish what runs, then end; also when the supervisor has died */
     PROCESS_ORDER_QUIT,    /* end */
-    PROCESS_ORDER_REOPEN,  /* reopen the log files */
+    PROCESS_ORDER_LOG,     /* *log is the descriptor to write the log to from now on */
     PROCESS_ORDER_SEGMENT, /* *segment is another process's, mapped for reading */
     PROCESS_ORDER_GONE,    /* the process of segment->identity has ended */
 };
@@ -52,9 +52,10 @@ enum process_order {
 /*
  * Takes the next order off the control channel. Once the supervisor is gone each call says
  * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Segments that cannot be
- * mapped are logged and skipped. The caller unmaps those that it gets.
+ * mapped are logged and skipped. The caller unmaps the segments and closes the log that it gets;
+ * with NULL for `log`, which is everyone but the logger, a log is dropped.
  */
 enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      bool *orphaned);
+                                      int *log, bool *orphaned);
 
 #endif

@@ -56,7 +56,7 @@ static void take_orders(struct control *control)
     bool orphaned = false;
     while (!control->quit) { /* the queue of orders is bounded */
         struct segment segment = {0};
-        switch (process_next_order(control->process, &segment, &orphaned)) {
+        switch (process_next_order(control->process, &segment, NULL, &orphaned)) {
         case PROCESS_ORDER_NONE:
             return;
         case PROCESS_ORDER_QUIT:
@@ -66,7 +66,7 @@ static void take_orders(struct control *control)
             controller_drain(control->controller);
             control->quit = orphaned;
             break;
-        case PROCESS_ORDER_REOPEN:
+        case PROCESS_ORDER_LOG:
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt_worker(control, &segment);

@@ -1,7 +1,9 @@
 /*
  * The shell of the logger process: gives it its segment and the workers' rings, and passes on what
- * the supervisor says. It is the last to go: when it is told to, it empties the rings first, and
- * without a supervisor it stays until the last worker has ended, which it sees at the life pipe.
+ * the supervisor says. It writes to its standard output, which the supervisor opened, until another
+ * descriptor comes over the channel: it opens nothing itself. It is the last to go: when it is told
+ * to, it empties the rings first, and without a supervisor it stays until the last worker has
+ * ended, which it sees at the life pipe.
  */
 #include <errno.h>
 #include <poll.h>
@@ -54,7 +56,8 @@ static void take_orders(struct logging *logging)
 {
     while (!logging->quit && !logging->orphaned) { /* the queue of orders is bounded */
         struct segment segment = {0};
-        switch (process_next_order(logging->process, &segment, &logging->orphaned)) {
+        int log = -1;
+        switch (process_next_order(logging->process, &segment, &log, &logging->orphaned)) {
         case PROCESS_ORDER_NONE:
             return;
         case PROCESS_ORDER_QUIT:
@@ -62,8 +65,8 @@ static void take_orders(struct logging *logging)
             break;
         case PROCESS_ORDER_DRAIN:
             break; /* the logger has no part in it, or is an orphan now */
-        case PROCESS_ORDER_REOPEN:
-            logger_reopen(logging->logger);
+        case PROCESS_ORDER_LOG:
+            logger_set_output(logging->logger, log);
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt_worker(logging, &segment);
@@ -93,32 +96,18 @@ static void sleep_at_most(struct logging *logging, int milliseconds)
     }
 }
 
-/* Says which log it is that cannot be, and where it is configured. */
-static void log_refusal(const struct generation *generation)
-{
-    int error = errno;
-    const struct generation_server *server = &generation->header->server;
-    struct span file = generation_text(generation, server->access_log_place.file);
-    struct span target = generation_text(generation, server->access_log);
-    if (file.size == 0) {
-        log_message(LOG_ERROR, "access-log %.*s: %s", SPAN_ARGS(target), strerror(error));
-        return;
-    }
-    log_message(LOG_ERROR, "access-log %.*s: %s (%.*s:%u)", SPAN_ARGS(target), strerror(error),
-                SPAN_ARGS(file), server->access_log_place.line);
-}
-
 int process_log(struct process *process)
 {
     uint32_t workers = process->generation.header->server.workers;
     struct logging logging = {.process = process};
     logging.workers = calloc(workers, sizeof(*logging.workers));
-    logging.logger = logging.workers == NULL
-                         ? NULL
-                         : logger_create(&process->generation,
-                                         segment_region(&process->segment, SEGMENT_CURSORS));
+    logging.logger =
+        logging.workers == NULL
+            ? NULL
+            : logger_create(&process->generation,
+                            segment_region(&process->segment, SEGMENT_CURSORS), STDOUT_FILENO);
     if (logging.logger == NULL) {
-        log_refusal(&process->generation);
+        log_message(LOG_ERROR, "the logger cannot start: %s", strerror(errno));
         free(logging.workers);
         return 1;
     }

@@ -135,7 +135,7 @@ static void take_orders(struct work *work)
     bool orphaned = false;
     for (;;) { /* the queue of orders is bounded */
         struct segment segment = {0};
-        switch (process_next_order(work->process, &segment, &orphaned)) {
+        switch (process_next_order(work->process, &segment, NULL, &orphaned)) {
         case PROCESS_ORDER_NONE:
             return;
         case PROCESS_ORDER_QUIT:
@@ -148,7 +148,7 @@ static void take_orders(struct work *work)
                 return;
             }
             break;
-        case PROCESS_ORDER_REOPEN:
+        case PROCESS_ORDER_LOG:
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt(work, &segment);

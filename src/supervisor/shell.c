@@ -18,6 +18,7 @@
 #include "supervisor/children.h"
 #include "supervisor/generation_memory.h"
 #include "supervisor/listen.h"
+#include "supervisor/log_file.h"
 #include "supervisor/supervisor.h"
 
 enum {
@@ -100,12 +101,22 @@ static void log_start(const struct shell *shell)
 
 static void open_listeners(struct shell *shell)
 {
-    if (listeners_open(&shell->listeners, &shell->generation) != OK) {
+    bool listening = listeners_open(&shell->listeners, &shell->generation) == OK;
+    bool logging = log_file_open(&shell->world.log, &shell->generation) == OK;
+    if (!listening || !logging) { /* each has said what is wrong */
         push(shell, (struct supervisor_event){.kind = SUPERVISOR_REFUSED});
         return;
     }
     log_start(shell);
     push(shell, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
+}
+
+/* A file that cannot be opened leaves the old one in use. */
+static void reopen_logs(struct shell *shell)
+{
+    if (log_file_reopen(&shell->world.log, &shell->generation)) {
+        children_tell_log(&shell->children, shell->world.log);
+    }
 }
 
 static void do_action(struct shell *shell, const struct supervisor_action *action)
@@ -128,6 +139,9 @@ static void do_action(struct shell *shell, const struct supervisor_action *actio
         return;
     case SUPERVISOR_CLOSE_LISTENERS:
         listeners_stop(&shell->listeners);
+        return;
+    case SUPERVISOR_REOPEN_LOGS:
+        reopen_logs(shell);
         return;
     case SUPERVISOR_SET_TIMER:
         shell->timer_at = action->at;
@@ -315,7 +329,8 @@ static enum status shell_open(struct shell *shell, const struct shell_options *o
     shell->world = (struct children_world){.config = options->config,
                                            .environment = options->environment,
                                            .generation_fd = -1,
-                                           .listeners = &shell->listeners};
+                                           .listeners = &shell->listeners,
+                                           .log = -1};
     if (children_init(&shell->children) != OK) {
         return ERROR;
     }
@@ -337,6 +352,7 @@ static void shell_close(struct shell *shell)
 {
     children_deinit(&shell->children);
     listeners_close(&shell->listeners);
+    log_file_close(&shell->world.log);
     generation_memory_unmap(&shell->memory);
     (void)close(shell->world.generation_fd);
     (void)close(shell->signals);

@@ -142,7 +142,7 @@ pid_t spawn_child(const struct spawn_options *options)
         return -1;
     }
     sources[STDIN_FILENO] = options->null;
-    sources[STDOUT_FILENO] = options->keep_stdout ? STDOUT_FILENO : options->null;
+    sources[STDOUT_FILENO] = options->output;
     sources[STDERR_FILENO] = STDERR_FILENO;
     sources[SPAWN_FD_SPEC] = spec_fd;
     sources[SPAWN_FD_CHANNEL] = options->channel;

@@ -48,9 +48,9 @@ struct spawn_spec {
 
 /* Descriptors are borrowed; -1: the child has none. */
 struct spawn_options {
-    int executable;   /* of the supervisor */
-    int null;         /* /dev/null: standard input, and output unless kept */
-    bool keep_stdout; /* the logger writes there */
+    int executable; /* of the supervisor */
+    int null;       /* /dev/null: standard input */
+    int output;     /* standard output: the logger's log, else `null` again */
     int channel;
     int generation;
     int segment;

@@ -382,8 +382,8 @@ static void on_signal(struct run *run, int signal)
         on_stop_signal(run);
     } else if (signal == SIGHUP) {
         say(run, LOG_WARNING, "SIGHUP: reload is not in this build; nothing has changed");
-    } else if (signal == SIGUSR1 && is_alive(&supervisor->slots[SUPERVISOR_SLOT_LOGGER])) {
-        tell(run, SUPERVISOR_SLOT_LOGGER, SUPERVISOR_ORDER_REOPEN);
+    } else if (signal == SIGUSR1 && supervisor->phase >= SUPERVISOR_STARTING) {
+        (void)act(run, SUPERVISOR_REOPEN_LOGS); /* before that, none is open */
     }
 }
 

@@ -12,7 +12,7 @@
  *                 (the logger) (the controller)   (the workers)
  *
  * Later, traffic goes on without a logger or a controller; but a start in which one of them says
- * that it cannot do its work (a log that cannot be opened) is refused like one without a worker.
+ * that it cannot do its work is refused like one without a worker.
  *
  * Each of the last phases ends when its processes are gone and has a deadline, after which they
  * are killed; a second TERM or INT kills all but the logger, which gets a moment to empty the
@@ -87,17 +87,17 @@ enum supervisor_action_kind {
     SUPERVISOR_SPAWN,           /* slot: make its process; answer SPAWN_FAILED if that fails */
     SUPERVISOR_TELL,            /* slot, order: a message over its control channel */
     SUPERVISOR_KILL,            /* slot, signal */
-    SUPERVISOR_OPEN_LISTENERS,  /* answer LISTENING or REFUSED */
+    SUPERVISOR_OPEN_LISTENERS,  /* and the log files; answer LISTENING or REFUSED */
     SUPERVISOR_CLOSE_LISTENERS, /* the supervisor's own copies */
+    SUPERVISOR_REOPEN_LOGS,     /* and hand them to the logger, if it lives */
     SUPERVISOR_SET_TIMER,       /* at: the next TIMER event; UINT64_MAX: none */
     SUPERVISOR_LOG,             /* level, text */
     SUPERVISOR_EXIT,            /* code; the last action ever */
 };
 
 enum supervisor_order {
-    SUPERVISOR_ORDER_DRAIN,  /* finish what runs, then end */
-    SUPERVISOR_ORDER_QUIT,   /* end; the logger empties the rings first */
-    SUPERVISOR_ORDER_REOPEN, /* the logger: reopen the log files */
+    SUPERVISOR_ORDER_DRAIN, /* finish what runs, then end */
+    SUPERVISOR_ORDER_QUIT,  /* end; the logger empties the rings first */
 };
 
 struct supervisor_action {

@@ -223,10 +223,9 @@ def lines_of(path):
 
 @pytest.fixture
 def open_folder(tmp_path):
-    """A folder that the logger may write in, whoever it runs as."""
+    """A folder for logs."""
     folder = tmp_path / 'logs'
     folder.mkdir()
-    folder.chmod(0o777)
     return folder
 
 
@@ -252,9 +251,34 @@ def test_a_reopen_that_fails_keeps_the_old_file(sentinel, echo, open_folder):
     proxy = sentinel(echo, observability=f'access-log "{log}"')
     folder.rename(moved)
     proxy.signal(signal.SIGUSR1)
-    wait_for(lambda: 'cannot reopen, the old file stays in use' in proxy.stderr(), 10, 'the line')
+    line = proxy.config.read_text()[:proxy.config.read_text().index('access-log')].count('\n') + 1
+    wait_for(lambda: f'access-log {log}: cannot reopen, the old file stays in use: No such file or '
+             f'directory ({proxy.config}:{line})' in proxy.stderr(), 10, 'the line')
     proxy.request('/still-there')
     wait_for(lambda: lines_of(moved / 'access.log') == ['/still-there'], 10, 'the record')
+
+
+def test_a_logger_that_dies_is_followed_by_one_with_the_same_file(sentinel, echo, open_folder):
+    log, old = open_folder / 'access.log', open_folder / 'access.log.1'
+    proxy = sentinel(echo, observability=f'access-log "{log}"')
+    log.rename(old)
+    replace(proxy, 'logger', signal.SIGKILL, 10)
+    proxy.request('/once-more')
+    wait_for(lambda: lines_of(old) == ['/once-more'], 10, 'the record')
+    assert not log.exists()
+
+
+def test_a_log_that_is_a_symbolic_link_is_refused(lone, echo, tmp_path):
+    port, admin_port = free_ports(2)
+    log, target = tmp_path / 'access.log', tmp_path / 'precious'
+    target.write_text('precious')
+    log.symlink_to(target)
+    process, config = lone(Plan([echo], observability=f'access-log "{log}"').render(
+        tmp_path, port, admin_port))
+    assert process.wait(20) == 1
+    assert f'access-log {log}: it is a symbolic link, which is not followed ({config}:' \
+        in process.stderr.read()
+    assert target.read_text() == 'precious'
 
 
 def test_a_log_that_cannot_be_opened_refuses_the_start(lone, echo, tmp_path):
