@@ -243,6 +243,7 @@ bool compile_server(struct compilation *compilation)
                                "the admin listener is off");
     }
     compile_access_log(compilation, section_child(compilation->top, BLOCK_OBSERVABILITY));
+    server->flight_recorder = GENERATION_FLIGHT_DEFAULT;
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);
     compile_workers(compilation, section);

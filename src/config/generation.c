@@ -161,8 +161,9 @@ static bool check_server(const struct check *check, const struct generation_serv
     return (check_no_address(&server->admin) || check_address(&server->admin)) &&
            check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
            check_text_as(check, server->access_log, text_has_no_nul) &&
-           check_place(check, server->access_log_place) && check_limits(&server->limits) &&
-           check_timeouts(&server->timeouts);
+           check_place(check, server->access_log_place) &&
+           server->flight_recorder <= GENERATION_FLIGHT_MAX && server->reserved == 0 &&
+           check_limits(&server->limits) && check_timeouts(&server->timeouts);
 }
 
 static bool check_blocks(const struct check *check, struct ref ref)

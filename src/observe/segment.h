@@ -28,6 +28,7 @@ enum segment_region {
     SEGMENT_CURSORS, /* control/logger.h: how far the logger has read each worker's ring */
     SEGMENT_HEALTH,  /* observe/health.h: the controller's word on each endpoint */
     SEGMENT_CLIENTS, /* proxy/client_board.h: a worker's connections, in all and by client */
+    SEGMENT_FLIGHT,  /* observe/flight_recorder.h: what the process is doing, and has done */
     SEGMENT_REGION_COUNT,
 };
 

@@ -10,6 +10,7 @@ static void enter(struct exchange *exchange, enum attempt_step step)
 {
     exchange->attempt.step = step;
     exchange->attempt.step_began = io_now(exchange->proxy->io);
+    exchange_note_stage(exchange);
 }
 
 static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
@@ -134,6 +135,7 @@ static enum status pick(struct exchange *exchange)
     }
     attempt->endpoint = endpoint;
     tried_endpoints_add(&attempt->tried, endpoint);
+    flight_attempt(proxy->flight, exchange->flight, endpoint->index, attempt->count);
     enter(exchange, ATTEMPT_LEASE);
     return OK;
 }

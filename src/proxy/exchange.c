@@ -90,6 +90,7 @@ static enum progress step_head(struct exchange *exchange)
         forget_head(exchange);
     }
     forward_identify(exchange);
+    exchange_note_request(exchange);
     if (status == ERROR) {
         return fail(exchange, reason);
     }
@@ -123,6 +124,7 @@ static enum progress step_route(struct exchange *exchange)
     exchange->rule = &rules[index];
     exchange->route_index = exchange->rule->route;
     exchange->route = generation_route(generation, exchange->route_index);
+    flight_route(exchange->proxy->flight, exchange->flight, exchange->route_index);
     return enter(exchange, EXCHANGE_ADMIT);
 }
 
@@ -606,7 +608,9 @@ void exchange_wake(struct exchange *exchange)
 
 void exchange_run(struct exchange *exchange)
 {
+    flight_doing(exchange->proxy->flight, FLIGHT_EXCHANGE, exchange->flight);
     for (int transitions = 0; transitions < TRANSITIONS_MAX; transitions++) {
+        exchange_note_stage(exchange);
         enum progress progress = STEPS[exchange->step].run(exchange);
         if (progress == PROGRESS_GONE) {
             return;
@@ -673,6 +677,7 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
     timer_init(&exchange->timer, TIMER_EXCHANGE);
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
     client->holder = exchange;
+    exchange_note_begin(exchange);
     exchange_wake(exchange);
     return true;
 }

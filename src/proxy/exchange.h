@@ -55,6 +55,8 @@ struct exchange {
     _Alignas(max_align_t) struct proxy *proxy; /* the arena behind us is aligned, too */
     struct stream *client;
     enum exchange_step step;
+    uint32_t flight;       /* its slot in the flight recorder */
+    uint16_t stage;        /* step and attempt's step, as the flight recorder knows them */
     enum reason reason;    /* why it failed; the first one counts */
     bool counted;          /* it counts against max-requests */
     struct list open_link; /* in proxy->open_exchanges */
@@ -128,6 +130,23 @@ void exchange_fail(struct exchange *exchange, enum reason reason);
 /* Sets the lane's idle deadline (and the window of its rate) after a run. exchange_pace.c */
 void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
                         enum exchange_deadline which);
+
+/* Tells the flight recorder where it stands, if that is new. */
+static inline void exchange_note_stage(struct exchange *exchange)
+{
+    unsigned stage = (unsigned)exchange->attempt.step << 8 | (unsigned)exchange->step;
+    if (stage != exchange->stage) {
+        exchange->stage = (uint16_t)stage;
+        flight_step(exchange->proxy->flight, exchange->flight, exchange->step,
+                    exchange->attempt.step, io_now(exchange->proxy->io));
+    }
+}
+
+/* Tells the flight recorder that the exchange has begun. exchange_record.c */
+void exchange_note_begin(struct exchange *exchange);
+
+/* Tells the flight recorder what is asked, and from route on, of which route. */
+void exchange_note_request(struct exchange *exchange);
 
 /* Writes the one record of a finished exchange and counts it. exchange_record.c */
 void exchange_record(const struct exchange *exchange);

@@ -27,6 +27,60 @@ static void describe_route(const struct exchange *exchange, struct access_record
     }
 }
 
+/* A target in another form than a path may hold a user's name and password: it is not told. */
+static struct span path_of(const struct request_head *request)
+{
+    if (request->path.size > 0) {
+        return request->path;
+    }
+    bool is_path = request->target.size > 0 && request->target.data[0] == '/';
+    return is_path ? span_first(request->target, span_find(request->target, '?')) : SPAN_EMPTY;
+}
+
+void exchange_note_begin(struct exchange *exchange)
+{
+    const struct connection *connection = connection_of_stream(exchange->client);
+    const struct flight_request request = {
+        .began = exchange->wall_began,
+        .client = connection->peer,
+        .listener = connection->listener,
+    };
+    exchange->flight = flight_begin(exchange->proxy->flight, &request);
+    exchange->stage = UINT16_MAX;
+    exchange_note_stage(exchange);
+}
+
+void exchange_note_request(struct exchange *exchange)
+{
+    const struct request_head *head = &exchange->request;
+    const struct flight_request request = {
+        .began = exchange->wall_began,
+        .client = exchange->client_address,
+        .listener = connection_of_stream(exchange->client)->listener,
+        .id = span_of(exchange->request_id, exchange->request_id_size),
+        .method = head->method_text,
+        .host = head->host,
+        .path = path_of(head),
+        .has_query = head->query.data != NULL,
+    };
+    flight_describe(exchange->proxy->flight, exchange->flight, &request);
+}
+
+static void end_flight(const struct exchange *exchange, uint64_t total)
+{
+    const struct endpoint *endpoint = exchange->attempt.endpoint;
+    const struct flight_outcome outcome = {
+        .route = exchange->route == NULL ? FLIGHT_NONE : exchange->route_index,
+        .endpoint = endpoint == NULL ? FLIGHT_NONE : endpoint->index,
+        .attempts = exchange->attempt.count,
+        .status = exchange->status,
+        .reason = exchange->reason,
+        .total = total,
+        .first_byte = exchange->first_byte_time,
+    };
+    flight_end(exchange->proxy->flight, exchange->flight, &outcome);
+}
+
 void exchange_record(const struct exchange *exchange)
 {
     struct proxy *proxy = exchange->proxy;
@@ -59,4 +113,5 @@ void exchange_record(const struct exchange *exchange)
     access_log_write(proxy->access_log, &record);
     metrics_request(proxy->metrics, exchange->route_index, exchange->status, total);
     metrics_failure(proxy->metrics, exchange->reason);
+    end_flight(exchange, total);
 }

@@ -10,6 +10,7 @@
 #include "base/prng.h"
 #include "http/http1_session.h"
 #include "observe/access_log.h"
+#include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "observe/request_id.h"
@@ -47,6 +48,7 @@ struct proxy {
     const struct generation *generation;
     struct metrics *metrics;
     struct access_log *access_log;
+    struct flight_recorder *flight;
     const struct health_view *health;
     struct prng prng;
     struct timer_wheel wheel;

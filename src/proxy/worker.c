@@ -21,6 +21,7 @@ enum {
 };
 
 static_assert((int)WORKER_SOCKET_FOREIGN == (int)SOCKET_FOREIGN, "one number for shells and us");
+static_assert((int)FLIGHT_RESERVE == (int)EXCHANGE_RESERVE, "every exchange has its cell");
 
 struct listener {
     struct io_socket socket;
@@ -159,6 +160,7 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->generation = options->generation;
     proxy->metrics = options->metrics;
     proxy->access_log = options->access_log;
+    proxy->flight = options->flight;
     proxy->health = options->health;
     worker->drain_deadline = UINT64_MAX;
     worker->accept_again = UINT64_MAX;
@@ -384,7 +386,12 @@ static void serve_listener(struct worker *worker, struct listener *listener)
 
 static void serve_socket(struct worker *worker, struct io_socket *socket)
 {
+    static const enum flight_phase PHASES[] = {[SOCKET_LISTENER] = FLIGHT_ACCEPT,
+                                               [SOCKET_CLIENT] = FLIGHT_CLIENT,
+                                               [SOCKET_UPSTREAM] = FLIGHT_UPSTREAM,
+                                               [SOCKET_FOREIGN] = FLIGHT_CHANNEL};
     struct proxy *proxy = &worker->proxy;
+    flight_doing(proxy->flight, PHASES[socket->kind], 0);
     if (socket->kind == SOCKET_LISTENER) {
         serve_listener(worker, CONTAINER_OF(socket, struct listener, socket));
         return;
@@ -563,12 +570,16 @@ static void yield_or_not(struct worker *worker)
 void worker_turn(struct worker *worker)
 {
     struct proxy *proxy = &worker->proxy;
+    flight_doing(proxy->flight, FLIGHT_WAIT, 0);
     io_wait(proxy->io, next_wake(worker));
+    flight_turn(proxy->flight, io_now(proxy->io));
     proxy->sessions.crowded = (proxy->clients.connections + proxy->connections_elsewhere) * 100 >=
                               (uint64_t)proxy->connections_max * CROWDED_PERCENT;
     serve_ready(worker);
     run_exchanges(proxy);
+    flight_doing(proxy->flight, FLIGHT_TIMER, 0);
     fire_timers(worker);
+    flight_doing(proxy->flight, FLIGHT_TIDY, 0);
     if (worker->drain_deadline <= io_now(proxy->io)) {
         abort_rest(worker);
     }
@@ -595,6 +606,7 @@ void worker_drain(struct worker *worker)
     if (proxy->draining) {
         return;
     }
+    flight_doing(proxy->flight, FLIGHT_DRAIN, 0);
     for (uint32_t i = 0; i < worker->listener_count; i++) {
         /* Once: whoever connected before the drain is served. */
         uint32_t bound = proxy->connections_max;
@@ -632,6 +644,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(proxy->connections.in_use == 0);
     ASSERT(proxy->clients.connections == 0 && proxy->clients.used == 0);
     ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
+    flight_recorder_check_idle(proxy->flight);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
     ASSERT(list_is_empty(&proxy->buffers.head_waiters));
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);

@@ -11,6 +11,7 @@
 #include "proxy/client_board.h"
 
 struct access_log;
+struct flight_recorder;
 struct health_view;
 struct metrics;
 struct worker;
@@ -24,6 +25,7 @@ struct worker_options {
     const int *listeners;                /* one descriptor for each of the generation's listeners */
     struct metrics *metrics;             /* borrowed: the cells of this worker's segment */
     struct access_log *access_log;       /* borrowed: the writing end of its ring */
+    struct flight_recorder *flight;      /* borrowed: says what the worker does */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
     void *board;                         /* borrowed: see client_counts_init */
     struct hash_key client_key;          /* the same in all workers */

@@ -7,11 +7,13 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "control/logger.h"
 #include "observe/access_log.h"
+#include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/log.h"
 #include "proxy/client_board.h"
@@ -83,6 +85,14 @@ static enum status open_shared(struct process *process)
         log_message(LOG_ERROR, "cannot map the own segment: %s", strerror(errno));
         return ERROR;
     }
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+    if (!flight_recorder_init(&process->flight, segment_region(&process->segment, SEGMENT_FLIGHT),
+                              role, &process->generation, now_us)) {
+        log_message(LOG_ERROR, "out of memory for the flight recorder");
+        return ERROR;
+    }
     (void)close(SPAWN_FD_SEGMENT);
     (void)close(SPAWN_FD_GENERATION);
     return OK;
@@ -107,6 +117,9 @@ struct segment_plan process_segment_plan(enum process_role role,
                                          const struct generation *generation)
 {
     struct segment_plan plan = {0};
+    if (role != PROCESS_COMPILER) {
+        plan.sizes[SEGMENT_FLIGHT] = flight_size(role, generation);
+    }
     switch (role) {
     case PROCESS_COMPILER:
         break;
@@ -143,6 +156,7 @@ int process_main(void)
         return 1;
     }
     int exit_code = run_role(&process);
+    flight_recorder_deinit(&process.flight);
     segment_unmap(&process.segment);
     generation_memory_unmap(&process.memory);
     free(process.listeners);

@@ -7,6 +7,7 @@
 #define SENTINEL_SUPERVISOR_PROCESS_H
 
 #include "config/generation.h"
+#include "observe/flight_recorder.h"
 #include "observe/segment.h"
 #include "supervisor/generation_memory.h"
 #include "supervisor/spawn.h"
@@ -15,9 +16,10 @@
 struct process {
     const struct spawn_spec *spec; /* mapped, sealed */
     struct generation_memory memory;
-    struct generation generation; /* not the compiler's */
-    struct segment segment;       /* its own, for writing; not the compiler's */
-    int *listeners;               /* spec->listeners descriptors */
+    struct generation generation;  /* not the compiler's */
+    struct segment segment;        /* its own, for writing; not the compiler's */
+    struct flight_recorder flight; /* in that segment */
+    int *listeners;                /* spec->listeners descriptors */
 };
 
 /* What the segment of a process of this role holds (never the compiler's: it has none). */

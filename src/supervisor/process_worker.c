@@ -190,6 +190,7 @@ static enum status work_open(struct work *work)
         .listeners = process->listeners,
         .metrics = &work->metrics,
         .access_log = &work->access_log,
+        .flight = &work->process->flight,
         .health = &work->health,
         .board = segment_region(&process->segment, SEGMENT_CLIENTS),
         .client_key = process->spec->client_key,

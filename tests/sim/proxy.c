@@ -3,10 +3,12 @@
  * and access-log rings of their own, a shared listener. Stands in for supervisor and logger.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "config/compile.h"
 #include "observe/access_log.h"
+#include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "proxy/worker.h"
 #include "world.h"
@@ -23,11 +25,13 @@ struct proxy_worker {
     struct worker *worker; /* NULL: killed */
     struct metrics metrics;
     struct access_log log;
+    struct flight_recorder flight;
     struct ring_reader reader;
     _Atomic uint64_t cursor;
     void *cells;
     void *ring;
     void *board;
+    void *flight_memory;
 };
 
 struct proxy {
@@ -123,6 +127,12 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
     proxy->boards[index] = slot->board;
     slot->proxy = proxy;
     metrics_init(&slot->metrics, slot->cells, &proxy->generation);
+    slot->flight_memory = aligned_alloc(64, flight_size(PROCESS_WORKER, &proxy->generation));
+    ASSERT(slot->flight_memory != NULL);
+    memset(slot->flight_memory, 0, flight_size(PROCESS_WORKER, &proxy->generation));
+    bool recording = flight_recorder_init(&slot->flight, slot->flight_memory, PROCESS_WORKER,
+                                          &proxy->generation, io_now(slot->io));
+    ASSERT(recording);
     access_log_init(&slot->log, slot->ring, 0, &slot->metrics);
     ring_reader_init(&slot->reader, slot->ring, RING_CAPACITY_DEFAULT, &slot->cursor);
     access_log_attach(&slot->log, &slot->cursor);
@@ -132,6 +142,7 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
         .listeners = &proxy->listener,
         .metrics = &slot->metrics,
         .access_log = &slot->log,
+        .flight = &slot->flight,
         .health = &proxy->health,
         .board = slot->board,
         .client_key = proxy->observer.key,
@@ -206,6 +217,8 @@ void proxy_destroy(struct proxy *proxy)
         free(proxy->workers[i].cells);
         free(proxy->workers[i].ring);
         free(proxy->workers[i].board);
+        flight_recorder_deinit(&proxy->workers[i].flight);
+        free(proxy->workers[i].flight_memory);
     }
     free(proxy->observer_board);
     free(proxy->arena_memory);
@@ -318,6 +331,30 @@ static void check_gauges(const struct proxy_worker *slot, uint32_t index)
     }
 }
 
+/* What others read of a worker that is idle: nothing in flight, and every finished one whole. */
+static void check_flight(const struct proxy *proxy, const struct proxy_worker *slot, uint32_t index)
+{
+    struct flight_view view;
+    struct flight_entry entry;
+    flight_view_init(&view, slot->flight_memory, PROCESS_WORKER, &proxy->generation);
+    for (int list = 0; list < FLIGHT_LIST_COUNT; list++) {
+        uint32_t count = flight_count(&view, (enum flight_list)list);
+        for (uint32_t i = 0; i < count; i++) {
+            if (!flight_read(&view, (enum flight_list)list, i, &entry)) {
+                continue;
+            }
+            if (list == FLIGHT_IN_FLIGHT) {
+                run_failed("worker %u: slot %u of the flight recorder is left in use", index, i);
+            }
+            bool failed = entry.reason != REASON_NONE || entry.status >= 500;
+            if (entry.torn || entry.began == 0 || entry.id_size == 0 ||
+                (list == FLIGHT_FAILED && !failed)) {
+                run_failed("worker %u: the flight recorder holds what never finished", index);
+            }
+        }
+    }
+}
+
 void proxy_check(struct proxy *proxy)
 {
     for (uint32_t i = 0; i < proxy->count; i++) {
@@ -331,5 +368,6 @@ void proxy_check(struct proxy *proxy)
         }
         worker_check_idle(slot->worker);
         check_gauges(slot, i);
+        check_flight(proxy, slot, i);
     }
 }
