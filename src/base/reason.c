@@ -3,9 +3,9 @@
 #include "base/assert.h"
 
 static const struct reason_info REASONS[REASON_COUNT] = {
-    [REASON_NONE] = {0, "", "none", "", ""},
-#define REASON(id, status, proxy_status, label, text, hint)                                        \
-    [REASON_##id] = {status, proxy_status, label, text, hint},
+    [REASON_NONE] = {0, "", "none", "", "", ""},
+#define REASON(id, status, proxy_status, label, keys, text, hint)                                  \
+    [REASON_##id] = {status, proxy_status, label, keys, text, hint},
 #include "base/error.def"
 #undef REASON
 };

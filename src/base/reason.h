@@ -9,7 +9,7 @@
 
 enum reason {
     REASON_NONE,
-#define REASON(id, status, proxy_status, label, text, hint) REASON_##id,
+#define REASON(id, status, proxy_status, label, keys, text, hint) REASON_##id,
 #include "base/error.def"
 #undef REASON
     REASON_COUNT
@@ -20,6 +20,7 @@ struct reason_info {
     uint16_t status;          /* HTTP status of the answer; 0 where none can be sent any more */
     const char *proxy_status; /* error type of RFC 9209, section 2.3 */
     const char *label;        /* in logs and metrics: [a-z_]+ */
+    const char *keys;         /* configuration keys that raise it, divided by spaces; or "" */
     const char *text;         /* one clause for clients and logs */
     const char *hint;         /* what an operator can do */
 };

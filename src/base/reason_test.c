@@ -62,6 +62,7 @@ static void no_reason_has_no_status_and_no_text(void **state)
     assert_int_equal(none->status, 0);
     assert_string_equal(none->label, "none");
     assert_string_equal(none->proxy_status, "");
+    assert_string_equal(none->keys, "");
     assert_string_equal(none->text, "");
     assert_string_equal(none->hint, "");
 }
@@ -92,7 +93,8 @@ static void texts_are_single_clauses_and_hints_are_sentences(void **state)
             assert_null(strchr("\"\\<>&%", info->text[j]));
         }
         assert_true(info->text[size - 1] != '.');
-        assert_true(strlen(info->hint) >= 10);
+        assert_in_range(strlen(info->hint), 40, 300);
+        assert_null(strpbrk(info->hint, "|<>\n"));               /* a cell of docs/errors.md */
         bool command = strncmp(info->hint, "sentinel ", 9) == 0; /* written as it is typed */
         assert_true((info->hint[0] >= 'A' && info->hint[0] <= 'Z') || command);
         assert_int_equal(info->hint[strlen(info->hint) - 1], '.');

@@ -36,5 +36,6 @@ int command_check(const struct cli_arguments *arguments);
 int command_config_example(const struct cli_arguments *arguments);
 int command_config_schema(const struct cli_arguments *arguments);
 int command_config_reference(const struct cli_arguments *arguments);
+int command_error_reference(const struct cli_arguments *arguments);
 
 #endif

@@ -140,6 +140,9 @@ static void the_tables_are_printed(void **state)
     RUN(STDOUT_FILENO, "config-reference");
     assert_int_equal(outcome.exit_code, 0);
     assert_true(outcome.said[0] == '#');
+    RUN(STDOUT_FILENO, "error-reference");
+    assert_int_equal(outcome.exit_code, 0);
+    assert_true(outcome.said[0] == '#');
 }
 
 static void output_that_cannot_be_written_is_a_failure(void **state)

@@ -79,5 +79,16 @@ const struct cli_command cli_commands[] = {
                 "that validates it.\n",
         .run = command_config_reference,
     },
+    {
+        .name = "error-reference",
+        .summary = "print the reference page of all errors as Markdown",
+        .help = "Usage: sentinel error-reference\n"
+                "\n"
+                "Prints every reason for which a request can fail: its label in logs and metrics,\n"
+                "its status, what it means and what to do about it. To look one up:\n"
+                "\n"
+                "  sentinel error-reference | grep no_endpoint\n",
+        .run = command_error_reference,
+    },
     {.name = NULL},
 };

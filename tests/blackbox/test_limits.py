@@ -81,6 +81,7 @@ def test_connections_beyond_the_maximum_get_503(sentinel, echo):
             answer = client.read_response()
             assert_own_answer(answer, 503, 'connections_full')
             assert client.ended(5)
+        assert proxy.logged('connections_full')['listener'] == 'http'
     finally:
         for client in clients:
             client.close()
@@ -98,6 +99,7 @@ def test_one_client_address_cannot_take_all_connections(sentinel, echo):
         with proxy.connect(source='127.0.0.5') as client:
             assert_own_answer(client.read_response(), 429, 'client_connections')
             assert client.ended(5)
+        assert proxy.logged('client_connections')['client'] == '127.0.0.5'
         assert proxy.request(source='127.0.0.6').status == 200
     finally:
         for client in greedy:
@@ -119,6 +121,7 @@ def test_requests_in_flight_are_bounded(sentinel, origin):
         client.send(request_bytes())
     server.wait_requests(2)
     assert_own_answer(proxy.request(), 503, 'requests_full')
+    assert proxy.logged('requests_full')['attempts'] == 0
     server.release()
     for client in waiting:
         assert client.read_response().body == b'ok'
@@ -148,6 +151,7 @@ def test_waiting_for_an_upstream_connection_ends(sentinel, origin):
         first.send(request_bytes('/1'))
         server.wait_requests(1)
         assert_own_answer(proxy.request('/2'), 503, 'queue_timeout')
+        assert proxy.logged('queue_timeout')['endpoint'] == server.address
         server.release()
         assert first.read_response().body == b'ok'
 

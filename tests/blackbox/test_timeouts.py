@@ -50,6 +50,7 @@ def test_a_stalled_request_body_is_408(sentinel, echo):
         assert client.ended(5)
     assert spent < 5
     assert echo.requests == []
+    assert proxy.logged('request_body_timeout')['bytes_in'] == 4
 
 
 def test_a_dripping_request_body_is_cut_off_by_the_minimum_rate(sentinel, echo):
@@ -69,6 +70,7 @@ def test_a_dripping_request_body_is_cut_off_by_the_minimum_rate(sentinel, echo):
         assert 9 < time.monotonic() - start < 22
         assert_own_answer(answer, 408, 'request_body_too_slow')
     assert echo.requests == []
+    assert proxy.logged('request_body_too_slow')['bytes_in'] < 10000
 
 
 def test_an_idle_connection_is_closed_quietly(sentinel, echo):
@@ -125,6 +127,7 @@ def test_an_origin_that_does_not_answer_is_504(sentinel, origin):
     spent, answer = seconds_of(proxy.request)
     assert_own_answer(answer, 504, 'upstream_timeout')
     assert 0.3 < spent < 5
+    assert proxy.logged('upstream_timeout')['endpoint'] == server.address
     assert proxy.log_record()['upstream'] == 'backend'
 
 
@@ -151,6 +154,7 @@ def test_a_single_try_has_its_own_timeout(sentinel, origin):
     spent, answer = seconds_of(proxy.request)
     assert_own_answer(answer, 504, 'try_timeout')
     assert spent < 5
+    assert proxy.logged('try_timeout')['attempts'] == 1
 
 
 def test_a_stalled_response_body_is_cut_and_seen_as_cut(sentinel, origin):
@@ -214,6 +218,7 @@ def test_a_full_backlog_is_a_connect_timeout(sentinel, stack):
     spent, answer = seconds_of(proxy.request)
     assert_own_answer(answer, 502, 'connect_timeout')
     assert 0.3 < spent < 6
+    assert proxy.logged('connect_timeout')['upstream'] == 'backend'
 
 
 def test_an_idle_upstream_connection_is_closed(sentinel, echo):

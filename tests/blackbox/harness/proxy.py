@@ -191,6 +191,14 @@ class Sentinel:
     def log_record(self, seconds=10):
         return self.log_records(1, seconds)[0]
 
+    def logged(self, reason, seconds=10):
+        """Wait for an access record with this reason, and a hint beside it; the record."""
+        def found():
+            return [record for record in self.records() if record['reason'] == reason]
+        record = wait_for(found, seconds, f'a record of {reason}')[0]
+        assert record['hint'], record
+        return record
+
     def metrics(self):
         """{(name, frozenset of label pairs): value}"""
         answer = self.admin('/metrics')
