@@ -80,6 +80,17 @@ void compile_refuse_setting(struct compilation *compilation, const struct sectio
     }
 }
 
+static void compile_rate(struct generation_limits *limits, const struct section *section)
+{
+    if (section_value(section, KEY_REQUEST_RATE_RATE) == NULL) {
+        return;
+    }
+    limits->request_rate = section_number32(section, KEY_REQUEST_RATE_RATE);
+    limits->request_burst = section_value(section, KEY_REQUEST_RATE_BURST) != NULL
+                                ? section_number32(section, KEY_REQUEST_RATE_BURST)
+                                : limits->request_rate;
+}
+
 static void compile_limits(struct compilation *compilation, const struct section *section)
 {
     struct generation_limits *limits = &compilation->header.server.limits;
@@ -91,6 +102,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->requests = section_number32(section, KEY_LIMITS_MAX_REQUESTS);
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
     limits->buffer_pool = section_number(section, KEY_LIMITS_BUFFER_POOL);
+    compile_rate(limits, section_child(section, BLOCK_REQUEST_RATE));
     if (limits->request_line > limits->head_size) {
         const struct setting *setting = section_setting(section, KEY_LIMITS_REQUEST_LINE);
         if (setting != NULL) {

@@ -117,9 +117,19 @@ static bool check_texts(const struct check *check, struct ref ref)
     return true;
 }
 
+/* The worker divides by the one and takes one off the other. */
+static bool check_rate(const struct generation_limits *limits)
+{
+    if (limits->request_rate == 0) {
+        return limits->request_burst == 0;
+    }
+    return schema_in_range(KEY_REQUEST_RATE_RATE, limits->request_rate) &&
+           schema_in_range(KEY_REQUEST_RATE_BURST, limits->request_burst);
+}
+
 static bool check_limits(const struct generation_limits *limits)
 {
-    return schema_in_range(KEY_LIMITS_HEADER_FIELDS, limits->header_fields) &&
+    return check_rate(limits) && schema_in_range(KEY_LIMITS_HEADER_FIELDS, limits->header_fields) &&
            schema_in_range(KEY_LIMITS_HEAD_SIZE, limits->head_size) &&
            schema_in_range(KEY_LIMITS_REQUEST_LINE, limits->request_line) &&
            limits->request_line <= limits->head_size &&

@@ -46,6 +46,8 @@ struct generation_limits {
     uint32_t requests_per_connection; /* then the connection is closed after the response */
     uint32_t requests;                /* in flight, all workers */
     uint32_t upstream_connections;    /* all workers */
+    uint32_t request_rate;            /* of one client, a second; 0: any */
+    uint32_t request_burst;           /* of one client, at once; 0 without a rate */
     uint32_t reserved;
     uint64_t buffer_pool; /* bytes of body and head buffers per worker */
 };

@@ -54,6 +54,10 @@ static bool make_error(struct exchange *exchange, struct fields *fields)
         (unsigned)info->status, info->label, info->text, SPAN_ARGS(id));
     struct span why =
         arena_printf(arena, "sentinel; error=%s; details=\"%s\"", info->proxy_status, info->label);
+    if (exchange->retry_after > 0 &&
+        !add_named(fields, SPAN("Retry-After"), arena_printf(arena, "%u", exchange->retry_after))) {
+        return false;
+    }
     return add(fields, FIELD_CONTENT_TYPE, SPAN("application/json")) &&
            add(fields, FIELD_CACHE_CONTROL, SPAN("no-store")) &&
            add_named(fields, SPAN("Proxy-Status"), why) && add(fields, FIELD_X_REQUEST_ID, id);

@@ -41,13 +41,18 @@ void client_counts_init(struct client_counts *counts, const struct generation *g
         .board = board, .peers = *peers, .key = *key, .mask = cells_of(generation) - 1};
 }
 
-static uint64_t tag_of(const struct client_counts *counts, const struct address *client)
+uint64_t client_tag(const struct hash_key *secret, const struct address *client)
 {
     struct address key = {.family = client->family};
     size_t size = client->family == ADDRESS_IPV6 ? IPV6_SUBSCRIBER_BYTES : sizeof(key.ip);
     memcpy(key.ip, client->ip, size);
-    uint64_t tag = hash_keyed(&counts->key, span_of(&key, sizeof(key)));
+    uint64_t tag = hash_keyed(secret, span_of(&key, sizeof(key)));
     return tag != 0 ? tag : 1;
+}
+
+static uint64_t tag_of(const struct client_counts *counts, const struct address *client)
+{
+    return client_tag(&counts->key, client);
 }
 
 static uint64_t tag_at(const struct client_board *board, uint32_t at)

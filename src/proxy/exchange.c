@@ -98,6 +98,9 @@ static enum progress step_head(struct exchange *exchange)
     if (!exchange->counted) {
         return fail(exchange, REASON_REQUESTS_FULL);
     }
+    if (!exchange_within_rate(exchange)) {
+        return fail(exchange, REASON_CLIENT_REQUEST_RATE);
+    }
     if (answer_ends_here(exchange)) {
         return enter(exchange, EXCHANGE_ANSWER);
     }

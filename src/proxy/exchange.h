@@ -89,7 +89,8 @@ struct exchange {
     uint64_t queue_time; /* ACCESS_NO_TIME where it never happened, like the next two */
     uint64_t connect_time;
     uint64_t first_byte_time;
-    uint16_t status; /* of the response that was sent; 0: none */
+    uint32_t retry_after; /* seconds, for an answer that refuses; 0: not said */
+    uint16_t status;      /* of the response that was sent; 0: none */
     uint8_t request_id[REQUEST_ID_SIZE_MAX];
     size_t request_id_size;
 
@@ -108,6 +109,12 @@ size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fi
  * the caller gives the stream back.
  */
 NODISCARD bool exchange_begin(struct proxy *proxy, struct stream *client);
+
+/*
+ * Counts the request against its client's rate, over all workers. False: it is one too many, and
+ * retry_after is set. exchange_admit.c
+ */
+NODISCARD bool exchange_within_rate(struct exchange *exchange);
 
 /* Runs it until it waits or ends. It may be gone afterwards. */
 void exchange_run(struct exchange *exchange);

@@ -13,6 +13,7 @@
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
+#include "observe/rate_table.h"
 #include "observe/request_id.h"
 #include "proxy/client_board.h"
 #include "upstream/pool.h"
@@ -61,6 +62,8 @@ struct proxy {
     struct pool pool;
     struct upstream_set upstreams;
     struct client_counts clients;
+    struct commons commons;
+    struct rate_table rates;
     struct list runnable;         /* exchanges to run in this turn */
     struct list open_connections; /* links of sessions */
     struct list open_exchanges;

@@ -176,6 +176,8 @@ struct worker *worker_create(const struct worker_options *options)
     list_init(&proxy->open_exchanges);
     client_counts_init(&proxy->clients, options->generation, options->board, &options->client_key,
                        &options->peers);
+    commons_init(&proxy->commons, options->commons, options->generation);
+    rate_table_init(&proxy->rates, &proxy->commons, options->generation);
     set_limits(worker);
     if (!allocate(worker)) {
         worker_destroy(worker);

@@ -28,6 +28,7 @@ struct worker_options {
     struct flight_recorder *flight;      /* borrowed: says what the worker does */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
     void *board;                         /* borrowed: see client_counts_init */
+    void *commons;                       /* borrowed: see commons_init */
     struct hash_key client_key;          /* the same in all workers */
     struct client_peers peers;           /* the other workers' boards */
     uint32_t index;                      /* which worker this is, from 0 */

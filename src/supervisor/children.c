@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "observe/commons.h"
 #include "observe/log.h"
 #include "supervisor/channel.h"
 #include "supervisor/process.h"
@@ -40,6 +41,7 @@ enum status children_init(struct children *children)
     }
     children->life[0] = -1;
     children->life[1] = -1;
+    children->commons = -1;
     children->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     children->executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     ssize_t drawn = getrandom(&children->client_key, sizeof(children->client_key), 0);
@@ -60,6 +62,7 @@ void children_deinit(struct children *children)
     }
     close_descriptor(&children->life[0]);
     close_descriptor(&children->life[1]);
+    close_descriptor(&children->commons);
     close_descriptor(&children->null);
     close_descriptor(&children->executable);
 }
@@ -173,6 +176,17 @@ static enum status make_segment(struct children *children, uint32_t slot,
     return segment_map_reader(&child->segment, child->segment_fd, &plan, &identity);
 }
 
+/* What the workers share outlives each of them: it is made once. */
+static enum status make_commons(struct children *children, uint32_t slot,
+                                const struct generation *generation)
+{
+    if (supervisor_role(slot) == PROCESS_WORKER && children->commons < 0) {
+        children->commons = commons_create(generation);
+        return children->commons >= 0 ? OK : ERROR;
+    }
+    return OK;
+}
+
 static void fill_spec(struct children *children, uint32_t slot, const struct children_world *world)
 {
     struct spawn_spec *spec = &children->spec;
@@ -212,6 +226,7 @@ static enum status fork_child(struct children *children, uint32_t slot,
         .life = role == PROCESS_WORKER   ? children->life[1]
                 : role == PROCESS_LOGGER ? children->life[0]
                                          : -1,
+        .commons = role == PROCESS_WORKER ? children->commons : -1,
         .listeners = role == PROCESS_CONTROLLER ? &world->listeners->admin : world->listeners->fds,
         .spec = &children->spec,
         .environment = role == PROCESS_COMPILER ? world->environment : NULL,
@@ -236,6 +251,7 @@ enum status children_spawn(struct children *children, uint32_t slot,
     ASSERT(child->pid == 0 && child->channel < 0 && child->segment_fd < 0);
     children->incarnations++;
     if (make_segment(children, slot, world->generation) != OK ||
+        make_commons(children, slot, world->generation) != OK ||
         fork_child(children, slot, world) != OK) {
         log_message(LOG_ERROR, "cannot make a process: %s", strerror(errno));
         clear(child);

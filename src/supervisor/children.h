@@ -5,7 +5,7 @@
  * the logger's (how far its ring was read) and the other workers' (how many connections they hold).
  * It is handed out once its owner says that it is
  * ready: before that, what is in it has not begun. When the owner has ended, those who hold it are
- * told.
+ * told. The commons (observe/commons.h) are given to each worker when it is made.
  *
  * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
  */
@@ -33,6 +33,7 @@ struct children {
     int executable;
     int null;
     int life[2];                /* see SPAWN_FD_LIFE */
+    int commons;                /* made with the first worker, kept for all; -1: not made */
     uint64_t incarnations;      /* made so far */
     struct hash_key client_key; /* drawn once; every worker's */
     struct spawn_spec spec;     /* of the child being made; too large for a frame */

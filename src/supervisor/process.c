@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "control/logger.h"
 #include "observe/access_log.h"
+#include "observe/commons.h"
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/log.h"
@@ -93,6 +94,14 @@ static enum status open_shared(struct process *process)
         log_message(LOG_ERROR, "out of memory for the flight recorder");
         return ERROR;
     }
+    if (role == PROCESS_WORKER) {
+        process->commons = commons_map(SPAWN_FD_COMMONS, &process->generation);
+        if (process->commons == NULL) {
+            log_message(LOG_ERROR, "cannot map what the workers share: %s", strerror(errno));
+            return ERROR;
+        }
+        (void)close(SPAWN_FD_COMMONS);
+    }
     (void)close(SPAWN_FD_SEGMENT);
     (void)close(SPAWN_FD_GENERATION);
     return OK;
@@ -158,6 +167,7 @@ int process_main(void)
     int exit_code = run_role(&process);
     flight_recorder_deinit(&process.flight);
     segment_unmap(&process.segment);
+    commons_unmap(process.commons, &process.generation);
     generation_memory_unmap(&process.memory);
     free(process.listeners);
     return exit_code;

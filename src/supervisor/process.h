@@ -20,6 +20,7 @@ struct process {
     struct segment segment;        /* its own, for writing; not the compiler's */
     struct flight_recorder flight; /* in that segment */
     int *listeners;                /* spec->listeners descriptors */
+    void *commons;                 /* a worker's; written by all workers */
 };
 
 /* What the segment of a process of this role holds (never the compiler's: it has none). */

@@ -193,6 +193,7 @@ static enum status work_open(struct work *work)
         .flight = &work->process->flight,
         .health = &work->health,
         .board = segment_region(&process->segment, SEGMENT_CLIENTS),
+        .commons = process->commons,
         .client_key = process->spec->client_key,
         .peers = {.boards = work->boards, .count = workers_of(work)},
         .index = process->spec->index,

@@ -174,3 +174,55 @@ def test_a_small_buffer_pool_is_back_pressure_not_failure(sentinel, origin):
 def test_a_head_just_below_the_default_limit_passes(sentinel, echo, size):
     fields = [('X', 'a' * (size - len(get('/', 'X: '))))]
     assert sentinel(echo).request(fields=fields).status == 200
+
+
+RATE = 'request-rate-per-client 1 burst=5'
+
+
+def test_a_client_that_asks_too_often_gets_429(sentinel, echo):
+    proxy = sentinel(echo, limits=RATE)
+    with proxy.connect(source='127.0.0.5') as client:
+        for _ in range(5):
+            client.send(request_bytes())
+            assert client.read_response().status == 200
+        refused = []
+        while not refused or len(refused) < 3:
+            client.send(request_bytes())
+            answer = client.read_response()
+            if answer.status == 200:  # one a second, however slow this machine is
+                assert not refused or len(echo.requests) < 100
+                continue
+            assert_own_answer(answer, 429, 'client_request_rate')
+            assert 1 <= int(answer.get('Retry-After')) <= 2
+            refused.append(answer)
+        assert proxy.request(source='127.0.0.6').status == 200
+    records = [record for record in proxy.log_records(len(echo.requests) + 3)
+               if record['status'] == 429]
+    assert [record['reason'] for record in records] == ['client_request_rate'] * 3
+    assert proxy.metric('sentinel_failures_total', reason='client_request_rate') == 3
+
+
+def test_a_client_has_one_rate_at_all_workers(sentinel, echo):
+    proxy = sentinel(echo, server='workers 4', limits='request-rate-per-client 1 burst=20')
+    statuses = [proxy.request(source='127.0.0.5').status for _ in range(60)]
+    assert set(statuses) == {200, 429}
+    assert statuses[:20] == [200] * 20
+    assert statuses.count(200) < 50  # 20 and one each second; four tables would let in 60
+
+
+def test_the_rate_is_of_the_client_that_a_trusted_proxy_names(sentinel, echo):
+    proxy = sentinel(echo, limits=RATE, listener='trusted-proxies "127.0.0.1/32"')
+
+    def ask(client):
+        return proxy.request(fields=[('X-Forwarded-For', client)]).status
+    assert [ask(f'192.0.2.{n}') for n in range(30)] == [200] * 30
+    assert 429 in [ask('192.0.2.99') for _ in range(30)]
+    assert 429 in [ask(f'2001:db8::{n}') for n in range(1, 30)]
+    assert ask('2001:db8:0:1::1') == 200
+
+
+def test_a_burst_is_as_many_as_the_rate_where_it_is_not_said(sentinel, echo):
+    proxy = sentinel(echo, limits='request-rate-per-client 3')
+    statuses = [proxy.request().status for _ in range(40)]
+    assert statuses[:3] == [200] * 3 and 429 in statuses
+    assert proxy.logged('client_request_rate')['status'] == 429

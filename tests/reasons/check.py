@@ -17,8 +17,8 @@ ROW = re.compile(r'\| `(\w+)` \| (\d{3}|-) \| (.+) \| `(\w+)` \|')
 # Ways to look at what the proxy has told of a request, other than the answer to the client.
 TOLD = {'logged', 'log_record', 'log_records', 'records', 'metric'}
 # Where timers and limits stand; what else stands there is no bound.
-BLOCKS = ('server', 'server.limits', 'server.timeouts', 'route.policies',
-          'route.policies.retry-policy')
+BLOCKS = ('server', 'server.limits', 'server.limits.request-rate-per-client', 'server.timeouts',
+          'route.policies', 'route.policies.retry-policy')
 NO_BOUNDS = {'server.workers'}
 
 

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "config/compile.h"
 #include "observe/access_log.h"
+#include "observe/commons.h"
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "proxy/worker.h"
@@ -47,6 +48,7 @@ struct proxy {
     const void *boards[WORKERS_MAX]; /* NULL: killed */
     struct client_counts observer;   /* a worker without clients: reads all boards */
     void *observer_board;
+    void *commons;
     struct proxy_worker workers[WORKERS_MAX];
 };
 
@@ -145,6 +147,7 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
         .flight = &slot->flight,
         .health = &proxy->health,
         .board = slot->board,
+        .commons = proxy->commons,
         .client_key = proxy->observer.key,
         .peers = proxy->observer.peers,
         .index = index,
@@ -200,6 +203,10 @@ struct proxy *proxy_create(struct world *world)
     proxy->listener = sim_listen(world->sim, &world->entry);
     proxy->count = world->habits.workers;
     observe(proxy);
+    size_t commons = commons_size(&proxy->generation);
+    proxy->commons = aligned_alloc(64, commons);
+    ASSERT(proxy->commons != NULL);
+    memset(proxy->commons, 0, commons);
     for (uint32_t i = 0; i < proxy->count; i++) {
         worker_begin(proxy, i);
         sim_node_run(proxy->workers[i].io, turn, &proxy->workers[i]);
@@ -221,6 +228,7 @@ void proxy_destroy(struct proxy *proxy)
         free(proxy->workers[i].flight_memory);
     }
     free(proxy->observer_board);
+    free(proxy->commons);
     free(proxy->arena_memory);
     free(proxy);
 }
