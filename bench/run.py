@@ -295,7 +295,7 @@ class Competitor:
                                   global_log='log stdout format raw local0' if log else '')
             return ['haproxy', '-db', '-f', path]
         if self.name == 'sentinel':
-            return [self.sentinel, 'run', '--config',
+            return [self.sentinel, 'run', '--pid-file', 'off', '--config',
                     self.configure(SENTINEL, log='stdout' if log else 'off')]
         return [self.bench.program('forwarder'), self.port, self.bench.origin_port]
 

@@ -55,47 +55,81 @@ static bool is_one_of(const char *word, const char *brief, const char *full)
     return strcmp(word, brief) == 0 || strcmp(word, full) == 0;
 }
 
+/* The options that take a value, and where that goes. */
+static const struct {
+    enum cli_option option;
+    const char *brief; /* "": it has none */
+    const char *full;
+    size_t offset; /* of the value in struct cli_arguments */
+} valued_options[] = {
+    {CLI_OPTION_CONFIG, "-c", "--config", offsetof(struct cli_arguments, config)},
+    {CLI_OPTION_PID_FILE, "", "--pid-file", offsetof(struct cli_arguments, pid_file)},
+};
+
+enum { VALUED_OPTIONS = sizeof(valued_options) / sizeof(valued_options[0]) };
+
 static int unknown_option(const struct cli_command *command, const char *word)
 {
     struct suggestion suggestion;
     suggest_init(&suggestion, span_of_string(word));
     suggest_offer(&suggestion, SPAN("--help"));
-    if (command->takes_config) {
-        suggest_offer(&suggestion, SPAN("--config"));
+    for (size_t i = 0; i < VALUED_OPTIONS; i++) {
+        if ((command->options & valued_options[i].option) != 0) {
+            suggest_offer(&suggestion, span_of_string(valued_options[i].full));
+        }
     }
     const char *what = word[0] == '-' ? "unknown option" : "unexpected argument";
     return fail_usage(command->name, what, word, &suggestion);
+}
+
+/* The option with a value that this word is, or VALUED_OPTIONS. `--name=value`: *value is set. */
+static size_t find_valued(const struct cli_command *command, const char *word, const char **value)
+{
+    for (size_t i = 0; i < VALUED_OPTIONS; i++) {
+        const char *full = valued_options[i].full;
+        size_t size = strlen(full);
+        if ((command->options & valued_options[i].option) == 0) {
+            continue;
+        }
+        if (strncmp(word, full, size) == 0 && word[size] == '=') {
+            *value = word + size + 1;
+            return i;
+        }
+        if (is_one_of(word, valued_options[i].brief, full)) {
+            return i;
+        }
+    }
+    return VALUED_OPTIONS;
 }
 
 /* Reads the words behind a command. -1: run it; otherwise the exit code. */
 static int read_arguments(const struct cli_command *command, char **words,
                           struct cli_arguments *arguments)
 {
-    static const char equals[] = "--config=";
     for (; *words != NULL; words++) {
         if (is_one_of(*words, "-h", "--help")) {
             (void)fputs(command->help, stdout);
             return finish_output(CLI_OK);
         }
-        const char *file = NULL;
-        if (command->takes_config && is_one_of(*words, "-c", "--config")) {
-            words++;
-            if (*words == NULL) {
-                return fail_usage(command->name, "no file behind", "--config", NULL);
-            }
-            file = *words;
-        } else if (command->takes_config && strncmp(*words, equals, sizeof(equals) - 1) == 0) {
-            file = *words + sizeof(equals) - 1;
-        } else {
+        const char *value = NULL;
+        size_t option = find_valued(command, *words, &value);
+        if (option == VALUED_OPTIONS || (*words)[0] == '\0') {
             return unknown_option(command, *words);
         }
-        if (file[0] == '\0') {
-            return fail_usage(command->name, "no file behind", "--config", NULL);
+        const char *full = valued_options[option].full;
+        if (value == NULL) {
+            value = words[1];
+            words += value != NULL ? 1 : 0;
         }
-        if (arguments->config != NULL) {
-            return fail_usage(command->name, "a second configuration", file, NULL);
+        if (value == NULL || value[0] == '\0') {
+            return fail_usage(command->name, "no file behind", full, NULL);
         }
-        arguments->config = file;
+        const char **place =
+            (const char **)(void *)((char *)arguments + valued_options[option].offset);
+        if (*place != NULL) {
+            return fail_usage(command->name, "given twice:", full, NULL);
+        }
+        *place = value;
     }
     return -1;
 }

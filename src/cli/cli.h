@@ -12,15 +12,19 @@ enum { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2 };
 
 /* What was said behind a command. */
 struct cli_arguments {
-    const char *config; /* --config FILE; NULL: built-in */
-    char **environment; /* of the process, borrowed */
+    const char *config;   /* --config FILE; NULL: built-in */
+    const char *pid_file; /* --pid-file PATH; NULL: as configured */
+    char **environment;   /* of the process, borrowed */
 };
+
+/* What a command may take. */
+enum cli_option { CLI_OPTION_CONFIG = 1, CLI_OPTION_PID_FILE = 2 };
 
 struct cli_command {
     const char *name;
     const char *summary; /* one line in `sentinel --help` */
     const char *help;    /* the whole text of `sentinel NAME --help` */
-    bool takes_config;   /* --config FILE is known */
+    unsigned options;    /* enum cli_option */
     int (*run)(const struct cli_arguments *arguments);
 };
 

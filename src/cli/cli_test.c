@@ -74,8 +74,11 @@ static void every_command_has_help_that_names_it(void **state)
         assert_int_equal(outcome.exit_code, 0);
         ASSERT_SAID("Usage: sentinel ");
         ASSERT_SAID(command->name);
-        assert_true(command->takes_config == (strstr(outcome.said, "--config") != NULL &&
-                                              strstr(outcome.said, "OPTIONS") != NULL));
+        bool takes_config = (command->options & CLI_OPTION_CONFIG) != 0;
+        assert_true(takes_config == (strstr(outcome.said, "--config") != NULL &&
+                                     strstr(outcome.said, "OPTIONS") != NULL));
+        bool takes_pid_file = (command->options & CLI_OPTION_PID_FILE) != 0;
+        assert_true(takes_pid_file == (strstr(outcome.said, "--pid-file PATH") != NULL));
     }
 }
 
@@ -102,6 +105,12 @@ static void wrong_usage_exits_with_2_and_a_suggestion(void **state)
     RUN(STDERR_FILENO, "check", "-c", "a", "-c", "b");
     assert_int_equal(outcome.exit_code, 2);
     RUN(STDERR_FILENO, "config-schema", "--config=x");
+    assert_int_equal(outcome.exit_code, 2);
+    RUN(STDERR_FILENO, "check", "--pid-file=x");
+    assert_int_equal(outcome.exit_code, 2);
+    RUN(STDERR_FILENO, "run", "--pid-file");
+    assert_int_equal(outcome.exit_code, 2);
+    RUN(STDERR_FILENO, "run", "");
     assert_int_equal(outcome.exit_code, 2);
 }
 

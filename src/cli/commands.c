@@ -17,12 +17,14 @@ const struct cli_command cli_commands[] = {
         .name = "run",
         .summary = "start the proxy and stay in the foreground",
         .help =
-            "Usage: sentinel run [--config FILE]\n"
+            "Usage: sentinel run [--config FILE] [--pid-file PATH]\n"
             "\n"
             "Starts the proxy in the foreground. Messages go to standard error; the access log\n"
             "goes to standard output unless the configuration says otherwise.\n"
             "\n"
-            "OPTIONS\n" CONFIG_OPTION "\n"
+            "OPTIONS\n" CONFIG_OPTION
+            "  --pid-file PATH    in place of the configured pid-file; off: none\n"
+            "\n"
             "SIGNALS\n"
             "  TERM, INT  finish the requests in flight, then end; a second one ends at once\n"
             "  USR1       reopen the log files\n"
@@ -31,7 +33,7 @@ const struct cli_command cli_commands[] = {
             "  0  stopped as asked\n"
             "  1  the configuration or the start was refused\n"
             "  2  wrong usage\n",
-        .takes_config = true,
+        .options = CLI_OPTION_CONFIG | CLI_OPTION_PID_FILE,
         .run = command_run,
     },
     {
@@ -47,7 +49,7 @@ const struct cli_command cli_commands[] = {
                 "  0  the configuration is fine; warnings are possible\n"
                 "  1  it is not\n"
                 "  2  wrong usage\n",
-        .takes_config = true,
+        .options = CLI_OPTION_CONFIG,
         .run = command_check,
     },
     {

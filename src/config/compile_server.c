@@ -186,18 +186,31 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
     };
 }
 
-static void compile_access_log(struct compilation *compilation, const struct section *section)
+/* Where a setting of a file stands; line 0 where it is not set. */
+static struct generation_place place_of(struct compilation *compilation,
+                                        const struct setting *setting)
+{
+    if (setting == NULL) {
+        return (struct generation_place){0};
+    }
+    /* A file has it then, even where listeners are the built-in ones. */
+    return (struct generation_place){
+        .file = builder_file(&compilation->builder, setting->position.source->name),
+        .line = setting->position.line,
+    };
+}
+
+static void compile_files(struct compilation *compilation, const struct section *section)
 {
     struct generation_server *server = &compilation->header.server;
-    const struct setting *setting = section_setting(section, KEY_OBSERVABILITY_ACCESS_LOG);
-    server->access_log =
-        builder_text(&compilation->builder, section_text(section, KEY_OBSERVABILITY_ACCESS_LOG));
-    if (setting != NULL) { /* then a file has it, even where listeners are the built-in ones */
-        server->access_log_place = (struct generation_place){
-            .file = builder_file(&compilation->builder, setting->position.source->name),
-            .line = setting->position.line,
-        };
-    }
+    const struct section *observed = section_child(compilation->top, BLOCK_OBSERVABILITY);
+    struct span log = section_text(observed, KEY_OBSERVABILITY_ACCESS_LOG);
+    server->access_log = builder_text(&compilation->builder, log);
+    server->access_log_place =
+        place_of(compilation, section_setting(observed, KEY_OBSERVABILITY_ACCESS_LOG));
+    struct span pid_file = section_text(section, KEY_SERVER_PID_FILE);
+    server->pid_file = builder_text(&compilation->builder, pid_file);
+    server->pid_file_place = place_of(compilation, section_setting(section, KEY_SERVER_PID_FILE));
 }
 
 /*
@@ -254,7 +267,8 @@ bool compile_server(struct compilation *compilation)
         compile_refuse_setting(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS,
                                "the admin listener is off");
     }
-    compile_access_log(compilation, section_child(compilation->top, BLOCK_OBSERVABILITY));
+    compile_files(compilation, section);
+    compile_account(compilation, section);
     server->flight_recorder = GENERATION_FLIGHT_DEFAULT;
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);

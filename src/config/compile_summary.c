@@ -42,6 +42,13 @@ static void print_server(FILE *stream, const struct generation *generation)
     }
     (void)fprintf(stream, "%u worker%s, %u connections, admin %s\n", server->workers,
                   server->workers == 1 ? "" : "s", server->connections, text);
+    if (server->account.change != 0) {
+        (void)fprintf(stream, "started as root: the processes become user %u, group %u\n",
+                      server->account.user, server->account.group);
+    }
+    (void)fputs("pid file ", stream);
+    print_text(stream, generation, server->pid_file);
+    (void)fputc('\n', stream);
 }
 
 static void print_listeners(FILE *stream, const struct generation *generation)

@@ -1,13 +1,16 @@
 #include "config/environment.h"
 
+#include <grp.h>
 #include <netdb.h>
+#include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 
-enum { HOST_NAME_MAX_BYTES = 255 };
+enum { HOST_NAME_MAX_BYTES = 255, ACCOUNT_NAME_MAX_BYTES = 64 };
 
 static size_t resolve_by_system(struct span host, uint16_t port,
                                 struct address addresses[ENVIRONMENT_ADDRESSES_MAX])
@@ -39,6 +42,56 @@ static size_t resolve_by_system(struct span host, uint16_t port,
     return count;
 }
 
+/* A number of accounts; false for anything else. UINT32_MAX stands for none in system calls. */
+static bool read_id(struct span text, uint32_t *id)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (!ascii_is_digit(text.data[i]) || number > UINT32_MAX) {
+            return false;
+        }
+        number = number * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    *id = (uint32_t)number;
+    return text.size > 0 && number < UINT32_MAX;
+}
+
+/* The system's functions are not reentrant; a compilation has one thread. */
+static bool find_user_by_system(struct span name, struct account *account)
+{
+    char text[ACCOUNT_NAME_MAX_BYTES + 1];
+    uint32_t id = 0;
+    if (name.size > ACCOUNT_NAME_MAX_BYTES) {
+        return false;
+    }
+    (void)snprintf(text, sizeof(text), "%.*s", SPAN_ARGS(name));
+    const struct passwd *entry = getpwnam(text);
+    if (entry == NULL && !read_id(name, &id)) {
+        return false;
+    }
+    if (entry == NULL) {
+        entry = getpwuid(id);
+    }
+    *account = (struct account){entry != NULL ? entry->pw_uid : id,
+                                entry != NULL ? entry->pw_gid : ACCOUNT_NO_GROUP};
+    return true;
+}
+
+static bool find_group_by_system(struct span name, uint32_t *group)
+{
+    char text[ACCOUNT_NAME_MAX_BYTES + 1];
+    if (name.size > ACCOUNT_NAME_MAX_BYTES) {
+        return false;
+    }
+    (void)snprintf(text, sizeof(text), "%.*s", SPAN_ARGS(name));
+    const struct group *entry = getgrnam(text);
+    if (entry == NULL) {
+        return read_id(name, group);
+    }
+    *group = entry->gr_gid;
+    return true;
+}
+
 struct environment environment_of_system(char **variables)
 {
     cpu_set_t set;
@@ -51,6 +104,11 @@ struct environment environment_of_system(char **variables)
         .cores = cores > 0 ? (uint32_t)cores : 1,
         .descriptors = bounded ? limit.rlim_max : 0,
         .resolve = resolve_by_system,
+        .switches_user = geteuid() == 0,
+        .user = geteuid(),
+        .group = getegid(),
+        .find_user = find_user_by_system,
+        .find_group = find_group_by_system,
     };
 }
 

@@ -1,7 +1,8 @@
 /*
- * What the compiler may know of the world besides its input text: variables, the number of cores
- * and a way to resolve names. It is a value that the caller fills, so that tests and the simulator
- * give a world of their own and the compiler itself never asks the system. Compiler process only.
+ * What the compiler may know of the world besides its input text: variables, the number of cores,
+ * who it runs as, and ways to resolve names of hosts and accounts. It is a value that the caller
+ * fills, so that tests and the simulator give a world of their own and the compiler itself never
+ * asks the system. Compiler process only.
  */
 #ifndef SENTINEL_CONFIG_ENVIRONMENT_H
 #define SENTINEL_CONFIG_ENVIRONMENT_H
@@ -13,6 +14,13 @@
 
 enum { ENVIRONMENT_ADDRESSES_MAX = 64 }; /* addresses taken from one name */
 
+#define ACCOUNT_NO_GROUP UINT32_MAX
+
+struct account {
+    uint32_t user;
+    uint32_t group; /* the user's own; ACCOUNT_NO_GROUP: not known */
+};
+
 /*
  * Resolves a host name to at most ENVIRONMENT_ADDRESSES_MAX addresses with that port and returns
  * their count; 0 when the name has none. The name has no NUL inside.
@@ -20,17 +28,29 @@ enum { ENVIRONMENT_ADDRESSES_MAX = 64 }; /* addresses taken from one name */
 typedef size_t environment_resolve(struct span host, uint16_t port,
                                    struct address addresses[ENVIRONMENT_ADDRESSES_MAX]);
 
+/*
+ * Finds an account, or a group, by its name; what is all digits and nobody's name is the number
+ * itself. False when there is none. Never a number that stands for none (UINT32_MAX).
+ */
+typedef bool environment_find_user(struct span name, struct account *account);
+typedef bool environment_find_group(struct span name, uint32_t *group);
+
 struct environment {
     const char *const *variables; /* NAME=VALUE, closed by NULL, borrowed; NULL: none are set */
     uint32_t cores;               /* what `workers 0` means; at least 1 */
     uint64_t descriptors;         /* that one process may have; 0: no bound */
     environment_resolve *resolve; /* NULL: no name resolves */
+    bool switches_user;           /* started as root: children become somebody else */
+    uint32_t user;                /* who started us, otherwise */
+    uint32_t group;
+    environment_find_user *find_user;   /* NULL: there is none */
+    environment_find_group *find_group; /* NULL: there is none */
 };
 
 /*
  * The process's own world: its variables (pass environ; borrowed), the cores it may run on, its
- * hard limit of descriptors, and the system's resolver, which may block for as long as the system
- * lets it.
+ * hard limit of descriptors, its user and group, and the system's accounts and resolver, which may
+ * block for as long as the system lets them.
  */
 struct environment environment_of_system(char **variables);
 

@@ -75,8 +75,10 @@ static void print_range(FILE *stream, const struct schema_key *key, const char *
 
 static void print_example_key(const struct example *example, const struct schema_key *key)
 {
+    struct example line = *example;
     print_comment(example, key->doc);
-    begin_line(example);
+    line.disabled |= (key->flags & SCHEMA_MACHINE) != 0;
+    begin_line(&line);
     (void)fprintf(example->stream, "%s ", key->name);
     print_example_value(example->stream, key);
     print_range(example->stream, key, "  // ");
@@ -180,6 +182,7 @@ void explain_example(FILE *stream)
     struct example example = {.stream = stream};
     (void)fputs("// Everything that Sentinel can be told, with the defaults where there are any.\n"
                 "// All blocks and keys may be left out, but for those a block cannot do without.\n"
+                "// What may not hold on every machine stands in a comment.\n"
                 "// Durations and sizes carry a unit: 250ms, 30s, 2m, 1h; 512B, 8KiB, 10MB.\n"
                 "// Texts may hold ${NAME} or ${NAME:-default} from the environment.\n",
                 stream);

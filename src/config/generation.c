@@ -155,6 +155,14 @@ static bool check_timeouts(const struct generation_timeouts *timeouts)
            schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE, timeouts->request_body_min_rate);
 }
 
+/* Children that are told to become somebody must not become root, or nobody at all. */
+static bool check_account(const struct generation_account *account)
+{
+    return is_boolean(account->change) && account->user != UINT32_MAX &&
+           account->group != UINT32_MAX && (account->change == 0 || account->user != 0) &&
+           account->reserved == 0;
+}
+
 static bool check_server(const struct check *check, const struct generation_server *server)
 {
     if (server->workers == 0 || !schema_in_range(KEY_SERVER_WORKERS, server->workers) ||
@@ -171,7 +179,9 @@ static bool check_server(const struct check *check, const struct generation_serv
     return (check_no_address(&server->admin) || check_address(&server->admin)) &&
            check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
            check_text_as(check, server->access_log, text_has_no_nul) &&
-           check_place(check, server->access_log_place) &&
+           check_place(check, server->access_log_place) && server->pid_file.count > 0 &&
+           check_text_as(check, server->pid_file, text_has_no_nul) &&
+           check_place(check, server->pid_file_place) && check_account(&server->account) &&
            server->flight_recorder <= GENERATION_FLIGHT_MAX && server->reserved == 0 &&
            check_limits(&server->limits) && check_timeouts(&server->timeouts);
 }

@@ -66,6 +66,14 @@ struct generation_timeouts {
     uint64_t request_body_min_rate; /* bytes per second, judged after 10 s; 0: no minimum */
 };
 
+/* Whom the children become. */
+struct generation_account {
+    uint32_t change; /* boolean; false: they stay who started Sentinel, which is these */
+    uint32_t user;
+    uint32_t group;
+    uint32_t reserved;
+};
+
 struct generation_server {
     uint32_t workers;     /* resolved: at least 1 */
     uint32_t connections; /* max-connections, all workers */
@@ -77,6 +85,9 @@ struct generation_server {
     struct generation_place access_log_place; /* line 0 where it is not configured */
     uint32_t flight_recorder;                 /* finished requests that each worker keeps; 0: off */
     uint32_t reserved;
+    struct ref pid_file;                    /* text: "off" or an absolute path */
+    struct generation_place pid_file_place; /* line 0 where it is not configured */
+    struct generation_account account;
     struct generation_limits limits;
     struct generation_timeouts timeouts;
 };

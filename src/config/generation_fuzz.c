@@ -150,6 +150,7 @@ static void walk_generation(const struct generation *generation)
     }
     read_texts(&walk, generation->header->server.admin_hosts);
     read_text(&walk, generation->header->server.access_log);
+    read_text(&walk, generation->header->server.pid_file);
     read_upstreams(&walk);
     read_routes(&walk);
     read_rules(&walk);

@@ -166,6 +166,8 @@ static void collect_header(struct block *block, struct refs *refs)
     struct ref *const all[] = {&header->server.admin_hosts,
                                &header->server.access_log,
                                &header->server.access_log_place.file,
+                               &header->server.pid_file,
+                               &header->server.pid_file_place.file,
                                &header->listeners,
                                &header->upstreams,
                                &header->endpoints,
@@ -331,6 +333,13 @@ static void server_values_out_of_range_are_refused(void **state)
     REFUSED(block, server->admin.family, 3);
     REFUSED(block, server->admin.port, 0);
     REFUSED(block, server->access_log.count, 0);
+    REFUSED(block, server->pid_file.count, 0);
+    REFUSED(block, server->account.change, 2);
+    REFUSED(block, server->account.user, UINT32_MAX);
+    REFUSED(block, server->account.group, UINT32_MAX);
+    REFUSED(block, server->account.reserved, 1);
+    server->account = (struct generation_account){.change = 1, .user = 7};
+    REFUSED(block, server->account.user, 0); /* root */
     REFUSED(block, server->limits.header_fields, 0);
     REFUSED(block, server->limits.head_size, 1);
     REFUSED(block, server->limits.request_line, server->limits.head_size + 1);

@@ -18,6 +18,7 @@
 #define PAIR SCHEMA_PAIR
 #define ALTERNATIVE SCHEMA_ALTERNATIVE
 #define REFUSED SCHEMA_REFUSED
+#define MACHINE SCHEMA_MACHINE
 
 static const struct schema_key keys[SCHEMA_KEYS] = {
 #define BLOCK(id, parent, name, flags, maximum, doc)
@@ -66,6 +67,7 @@ static const char *const type_names[SCHEMA_TYPES] = {
     [TYPE_TARGET] = "address or name",
     [TYPE_NETWORK] = "network",
     [TYPE_LOG_TARGET] = "log target",
+    [TYPE_FILE_OR_OFF] = "file",
 };
 
 /* Units, the largest first, so that printing finds the one that divides. */

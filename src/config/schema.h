@@ -55,6 +55,7 @@ enum schema_type {
     TYPE_TARGET, /* an address, or name:port */
     TYPE_NETWORK,
     TYPE_LOG_TARGET,
+    TYPE_FILE_OR_OFF,
     SCHEMA_TYPES
 };
 
@@ -65,6 +66,7 @@ enum schema_flag {
     SCHEMA_PAIR = 8,         /* a child with exactly two values */
     SCHEMA_ALTERNATIVE = 16, /* exactly one of these and `upstream` in a route */
     SCHEMA_REFUSED = 32,     /* validated, then refused: not in this build */
+    SCHEMA_MACHINE = 64,     /* may be refused on another machine: a comment in the example */
 };
 
 enum {

@@ -51,6 +51,7 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_TARGET] = "a target such as \"10.0.1.10:8080\" or \"backend.internal:8080\"",
     [TYPE_NETWORK] = "a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix",
     [TYPE_LOG_TARGET] = "\"stdout\", \"off\" or an absolute path",
+    [TYPE_FILE_OR_OFF] = "an absolute path or \"off\"",
 };
 
 #define COMPLAIN(reading, help, ...)                                                               \
@@ -315,9 +316,9 @@ static void read_named(struct reading *reading)
     }
 }
 
-static bool is_log_target(struct span text)
+static bool is_file_or_off(struct span text)
 {
-    return span_equal(text, SPAN("stdout")) || span_equal(text, SPAN("off")) ||
+    return span_equal(text, SPAN("off")) ||
            (span_starts_with(text, SPAN("/")) && text_has_no_nul(text));
 }
 
@@ -371,7 +372,10 @@ static void read_text(struct reading *reading)
         refuse_unless(reading, address_block_parse(text, &reading->out->network));
         break;
     case TYPE_LOG_TARGET:
-        refuse_unless(reading, is_log_target(text));
+        refuse_unless(reading, span_equal(text, SPAN("stdout")) || is_file_or_off(text));
+        break;
+    case TYPE_FILE_OR_OFF:
+        refuse_unless(reading, is_file_or_off(text));
         break;
     case TYPE_BOOLEAN:
     case TYPE_INTEGER:

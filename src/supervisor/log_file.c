@@ -13,15 +13,36 @@ static bool is_file(struct span target)
     return !span_equal(target, SPAN("stdout")) && !span_equal(target, SPAN("off"));
 }
 
-static int open_path(struct span target)
+/*
+ * Opens the file, or makes it and gives it to the account whose processes write to it, so that it
+ * looks the same to whoever reads logs, whether Sentinel was started as root or as that account.
+ */
+static int open_or_make(const char *path, const struct generation_account *account)
 {
+    /* O_NONBLOCK: a path may name a pipe, whose reader may be away. */
+    const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW;
+    int fd = open(path, flags);
+    if (fd >= 0 || errno != ENOENT) {
+        return fd;
+    }
+    fd = open(path, flags | O_CREAT | O_EXCL, 0640);
+    if (fd < 0 && errno == EEXIST) {
+        return open(path, flags); /* somebody else has just made it */
+    }
+    if (fd >= 0 && account->change != 0 && fchown(fd, account->user, account->group) != 0) {
+        log_message(LOG_WARNING, "%s stays root's: %s", path, strerror(errno));
+    }
+    return fd;
+}
+
+static int open_path(const struct generation *generation)
+{
+    struct span target = generation_text(generation, generation->header->server.access_log);
     char *path = strndup((const char *)target.data, target.size);
     if (path == NULL) {
         return -1;
     }
-    /* O_NONBLOCK: a path may name a pipe, whose reader may be away. */
-    const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW;
-    int fd = open(path, flags | O_CREAT, 0640);
+    int fd = open_or_make(path, &generation->header->server.account);
     int error = errno;
     free(path);
     errno = error;
@@ -50,7 +71,7 @@ static void log_refusal(const struct generation *generation, const char *what, i
 enum status log_file_open(int *log, const struct generation *generation)
 {
     struct span target = generation_text(generation, generation->header->server.access_log);
-    int fd = is_file(target) ? open_path(target) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    int fd = is_file(target) ? open_path(generation) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
     if (fd < 0) {
         log_refusal(generation, "", errno);
         return ERROR;
@@ -65,7 +86,7 @@ bool log_file_reopen(int *log, const struct generation *generation)
     if (!is_file(target)) {
         return false;
     }
-    int fd = open_path(target);
+    int fd = open_path(generation);
     if (fd < 0) {
         log_refusal(generation, "cannot reopen, the old file stays in use: ", errno);
         return false;

@@ -3,7 +3,8 @@
  * hands the descriptor to the logger, which may open nothing: so a log can stand in a folder that
  * only root may enter. It keeps a copy, for the next logger should this one die.
  *
- * The file is appended to. A new one has mode 0640. A symbolic link in the last place of the path
+ * The file is appended to. A new one has mode 0640 and belongs to whom the children become, if they
+ * become somebody. A symbolic link in the last place of the path
  * is refused (a folder may well be one): whoever may write in the folder could point it anywhere,
  * and the supervisor may be root. A named pipe is opened only while it has a reader.
  */

@@ -19,6 +19,7 @@
 #include "observe/log.h"
 #include "proxy/client_board.h"
 #include "supervisor/channel.h"
+#include "supervisor/privileges.h"
 
 /* The name in tools that show no arguments; the system keeps 15 bytes. */
 static const char *const short_names[PROCESS_ROLE_COUNT] = {
@@ -160,11 +161,11 @@ int process_main(void)
     if (open_listeners(&process) != OK) {
         return 1;
     }
-    if (process.spec->role != PROCESS_COMPILER && open_shared(&process) != OK) {
-        free(process.listeners);
-        return 1;
-    }
-    int exit_code = run_role(&process);
+    /* The compiler, without which there is no account yet, has its own way: process_compile. */
+    bool opened = process.spec->role == PROCESS_COMPILER ||
+                  (open_shared(&process) == OK &&
+                   privileges_drop(&process.generation.header->server.account) == OK);
+    int exit_code = opened ? run_role(&process) : 1;
     flight_recorder_deinit(&process.flight);
     segment_unmap(&process.segment);
     commons_unmap(process.commons, &process.generation);

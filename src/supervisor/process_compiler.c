@@ -9,6 +9,7 @@
 
 #include "observe/log.h"
 #include "supervisor/compilation.h"
+#include "supervisor/privileges.h"
 #include "supervisor/process.h"
 
 enum { PROCESSOR_SECONDS = 10 };
@@ -36,6 +37,9 @@ int process_compile(struct process *process, char **environment)
 {
     if (limit_self() != OK) {
         log_message(LOG_ERROR, "the compiler cannot bound itself: %s", strerror(errno));
+        return 1;
+    }
+    if (privileges_keep_reading() != OK) {
         return 1;
     }
     const char *config = process->spec->config;

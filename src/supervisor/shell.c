@@ -19,6 +19,7 @@
 #include "supervisor/generation_memory.h"
 #include "supervisor/listen.h"
 #include "supervisor/log_file.h"
+#include "supervisor/pid_file.h"
 #include "supervisor/supervisor.h"
 
 enum {
@@ -35,6 +36,8 @@ struct shell {
     struct children children;
     struct children_world world;
     struct listeners listeners;
+    struct pid_file pid_file;
+    const char *pid_file_override;
     struct generation generation;
     struct generation_memory memory;
     struct pollfd polled[1 + SUPERVISOR_SLOTS_MAX];
@@ -101,6 +104,11 @@ static void log_start(const struct shell *shell)
 
 static void open_listeners(struct shell *shell)
 {
+    /* First: beside another instance nothing else could be opened, and its line says it best. */
+    if (pid_file_open(&shell->pid_file, &shell->generation, shell->pid_file_override) != OK) {
+        push(shell, (struct supervisor_event){.kind = SUPERVISOR_REFUSED});
+        return;
+    }
     bool listening = listeners_open(&shell->listeners, &shell->generation) == OK;
     bool logging = log_file_open(&shell->world.log, &shell->generation) == OK;
     if (!listening || !logging) { /* each has said what is wrong */
@@ -324,6 +332,8 @@ static enum status shell_open(struct shell *shell, const struct shell_options *o
 {
     shell->signals = -1;
     shell->listeners.admin = -1;
+    shell->pid_file.fd = -1;
+    shell->pid_file_override = options->pid_file;
     shell->timer_at = UINT64_MAX;
     shell->tick_at = monotonic_now() + SUPERVISOR_SECOND;
     shell->world = (struct children_world){.config = options->config,
@@ -353,6 +363,7 @@ static void shell_close(struct shell *shell)
     children_deinit(&shell->children);
     listeners_close(&shell->listeners);
     log_file_close(&shell->world.log);
+    pid_file_close(&shell->pid_file);
     generation_memory_unmap(&shell->memory);
     (void)close(shell->world.generation_fd);
     (void)close(shell->signals);

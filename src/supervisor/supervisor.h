@@ -87,7 +87,7 @@ enum supervisor_action_kind {
     SUPERVISOR_SPAWN,           /* slot: make its process; answer SPAWN_FAILED if that fails */
     SUPERVISOR_TELL,            /* slot, order: a message over its control channel */
     SUPERVISOR_KILL,            /* slot, signal */
-    SUPERVISOR_OPEN_LISTENERS,  /* and the log files; answer LISTENING or REFUSED */
+    SUPERVISOR_OPEN_LISTENERS,  /* and pid and log files; answer LISTENING or REFUSED */
     SUPERVISOR_CLOSE_LISTENERS, /* the supervisor's own copies */
     SUPERVISOR_REOPEN_LOGS,     /* and hand them to the logger, if it lives */
     SUPERVISOR_SET_TIMER,       /* at: the next TIMER event; UINT64_MAX: none */

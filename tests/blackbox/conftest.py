@@ -1,4 +1,5 @@
 """Fixtures of the black-box scenarios: each test has its own processes, ports and folder."""
+import os
 import shutil
 import subprocess
 import sys
@@ -61,6 +62,17 @@ def sentinel(stack, tmp_path):
         stack.append(Sentinel(folder, config or Plan(targets, **parts)))
         return stack[-1]
     return start
+
+
+@pytest.fixture
+def unprivileged(tmp_path):
+    """Arguments of Popen that start a program as nobody in particular, who may read tmp_path."""
+    if os.geteuid() != 0:
+        return {}
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own, closed to others
+        folder.chmod(0o755)
+    tmp_path.chmod(0o777)
+    return {'user': 65534, 'group': 65534, 'extra_groups': []}
 
 
 @pytest.fixture

@@ -219,9 +219,9 @@ def run(tmp_path):
     started = []
 
     def start(*words, **extra):
-        process = subprocess.Popen([binary(), 'run', *words], stdin=subprocess.DEVNULL,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   env=environment(**extra))
+        process = subprocess.Popen([binary(), 'run', '--pid-file', 'off', *words],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, env=environment(**extra))
         started.append(process)
         return process
     yield start

@@ -129,8 +129,7 @@ def test_a_closed_connection_ends_a_head():
         connect(port).read_head()
 
 
-def test_a_plan_becomes_kdl(tmp_path, monkeypatch):
-    monkeypatch.setattr('harness.proxy.has_key', lambda name: False)
+def test_a_plan_becomes_kdl(tmp_path):
     text = Plan(['127.0.0.1:1'], limits='head-size "8KiB"', policies='timeout 1s').render(
         tmp_path, 1000, 1001)
     for line in ('listener "http" {', '    address "127.0.0.1:1000"', '    target "127.0.0.1:1"',
