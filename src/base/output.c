@@ -6,6 +6,10 @@ void output_u64(struct output *output, uint64_t value)
 {
     uint8_t digits[DECIMAL_DIGITS_MAX];
     size_t start = sizeof(digits);
+    if (value < 10) {
+        output_byte(output, (uint8_t)('0' + value));
+        return;
+    }
     do {
         digits[--start] = (uint8_t)('0' + value % 10);
         value /= 10;

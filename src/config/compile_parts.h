@@ -29,6 +29,9 @@ NODISCARD bool compile_listeners(struct compilation *compilation);
 NODISCARD bool compile_upstreams(struct compilation *compilation);
 NODISCARD bool compile_routes(struct compilation *compilation); /* after upstreams and server */
 
+/* Where the access log goes and what is in it; the section may be NULL. Part of compile_server. */
+void compile_access_log(struct compilation *compilation, const struct section *section);
+
 /* The rules of all routes; reports those that can never match. After a run without errors only. */
 NODISCARD bool compile_rules(struct compilation *compilation);
 

@@ -203,11 +203,6 @@ static struct generation_place place_of(struct compilation *compilation,
 static void compile_files(struct compilation *compilation, const struct section *section)
 {
     struct generation_server *server = &compilation->header.server;
-    const struct section *observed = section_child(compilation->top, BLOCK_OBSERVABILITY);
-    struct span log = section_text(observed, KEY_OBSERVABILITY_ACCESS_LOG);
-    server->access_log = builder_text(&compilation->builder, log);
-    server->access_log_place =
-        place_of(compilation, section_setting(observed, KEY_OBSERVABILITY_ACCESS_LOG));
     struct span pid_file = section_text(section, KEY_SERVER_PID_FILE);
     server->pid_file = builder_text(&compilation->builder, pid_file);
     server->pid_file_place = place_of(compilation, section_setting(section, KEY_SERVER_PID_FILE));
@@ -269,6 +264,9 @@ bool compile_server(struct compilation *compilation)
     }
     compile_files(compilation, section);
     compile_account(compilation, section);
+    compile_access_log(
+        compilation,
+        section_child(section_child(compilation->top, BLOCK_OBSERVABILITY), BLOCK_ACCESS_LOG));
     server->flight_recorder = GENERATION_FLIGHT_DEFAULT;
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);

@@ -16,9 +16,11 @@
               struct generation_bucket),                                                           \
          struct generation_condition)
 #define LAYOUT                                                                                     \
-    FOLD(FOLD(FOLD(FOLD(LAYOUT_ROUTING, struct generation_header), struct generation_listener),    \
-              struct generation_upstream),                                                         \
-         struct generation_endpoint)
+    FOLD(FOLD(FOLD(FOLD(FOLD(LAYOUT_ROUTING, struct generation_header),                            \
+                        struct generation_listener),                                               \
+                   struct generation_upstream),                                                    \
+              struct generation_endpoint),                                                         \
+         struct generation_captured)
 
 enum { BLOCK_ALIGNMENT = 8 };
 
@@ -163,6 +165,69 @@ static bool check_account(const struct generation_account *account)
            account->reserved == 0;
 }
 
+/* The members of a record, each at most once: so a record's size has its bound. */
+static bool check_access_fields(const struct check *check, const struct generation_access *access)
+{
+    if (!CHECK_ARRAY(check, access->fields, uint32_t) ||
+        (access->fields.count > 0) != (access->format == ACCESS_JSON)) {
+        return false;
+    }
+    const uint32_t *fields = (const void *)(check->base + access->fields.offset);
+    uint32_t seen = 0;
+    for (uint32_t i = 0; i < access->fields.count; i++) {
+        if (fields[i] >= ACCESS_FIELD_COUNT || (seen & 1u << fields[i]) != 0) {
+            return false;
+        }
+        seen |= 1u << fields[i];
+    }
+    return true;
+}
+
+static bool check_rates(const struct check *check, struct ref ref)
+{
+    if (!CHECK_ARRAY(check, ref, uint32_t) ||
+        (ref.count != 0 && ref.count != GENERATION_STATUSES)) {
+        return false;
+    }
+    const uint32_t *rates = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (rates[i] > GENERATION_RATE_ONE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_captured(const struct check *check, struct ref ref)
+{
+    if (!CHECK_ARRAY(check, ref, struct generation_captured)) {
+        return false;
+    }
+    const struct generation_captured *captured = (const void *)(check->base + ref.offset);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        struct span name;
+        if (!check_text_as(check, captured[i].name, text_is_token) ||
+            captured[i].name.count > GENERATION_CAPTURED_NAME_MAX ||
+            !is_boolean(captured[i].redacted) || !read_text(check, captured[i].name, &name) ||
+            captured[i].field != field_identify(name)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool check_access(const struct check *check, const struct generation_access *access)
+{
+    uint64_t captured = (uint64_t)access->request_captured.count + access->response_captured.count;
+    return access->format <= ACCESS_COMBINED && access->redacted < 1u << ACCESS_REDACT_COUNT &&
+           check_access_fields(check, access) && check_rates(check, access->rates) &&
+           check_texts(check, access->query_names) && captured <= GENERATION_CAPTURED_MAX &&
+           check_captured(check, access->request_captured) &&
+           check_captured(check, access->response_captured) &&
+           (access->format == ACCESS_JSON ||
+            (access->request_captured.count == 2 && access->response_captured.count == 0));
+}
+
 static bool check_server(const struct check *check, const struct generation_server *server)
 {
     if (server->workers == 0 || !schema_in_range(KEY_SERVER_WORKERS, server->workers) ||
@@ -182,6 +247,7 @@ static bool check_server(const struct check *check, const struct generation_serv
            check_place(check, server->access_log_place) && server->pid_file.count > 0 &&
            check_text_as(check, server->pid_file, text_has_no_nul) &&
            check_place(check, server->pid_file_place) && check_account(&server->account) &&
+           check_access(check, &server->access) &&
            server->flight_recorder <= GENERATION_FLIGHT_MAX && server->reserved == 0 &&
            check_limits(&server->limits) && check_timeouts(&server->timeouts);
 }

@@ -23,6 +23,13 @@ enum {
                                      X-Forwarded-*, Host, Date, framing, the place of a redirect */
 };
 
+enum {
+    GENERATION_STATUSES = 600,         /* below it a status has an access rate of its own */
+    GENERATION_RATE_ONE = 1000000,     /* every record is kept */
+    GENERATION_CAPTURED_MAX = 16,      /* recorded fields of request and response together */
+    GENERATION_CAPTURED_NAME_MAX = 64, /* bytes of the name of one */
+};
+
 #define GENERATION_MAGIC UINT64_C(0x31304e45475f4e53) /* "SN_GEN01" in memory */
 
 /* count elements (bytes for text) at offset. Offset 0 with count 0 is the empty reference. */
@@ -74,6 +81,64 @@ struct generation_account {
     uint32_t reserved;
 };
 
+/* Members of an access record (observe/access_log.h), in the order of the key's choices. */
+enum generation_access_field {
+    ACCESS_FIELD_TIME,
+    ACCESS_FIELD_REQUEST_ID,
+    ACCESS_FIELD_CLIENT,
+    ACCESS_FIELD_LISTENER,
+    ACCESS_FIELD_ROUTE,
+    ACCESS_FIELD_METHOD,
+    ACCESS_FIELD_HOST,
+    ACCESS_FIELD_PATH,
+    ACCESS_FIELD_PROTOCOL,
+    ACCESS_FIELD_STATUS,
+    ACCESS_FIELD_REASON,
+    ACCESS_FIELD_BYTES_IN,
+    ACCESS_FIELD_BYTES_OUT,
+    ACCESS_FIELD_UPSTREAM,
+    ACCESS_FIELD_ENDPOINT,
+    ACCESS_FIELD_ATTEMPTS,
+    ACCESS_FIELD_QUEUE,
+    ACCESS_FIELD_CONNECT,
+    ACCESS_FIELD_FIRST_BYTE,
+    ACCESS_FIELD_TOTAL,
+    ACCESS_FIELD_PLACE,
+    ACCESS_FIELD_HINT,
+    ACCESS_FIELD_COUNT
+};
+
+/* What is not to be read in the log, a bit each, in the order of the key's choices. */
+enum generation_access_redaction {
+    ACCESS_REDACT_CLIENT,
+    ACCESS_REDACT_HOST,
+    ACCESS_REDACT_METHOD,
+    ACCESS_REDACT_PATH,
+    ACCESS_REDACT_QUERY,
+    ACCESS_REDACT_REQUEST_ID,
+    ACCESS_REDACT_COUNT
+};
+
+enum generation_access_format { ACCESS_JSON, ACCESS_COMBINED };
+
+/* A field of a request or response that is recorded. */
+struct generation_captured {
+    struct ref name;   /* text, as configured */
+    uint32_t field;    /* enum field_id */
+    uint32_t redacted; /* boolean: only its presence is shown */
+};
+
+struct generation_access {
+    uint32_t format;              /* enum generation_access_format */
+    uint32_t redacted;            /* bits 1 << enum generation_access_redaction */
+    struct ref fields;            /* uint32_t[]: enum generation_access_field, each once; JSON */
+    struct ref rates;             /* uint32_t[GENERATION_STATUSES]: millionths of the records of a
+                                     status that are kept, [0] without one; empty: all are */
+    struct ref query_names;       /* struct ref[] of text, lower case: values are not shown */
+    struct ref request_captured;  /* struct generation_captured[]; combined: Referer, User-Agent */
+    struct ref response_captured; /* struct generation_captured[] */
+};
+
 struct generation_server {
     uint32_t workers;     /* resolved: at least 1 */
     uint32_t connections; /* max-connections, all workers */
@@ -88,6 +153,7 @@ struct generation_server {
     struct ref pid_file;                    /* text: "off" or an absolute path */
     struct generation_place pid_file_place; /* line 0 where it is not configured */
     struct generation_account account;
+    struct generation_access access; /* what its records look like */
     struct generation_limits limits;
     struct generation_timeouts timeouts;
 };

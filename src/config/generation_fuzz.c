@@ -16,6 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char configuration[] =
     "server { admin { allowed-hosts \"a.test\" } }\n"
+    "observability { access-log \"/l\" { sample \"2xx\" 0.5; redact-query \"a\"\n"
+    "    request-header \"A\" \"Referer\"; response-header \"B\" } }\n"
     "listener \"l\" { address \"127.0.0.1:80\"; trusted-proxies \"10.0.0.0/8\" \"::1\" }\n"
     "upstream \"u\" { target \"127.0.0.1:81\"; target \"[::1]:81\" weight=2\n"
     "    health-check { type \"http\" path=\"/health\" host=\"h\" } }\n"
@@ -135,6 +137,29 @@ static void read_index(struct walk *walk)
     }
 }
 
+/* The log's tables as its writer reads them. */
+static void read_access(struct walk *walk)
+{
+    const struct generation_access *access = &walk->generation->header->server.access;
+    const uint32_t *fields = generation_array(walk->generation, access->fields);
+    const uint32_t *rates = generation_array(walk->generation, access->rates);
+    const struct ref captured[] = {access->request_captured, access->response_captured};
+    for (uint32_t i = 0; i < access->fields.count; i++) {
+        ASSERT(fields[i] < ACCESS_FIELD_COUNT);
+    }
+    for (uint32_t i = 0; access->rates.count > 0 && i < GENERATION_STATUSES; i++) {
+        ASSERT(rates[i] <= GENERATION_RATE_ONE);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        const struct generation_captured *names = generation_array(walk->generation, captured[i]);
+        for (uint32_t j = 0; j < captured[i].count; j++) {
+            ASSERT(names[j].name.count <= GENERATION_CAPTURED_NAME_MAX);
+            read_text(walk, names[j].name);
+        }
+    }
+    read_texts(walk, access->query_names);
+}
+
 static void walk_generation(const struct generation *generation)
 {
     struct walk walk = {.generation = generation};
@@ -151,6 +176,7 @@ static void walk_generation(const struct generation *generation)
     read_texts(&walk, generation->header->server.admin_hosts);
     read_text(&walk, generation->header->server.access_log);
     read_text(&walk, generation->header->server.pid_file);
+    read_access(&walk);
     read_upstreams(&walk);
     read_routes(&walk);
     read_rules(&walk);

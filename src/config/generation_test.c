@@ -10,13 +10,16 @@
 
 #include "config/compile.h"
 #include "config/schema.h"
+#include "http/message.h"
 
 enum { TEST_ARENA_SIZE = 4 * 1024 * 1024 };
 
 /* A configuration with every kind of record and reference. */
 static const char everything[] =
     "server { admin { allowed-hosts \"a.test\" \"b.test\" } }\n"
-    "observability { access-log \"/var/log/sentinel.log\" }\n"
+    "observability { access-log \"/var/log/sentinel.log\" { sample \"2xx\" 0.5\n"
+    "    fields \"status\" \"path\"; redact \"client\"; redact-query \"a\" \"b\"\n"
+    "    request-header \"A\" \"Referer\"; response-header \"B\"; redact-header \"A\" } }\n"
     "listener \"l\" { address \"127.0.0.1:80\"; trusted-proxies \"10.0.0.0/8\" \"::1\" }\n"
     "listener \"m\" { address \"[::1]:80\" }\n"
     "upstream \"u\" { target \"127.0.0.1:81\"; target \"[::1]:81\" weight=2\n"
@@ -168,6 +171,11 @@ static void collect_header(struct block *block, struct refs *refs)
                                &header->server.access_log_place.file,
                                &header->server.pid_file,
                                &header->server.pid_file_place.file,
+                               &header->server.access.fields,
+                               &header->server.access.rates,
+                               &header->server.access.query_names,
+                               &header->server.access.request_captured,
+                               &header->server.access.response_captured,
                                &header->listeners,
                                &header->upstreams,
                                &header->endpoints,
@@ -182,6 +190,14 @@ static void collect_header(struct block *block, struct refs *refs)
     struct ref *hosts = records(block, header->server.admin_hosts);
     for (uint32_t i = 0; i < header->server.admin_hosts.count; i++) {
         add_ref(refs, &hosts[i]);
+    }
+    struct ref *names = records(block, header->server.access.query_names);
+    for (uint32_t i = 0; i < header->server.access.query_names.count; i++) {
+        add_ref(refs, &names[i]);
+    }
+    struct generation_captured *captured = records(block, header->server.access.request_captured);
+    for (uint32_t i = 0; i < header->server.access.request_captured.count; i++) {
+        add_ref(refs, &captured[i].name);
     }
     struct generation_listener *listeners = records(block, header->listeners);
     for (uint32_t i = 0; i < header->listeners.count; i++) {
@@ -352,6 +368,25 @@ static void server_values_out_of_range_are_refused(void **state)
     REFUSED(block, server->timeouts.request_head, UINT64_MAX);
 }
 
+static void an_access_log_out_of_range_is_refused(void **state)
+{
+    struct block *block = *state;
+    struct generation_access *access = &block->header->server.access;
+    uint32_t *fields = records(block, access->fields);
+    uint32_t *rates = records(block, access->rates);
+    struct generation_captured *captured = records(block, access->request_captured);
+    REFUSED(block, access->format, ACCESS_COMBINED); /* it has no members to choose */
+    REFUSED(block, access->format, 2);
+    REFUSED(block, access->redacted, 1u << ACCESS_REDACT_COUNT);
+    REFUSED(block, access->rates.count, GENERATION_STATUSES - 1);
+    REFUSED(block, rates[GENERATION_STATUSES - 1], GENERATION_RATE_ONE + 1);
+    REFUSED(block, fields[0], ACCESS_FIELD_COUNT);
+    REFUSED(block, fields[0], fields[1]);
+    REFUSED(block, captured[0].redacted, 2);
+    REFUSED(block, captured[0].field, FIELD_COUNT);
+    REFUSED(block, captured[1].field, FIELD_OTHER);
+}
+
 static void listeners_and_upstreams_out_of_range_are_refused(void **state)
 {
     struct block *block = *state;
@@ -454,6 +489,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(every_reference_out_of_bounds_is_refused, make_block,
                                         drop_block),
         cmocka_unit_test_setup_teardown(server_values_out_of_range_are_refused, make_block,
+                                        drop_block),
+        cmocka_unit_test_setup_teardown(an_access_log_out_of_range_is_refused, make_block,
                                         drop_block),
         cmocka_unit_test_setup_teardown(listeners_and_upstreams_out_of_range_are_refused,
                                         make_block, drop_block),

@@ -7,7 +7,7 @@
 #include "config/validate_text.h"
 #include "http/target.h"
 
-enum { SHOWN_MAX = 64, HELP_MAX = 256 };
+enum { SHOWN_MAX = 64, HELP_MAX = 512 };
 
 /* printf arguments for a text that may be long. */
 #define SHOWN(span)                                                                                \
@@ -52,6 +52,7 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_NETWORK] = "a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix",
     [TYPE_LOG_TARGET] = "\"stdout\", \"off\" or an absolute path",
     [TYPE_FILE_OR_OFF] = "an absolute path or \"off\"",
+    [TYPE_SAMPLE] = "a status and a rate, such as \"2xx\" 0.1",
 };
 
 #define COMPLAIN(reading, help, ...)                                                               \
@@ -322,6 +323,70 @@ static bool is_file_or_off(struct span text)
            (span_starts_with(text, SPAN("/")) && text_has_no_nul(text));
 }
 
+/* "2xx" is 2, "404" is 404, "none" is 0. False for anything else. */
+static bool parse_selector(struct span text, int64_t *selector)
+{
+    uint64_t status = 0;
+    if (span_equal(text, SPAN("none"))) {
+        *selector = 0;
+        return true;
+    }
+    if (text.size != 3 || text.data[0] < '1' || text.data[0] > '5') {
+        return false;
+    }
+    if (span_equal_nocase(span_from(text, 1), SPAN("xx"))) {
+        *selector = text.data[0] - '0';
+        return true;
+    }
+    if (!span_to_u64(text, 599, &status)) {
+        return false;
+    }
+    *selector = (int64_t)status;
+    return true;
+}
+
+/* A decimal number from 0 to 1, in millionths. */
+static bool parse_rate(struct span text, int64_t *rate)
+{
+    enum { DECIMALS_MAX = 6 };
+    size_t dot = span_find(text, '.');
+    uint64_t whole = 0;
+    uint64_t fraction = 0;
+    if (!span_to_u64(span_first(text, dot), 1, &whole)) {
+        return false;
+    }
+    if (dot < text.size) {
+        struct span decimals = span_from(text, dot + 1);
+        if (decimals.size > DECIMALS_MAX || !span_to_u64(decimals, 999999, &fraction)) {
+            return false;
+        }
+        for (size_t i = decimals.size; i < DECIMALS_MAX; i++) {
+            fraction *= 10;
+        }
+    }
+    *rate = (int64_t)(whole * 1000000 + fraction);
+    return *rate <= 1000000;
+}
+
+/* Both values may stand bare or in quotes. */
+static void read_sample(struct reading *reading)
+{
+    const struct value *value = reading->value;
+    bool is_text = value->kind == VALUE_STRING;
+    struct span text = is_text ? reading->text : value->text;
+    bool readable = is_text || (value->kind == VALUE_NUMBER && value->unit.size == 0);
+    int64_t number = 0;
+    if (reading->index == 0) {
+        if (!readable || !parse_selector(text, &number)) {
+            refuse(reading, "the status is \"1xx\" to \"5xx\", \"100\" to \"599\", or \"none\" for "
+                            "requests without an answer");
+        }
+    } else if (!readable || !parse_rate(text, &number)) {
+        refuse(reading, "the rate is a number from 0 to 1 with at most six decimals");
+    }
+    reading->out->number = number;
+}
+
 static void read_text(struct reading *reading)
 {
     const struct schema_key *key = reading->key;
@@ -382,6 +447,7 @@ static void read_text(struct reading *reading)
     case TYPE_REDIRECT_STATUS:
     case TYPE_DURATION:
     case TYPE_SIZE:
+    case TYPE_SAMPLE:
     case SCHEMA_TYPES:
     default:
         UNREACHABLE("not a text");
@@ -429,6 +495,10 @@ static void read_value(struct reading *reading)
     }
     if (key->type == TYPE_BOOLEAN) {
         read_boolean(reading);
+        return;
+    }
+    if (key->type == TYPE_SAMPLE) {
+        read_sample(reading);
         return;
     }
     if (reading->value->kind != VALUE_STRING) {

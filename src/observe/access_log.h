@@ -1,29 +1,41 @@
 /*
- * The access log's writing end: one record for every request, failures included, as one line of
- * JSON, formatted straight into the worker's ring; the logger process writes it out. It never
- * blocks: without room the record is dropped and counted. One per worker.
+ * The access log's writing end: one record for every request, failures included, as one line,
+ * formatted straight into the worker's ring; the logger process writes it out. It never blocks:
+ * without room the record is dropped and counted. One per worker.
  *
- * The order of the members is fixed and all are always there; what is absent is null:
+ * What a line holds comes compiled in the generation (struct generation_access): a list of members,
+ * a rate for each status, what is to be redacted, which header fields are recorded. In JSON these
+ * are the members and their usual order; all are always there, and what is absent is null:
  *
  *   time request_id client listener route method host path protocol status reason bytes_in
- * bytes_out upstream endpoint attempts queue_ms connect_ms first_byte_ms total_ms
+ *   bytes_out upstream endpoint attempts queue_ms connect_ms first_byte_ms total_ms
  *
- * and, only where there is a reason: place (file:line of the route in the configuration) and hint.
- * Times are milliseconds with three decimals. Long texts are cut with a visible mark, path at
- * ACCESS_PATH_MAX escaped bytes, so that a line stays below ACCESS_LINE_MAX.
+ * and only where there is a reason: place (file:line of the route in the configuration) and hint;
+ * only where records are sampled: sample_rate; where fields are recorded: request_headers and
+ * response_headers. Times are milliseconds with three decimals. Long texts are cut with a visible
+ * mark, path at ACCESS_PATH_MAX escaped bytes, so that a line stays below ACCESS_LINE_MAX.
+ *
+ * The combined format is Apache's: client - - [time] "request line" status bytes "Referer"
+ * "User-Agent", with its escapes. A request without an answer has status 499 there if the client
+ * left, else 444, as nginx has it, since readers of the format want a number.
+ *
+ * Records that are written, left out by sampling and dropped add up to the requests counted.
  */
 #ifndef SENTINEL_OBSERVE_ACCESS_LOG_H
 #define SENTINEL_OBSERVE_ACCESS_LOG_H
 
 #include "base/reason.h"
+#include "http/message.h"
 #include "observe/metrics.h"
 #include "observe/ring.h"
 
 enum {
-    ACCESS_LINE_MAX = 8192, /* bytes of a line with its newline */
+    ACCESS_LINE_MAX = 16384, /* bytes of a line with its newline */
     ACCESS_PATH_MAX = 3072,
     ACCESS_HOST_MAX = 512,
-    ACCESS_TEXT_MAX = 256, /* of every other text */
+    ACCESS_HEADER_MAX = 448, /* of a recorded field; several lines of it are joined */
+    ACCESS_TEXT_MAX = 256,   /* of every other text */
+    ACCESS_DATE_MAX = 28,
 };
 
 #define ACCESS_NO_TIME UINT64_MAX /* "this never happened", for the durations below */
@@ -52,14 +64,21 @@ struct access_record {
     uint64_t connect;
     uint64_t first_byte;
     uint64_t total;
+    const struct fields *request_fields;  /* as received; NULL: the head was none */
+    const struct fields *response_fields; /* the upstream's; NULL: its response was not sent on */
 };
 
 struct access_log {
     struct ring_writer ring;
-    struct metrics *metrics; /* borrowed: counts the drops */
+    struct metrics *metrics; /* borrowed: counts what is written, sampled out and dropped */
     bool enabled;
-    uint64_t second;  /* the one that `date` shows */
-    uint8_t date[20]; /* "2026-01-31T12:00:00." */
+    const struct generation *generation;
+    const struct generation_access *access;
+    const uint32_t *fields; /* what follows: the arrays of `access`, resolved */
+    const uint32_t *rates;  /* NULL: every record is kept */
+    uint64_t second;        /* the one that `date` shows */
+    uint8_t date[ACCESS_DATE_MAX];
+    uint8_t scratch[ACCESS_PATH_MAX + 1]; /* a text while it is redacted or joined */
 };
 
 /* Bytes of ring memory: 0 where the generation says `access-log "off"`. */
@@ -67,16 +86,18 @@ size_t access_log_size(const struct generation *generation);
 
 /*
  * Starts an empty log over memory of access_log_size bytes, aligned to 64; NULL: nothing is logged.
- * Memory and metrics are borrowed; incarnation is the segment's (see ring.h). Records that find no
- * room are counted as METRIC_ACCESS_LOG_DROPS.
+ * Memory, metrics and generation are borrowed; incarnation is the segment's (see ring.h).
  */
 void access_log_init(struct access_log *log, void *memory, uint64_t incarnation,
-                     struct metrics *metrics);
+                     struct metrics *metrics, const struct generation *generation);
 
 /* Says where the logger publishes its cursor for this ring; NULL: there is no logger now. */
 void access_log_attach(struct access_log *log, const _Atomic uint64_t *cursor);
 
-/* Writes the record, or counts it as dropped. */
+/*
+ * Writes the record, or counts it as sampled out (METRIC_ACCESS_LOG_SAMPLED) or dropped for want of
+ * room (METRIC_ACCESS_LOG_DROPS).
+ */
 void access_log_write(struct access_log *log, const struct access_record *record);
 
 #endif

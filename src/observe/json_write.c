@@ -6,45 +6,66 @@ enum { ESCAPED_MAX = 6 }; /* bytes that one character can become */
 
 #define EACH_BYTE(value) (UINT64_C(0x0101010101010101) * (value))
 
-/* Nonzero if one of the eight bytes is zero. */
-static inline uint64_t find_zero(uint64_t word)
-{
-    return (word - EACH_BYTE(0x01)) & ~word & EACH_BYTE(0x80);
-}
-
 /* True for printable ASCII but the quote and the backslash: what stands for itself in a string. */
 static inline bool is_plain(uint8_t byte)
 {
     return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\';
 }
 
-/* True if one of the eight bytes does not stand for itself. */
-static inline bool has_special(const uint8_t *bytes)
+/*
+ * Has the top bit of some byte set if one of the eight bytes does not stand for itself. A byte of 0
+ * to 0x7f gets it by falling below zero in one of the differences; what it borrows from the bytes
+ * above can only mark them, too, when there is a mark already.
+ */
+static inline uint64_t mark_special(uint64_t word)
 {
-    uint64_t word;
-    memcpy(&word, bytes, sizeof(word));
-    uint64_t control = (word - EACH_BYTE(0x20)) & ~word & EACH_BYTE(0x80);
-    uint64_t special = find_zero(word ^ EACH_BYTE('"')) | find_zero(word ^ EACH_BYTE('\\')) |
-                       find_zero(word ^ EACH_BYTE(0x7f));
-    return (control | special | (word & EACH_BYTE(0x80))) != 0;
+    uint64_t marks = word | (word - EACH_BYTE(0x20)) | ((word ^ EACH_BYTE('"')) - EACH_BYTE(1)) |
+                     ((word ^ EACH_BYTE('\\')) - EACH_BYTE(1)) |
+                     ((word ^ EACH_BYTE(0x7f)) - EACH_BYTE(1));
+    return marks & EACH_BYTE(0x80);
 }
 
-/* True for a text without a byte that needs an escape: nearly all are such. */
-static bool is_plain_text(struct span text)
+static inline uint64_t copy_word(uint8_t *to, const uint8_t *from)
 {
-    if (text.size < sizeof(uint64_t)) {
-        bool plain = true;
-        for (size_t i = 0; i < text.size; i++) {
-            plain &= is_plain(text.data[i]);
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    memcpy(to, &word, sizeof(word));
+    return mark_special(word);
+}
+
+static inline uint64_t copy_half(uint8_t *to, const uint8_t *from)
+{
+    uint32_t half;
+    memcpy(&half, from, sizeof(half));
+    memcpy(to, &half, sizeof(half));
+    return mark_special(half | (uint64_t)half << 32);
+}
+
+/*
+ * Copies the text as it is; false if a byte of it needs an escape, which nearly none does: then the
+ * copy is worthless.
+ */
+static inline bool copy_plain(uint8_t *to, struct span text)
+{
+    uint64_t marks = 0;
+    size_t size = text.size;
+    if (size >= sizeof(uint64_t)) {
+        size_t last = size - sizeof(uint64_t);
+        for (size_t i = 0; i < last; i += sizeof(uint64_t)) {
+            marks |= copy_word(to + i, text.data + i);
         }
-        return plain;
-    }
-    for (size_t i = 0; text.size - i > sizeof(uint64_t); i += sizeof(uint64_t)) {
-        if (has_special(text.data + i)) {
-            return false;
+        marks |= copy_word(to + last, text.data + last); /* may overlap the one before */
+    } else if (size >= sizeof(uint32_t)) {
+        size_t last = size - sizeof(uint32_t);
+        marks |= copy_half(to, text.data);
+        marks |= copy_half(to + last, text.data + last);
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            to[i] = text.data[i];
+            marks |= is_plain(to[i]) ? 0 : 1;
         }
     }
-    return !has_special(text.data + text.size - sizeof(uint64_t)); /* may overlap the one before */
+    return marks == 0;
 }
 
 /*
@@ -104,15 +125,29 @@ static void escape_slowly(struct output *output, struct span text, size_t max)
 void json_escape(struct output *output, struct span text, size_t max)
 {
     ASSERT(max >= sizeof(JSON_CUT_MARK) - 1);
-    if (text.size <= max && is_plain_text(text)) {
-        output_span(output, text);
-        return;
+    size_t start = output->size;
+    uint8_t *place = text.size <= max ? output_take(output, text.size) : NULL;
+    if (place != NULL && !copy_plain(place, text)) {
+        output->size = start;
+        place = NULL;
     }
-    escape_slowly(output, text, max);
+    if (place == NULL) {
+        escape_slowly(output, text, max);
+    }
 }
 
 void json_string(struct output *output, struct span text, size_t max)
 {
+    size_t start = output->size;
+    uint8_t *place = text.size <= max ? output_take(output, text.size + 2) : NULL;
+    if (place != NULL && copy_plain(place + 1, text)) {
+        place[0] = '"';
+        place[text.size + 1] = '"';
+        return;
+    }
+    if (place != NULL) {
+        output->size = start;
+    }
     output_byte(output, '"');
     json_escape(output, text, max);
     output_byte(output, '"');

@@ -407,6 +407,7 @@ static enum progress step_respond(struct exchange *exchange)
         return fail(exchange, REASON_RESPONSE_HEAD_TOO_LARGE); /* with what we add to it */
     }
     exchange->status = message.status;
+    exchange->relayed = true;
     byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
     exchange->replay = (struct replay){.lost = true};
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);

@@ -91,6 +91,7 @@ struct exchange {
     uint64_t first_byte_time;
     uint32_t retry_after; /* seconds, for an answer that refuses; 0: not said */
     uint16_t status;      /* of the response that was sent; 0: none */
+    bool relayed;         /* it was the upstream's */
     uint8_t request_id[REQUEST_ID_SIZE_MAX];
     size_t request_id_size;
 

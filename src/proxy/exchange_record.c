@@ -108,6 +108,8 @@ void exchange_record(const struct exchange *exchange)
         .connect = exchange->connect_time,
         .first_byte = exchange->first_byte_time,
         .total = total,
+        .request_fields = &exchange->request.fields,
+        .response_fields = exchange->relayed ? &exchange->response.fields : NULL,
     };
     describe_route(exchange, &record);
     access_log_write(proxy->access_log, &record);

@@ -176,7 +176,7 @@ static enum status work_open(struct work *work)
     metrics_init(&work->metrics, segment_region(&process->segment, SEGMENT_METRICS),
                  &process->generation);
     access_log_init(&work->access_log, segment_region(&process->segment, SEGMENT_RING),
-                    process->spec->incarnation, &work->metrics);
+                    process->spec->incarnation, &work->metrics, &process->generation);
     work->peers = calloc(workers_of(work), sizeof(*work->peers));
     work->boards = calloc(workers_of(work), sizeof(*work->boards));
     work->io = io_epoll_create();

@@ -135,7 +135,7 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
     bool recording = flight_recorder_init(&slot->flight, slot->flight_memory, PROCESS_WORKER,
                                           &proxy->generation, io_now(slot->io));
     ASSERT(recording);
-    access_log_init(&slot->log, slot->ring, 0, &slot->metrics);
+    access_log_init(&slot->log, slot->ring, 0, &slot->metrics, &proxy->generation);
     ring_reader_init(&slot->reader, slot->ring, RING_CAPACITY_DEFAULT, &slot->cursor);
     access_log_attach(&slot->log, &slot->cursor);
     struct worker_options options = {
