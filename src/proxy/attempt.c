@@ -49,11 +49,22 @@ void attempt_begin(struct exchange *exchange)
     enter(exchange, ATTEMPT_PICK);
 }
 
+/* Whatever became of it: nobody waits for this attempt's verdict any more. */
+static void end_probe(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    if (attempt->probe) {
+        attempt->probe = false;
+        upstream_end_probe(upstream_of(exchange), attempt->endpoint);
+    }
+}
+
 void attempt_end(struct exchange *exchange, bool keep)
 {
     struct attempt *attempt = &exchange->attempt;
     list_unlink(&exchange->wait_link);
     exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
+    end_probe(exchange);
     if (attempt->connection != NULL) {
         struct pool_connection *connection = attempt->connection;
         attempt->connection = NULL;
@@ -72,6 +83,9 @@ static void note_endpoint(struct exchange *exchange, enum reason reason)
     bool connect = reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT;
     if (!connect || endpoint == NULL || exchange->attempt.own_failure) {
         return;
+    }
+    if (upstream_is_probed(endpoint) && !exchange->attempt.probe) {
+        return; /* it began before the ejection: the probe tells more */
     }
     if (upstream_note_failure(upstream_of(exchange), endpoint, proxy->health, io_now(proxy->io))) {
         metrics_count_at(proxy->metrics, METRIC_ENDPOINT_EJECTIONS, endpoint->index);
@@ -134,6 +148,10 @@ static enum status pick(struct exchange *exchange)
         return lost(exchange, REASON_NO_ENDPOINT);
     }
     attempt->endpoint = endpoint;
+    attempt->probe = upstream_is_probed(endpoint);
+    if (attempt->probe) {
+        metrics_count_at(proxy->metrics, METRIC_ENDPOINT_PROBES, endpoint->index);
+    }
     tried_endpoints_add(&attempt->tried, endpoint);
     flight_attempt(proxy->flight, exchange->flight, endpoint->index, attempt->count);
     enter(exchange, ATTEMPT_LEASE);
@@ -172,8 +190,8 @@ static enum status lease(struct exchange *exchange)
     if (!list_is_empty(&pool->waiters) && pool->waiters.next != &exchange->wait_link) {
         return queue(exchange); /* behind those who came before */
     }
-    enum status status =
-        pool_lease(pool, attempt->endpoint, attempt->fresh_wanted, &attempt->connection);
+    enum status status = pool_lease(pool, attempt->endpoint,
+                                    attempt->fresh_wanted || attempt->probe, &attempt->connection);
     if (status == ERROR) {
         attempt->own_failure = is_our_own(pool->lease_error);
         return lost(exchange, REASON_CONNECT_FAILED);
@@ -203,7 +221,8 @@ static enum status connect_endpoint(struct exchange *exchange)
         return lost(exchange, REASON_CONNECT_FAILED);
     }
     if (!attempt->connection->reused) {
-        upstream_note_success(attempt->endpoint);
+        upstream_note_success(upstream_of(exchange), attempt->endpoint);
+        attempt->probe = false;
         exchange->connect_time = io_now(exchange->proxy->io) - attempt->step_began;
     }
     enter(exchange, ATTEMPT_SEND_HEAD);

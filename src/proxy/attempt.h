@@ -37,6 +37,7 @@ struct attempt {
     bool fresh_wanted;      /* a stale connection was just met: connect anew */
     bool body_gated;        /* Expect: 100-continue went out: the body waits for the answer */
     bool stale_retried;     /* the one retry after a stale connection was used up */
+    bool probe;             /* it finds out whether an ejected endpoint is back */
     bool own_failure;       /* it could not connect for reasons of this machine */
     bool request_unwritten; /* when LOST: the upstream has seen no byte of it */
     size_t response_mark;   /* arena mark from before the response head */

@@ -15,9 +15,10 @@ enum {
     UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
     ABORT_AGAIN_US = 100 * 1000,
     ACCEPT_AGAIN_US = 100 * 1000,
-    YIELD_US = 100 * 1000, /* accepting is left to others for so long at a time */
-    SMALL_HEAD = 2,        /* the empty line that may come before a request line */
-    CROWDED_PERCENT = 90,  /* of the connections: then none is kept alive */
+    YIELD_US = 100 * 1000,        /* accepting is left to others for so long at a time */
+    PROBE_SLACK_US = 1000 * 1000, /* beyond a probe's timers: a turn may be long */
+    SMALL_HEAD = 2,               /* the empty line that may come before a request line */
+    CROWDED_PERCENT = 90,         /* of the connections: then none is kept alive */
 };
 
 static_assert((int)WORKER_SOCKET_FOREIGN == (int)SOCKET_FOREIGN, "one number for shells and us");
@@ -95,6 +96,12 @@ static bool allocate(struct worker *worker)
         limits->head_size > UPSTREAM_INBOX_SIZE ? limits->head_size : UPSTREAM_INBOX_SIZE;
     proxy->arena_size =
         exchange_arena_size(&proxy->sessions.limits.head, security_fields(proxy->generation));
+    const struct upstream_probes probes = {
+        .commons = &proxy->commons,
+        .owner = worker->options.index,
+        .lease_time = server_of(worker)->timeouts.queue + server_of(worker)->timeouts.connect +
+                      PROBE_SLACK_US,
+    };
     worker->scratch = malloc(SCRATCH_SIZE);
     worker->render = malloc(BYTE_QUEUE_MAX);
     return worker->scratch != NULL && worker->render != NULL &&
@@ -105,7 +112,7 @@ static bool allocate(struct worker *worker)
            slab_init(&proxy->exchanges, sizeof(struct exchange) + proxy->arena_size,
                      proxy->requests_max + EXCHANGE_RESERVE) &&
            pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, upstreams) &&
-           upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->prng);
+           upstream_set_init(&proxy->upstreams, proxy->generation, &probes, &proxy->prng);
 }
 
 static void connect_context(struct worker *worker)

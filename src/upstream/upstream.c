@@ -4,9 +4,12 @@
 
 #include "base/assert.h"
 #include "observe/health.h"
+#include "observe/probe_lease.h"
 #include "upstream/balancer.h"
 
 enum { CANDIDATES_MAX = 256 }; /* endpoints considered for one pick */
+
+static_assert((uint64_t)EJECTION_TIME_MAX_US <= PROBE_LEASE_MAX, "a ban covers an ejection");
 
 static const struct balancer_ops *balancer_of(uint32_t kind)
 {
@@ -33,7 +36,7 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
 }
 
 bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
-                       struct prng *prng)
+                       const struct upstream_probes *probes, struct prng *prng)
 {
     set->count = generation->header->upstreams.count;
     set->endpoint_count = generation->header->endpoints.count;
@@ -45,6 +48,7 @@ bool upstream_set_init(struct upstream_set *set, const struct generation *genera
     }
     for (uint32_t i = 0; i < set->count; i++) {
         init_upstream(set, generation, i, prng);
+        set->upstreams[i].probes = *probes;
     }
     return true;
 }
@@ -74,68 +78,139 @@ void tried_endpoints_add(struct tried_endpoints *tried, const struct endpoint *e
     }
 }
 
+static bool is_usable(const struct endpoint *endpoint, const struct health_view *health)
+{
+    return endpoint->ejections == 0 && health_is_up(health, endpoint->index);
+}
+
 /* Fills in who may take a request now; tried NULL: whoever was tried counts, too. */
 static uint32_t candidates(struct upstream *upstream, const struct health_view *health,
-                           const struct tried_endpoints *tried, uint64_t now,
-                           struct endpoint **found)
+                           const struct tried_endpoints *tried, struct endpoint **found)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < upstream->count && count < CANDIDATES_MAX; i++) {
         struct endpoint *endpoint = &upstream->endpoints[i];
-        bool usable = endpoint->ejected_until <= now && health_is_up(health, endpoint->index);
-        if (usable && (tried == NULL || !was_tried(tried, endpoint))) {
+        if (is_usable(endpoint, health) && (tried == NULL || !was_tried(tried, endpoint))) {
             found[count++] = endpoint;
         }
     }
     return count;
 }
 
+/* The lease of a half-open endpoint, if it is one and nobody has it. */
+static bool begin_probe(const struct upstream *upstream, struct endpoint *endpoint, uint64_t now)
+{
+    const struct upstream_probes *probes = &upstream->probes;
+    return endpoint->ejections > 0 && endpoint->ejected_until <= now &&
+           !upstream_is_probed(endpoint) &&
+           probe_lease_take(probes->commons, endpoint->index, probes->owner, now,
+                            probes->lease_time, &endpoint->lease);
+}
+
+static struct endpoint *pick_probe(const struct upstream *upstream,
+                                   const struct health_view *health,
+                                   const struct tried_endpoints *tried, uint64_t now)
+{
+    for (uint32_t i = 0; i < upstream->count; i++) {
+        struct endpoint *endpoint = &upstream->endpoints[i];
+        if (endpoint->ejections > 0 && health_is_up(health, endpoint->index) &&
+            !was_tried(tried, endpoint) && begin_probe(upstream, endpoint, now)) {
+            return endpoint;
+        }
+    }
+    return NULL;
+}
+
 struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
                                const struct tried_endpoints *tried, bool again, uint64_t now)
 {
     struct endpoint *found[CANDIDATES_MAX];
-    uint32_t count = candidates(upstream, health, tried, now, found);
+    struct endpoint *probe =
+        upstream->ejected > 0 ? pick_probe(upstream, health, tried, now) : NULL;
+    if (probe != NULL) {
+        return probe;
+    }
+    uint32_t count = candidates(upstream, health, tried, found);
     if (count == 0 && again) {
-        count = candidates(upstream, health, NULL, now, found);
+        count = candidates(upstream, health, NULL, found);
     }
     return count == 0 ? NULL : upstream->balancer->select(upstream, found, count);
 }
 
 /* Whether another endpoint would be left if this one were ejected. */
 static bool others_left(const struct upstream *upstream, const struct endpoint *endpoint,
-                        const struct health_view *health, uint64_t now)
+                        const struct health_view *health)
 {
     for (uint32_t i = 0; i < upstream->count; i++) {
         const struct endpoint *other = &upstream->endpoints[i];
-        if (other != endpoint && other->ejected_until <= now &&
-            health_is_up(health, other->index)) {
+        if (other != endpoint && is_usable(other, health)) {
             return true;
         }
     }
     return false;
 }
 
-bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint,
-                           const struct health_view *health, uint64_t now)
+static void eject(struct upstream *upstream, struct endpoint *endpoint, uint64_t now)
 {
-    endpoint->failures++;
-    if (endpoint->failures < EJECTION_FAILURES || endpoint->ejected_until > now ||
-        !others_left(upstream, endpoint, health, now)) {
-        return false;
-    }
     uint64_t time = EJECTION_TIME_US;
     for (uint32_t i = 0; i < endpoint->ejections && time < EJECTION_TIME_MAX_US; i++) {
         time *= 2;
     }
     endpoint->ejected_until =
         now + (time < EJECTION_TIME_MAX_US ? time : (uint64_t)EJECTION_TIME_MAX_US);
+    upstream->ejected += endpoint->ejections == 0 ? 1 : 0;
     endpoint->ejections++;
     endpoint->failures = 0;
+}
+
+/* Back in use. */
+static void readmit(struct upstream *upstream, struct endpoint *endpoint)
+{
+    upstream->ejected -= endpoint->ejections > 0 ? 1 : 0;
+    endpoint->failures = 0;
+    endpoint->ejections = 0;
+    endpoint->ejected_until = 0;
+}
+
+bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint,
+                           const struct health_view *health, uint64_t now)
+{
+    bool probed = upstream_is_probed(endpoint);
+    bool left = others_left(upstream, endpoint, health);
+    if (probed && !left) {
+        /* Nobody else is there to take its requests. */
+        upstream_end_probe(upstream, endpoint);
+        readmit(upstream, endpoint);
+        return false;
+    }
+    if (probed) {
+        uint64_t lease = endpoint->lease;
+        eject(upstream, endpoint, now);
+        endpoint->lease = 0;
+        probe_lease_ban(upstream->probes.commons, endpoint->index, lease, endpoint->ejected_until);
+        return true;
+    }
+    if (endpoint->ejections > 0) {
+        return false; /* a connect that was under way when it was ejected */
+    }
+    endpoint->failures++;
+    if (endpoint->failures < EJECTION_FAILURES || !left) {
+        return false;
+    }
+    eject(upstream, endpoint, now);
     return true;
 }
 
-void upstream_note_success(struct endpoint *endpoint)
+void upstream_note_success(struct upstream *upstream, struct endpoint *endpoint)
 {
-    endpoint->failures = 0;
-    endpoint->ejections = 0;
+    upstream_end_probe(upstream, endpoint);
+    readmit(upstream, endpoint);
+}
+
+void upstream_end_probe(struct upstream *upstream, struct endpoint *endpoint)
+{
+    if (upstream_is_probed(endpoint)) {
+        probe_lease_free(upstream->probes.commons, endpoint->index, endpoint->lease);
+        endpoint->lease = 0;
+    }
 }

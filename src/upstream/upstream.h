@@ -3,6 +3,15 @@
  * now, and whose turn it is. Health is the controller's word (observe/health.h); ejection is this
  * worker's own experience with refused connections, always with an expiry, and never of the last
  * endpoint that is left.
+ *
+ *              EJECTION_FAILURES in a row                 its time has passed
+ *    in use --------------------------------> ejected ------------------------> half-open
+ *      ^                                         ^                                  |
+ *      |                                         +---- refused again: for longer ---+
+ *      +------------------------------ the probe connects --------------------------+
+ *
+ * A half-open endpoint gets one request at a time, a probe, from the one worker that holds its
+ * lease (observe/probe_lease.h); what a refused probe learns holds for all workers.
  */
 #ifndef SENTINEL_UPSTREAM_UPSTREAM_H
 #define SENTINEL_UPSTREAM_UPSTREAM_H
@@ -10,6 +19,7 @@
 #include "base/list.h"
 #include "config/generation.h"
 
+struct commons;
 struct health_view;
 struct prng;
 struct balancer_ops;
@@ -28,8 +38,16 @@ struct endpoint {
     int32_t turn;        /* the balancer's running weight */
     struct list idle;    /* connections, the most recently used first */
     uint32_t failures;   /* failed connects in a row */
-    uint32_t ejections;  /* in a row, without a success between */
+    uint32_t ejections;  /* in a row, without a success between; 0: in use */
     uint64_t ejected_until;
+    uint64_t lease; /* of our probe that is under way; 0: none */
+};
+
+/* How probes are agreed on with the other workers. */
+struct upstream_probes {
+    const struct commons *commons; /* borrowed */
+    uint32_t owner;                /* this worker's number */
+    uint64_t lease_time;           /* microseconds that a probe may take */
 };
 
 struct upstream {
@@ -37,6 +55,8 @@ struct upstream {
     const struct balancer_ops *balancer;
     struct endpoint *endpoints; /* config->endpoint_count of them */
     uint32_t count;
+    uint32_t ejected; /* endpoints that are not in use, half-open ones included */
+    struct upstream_probes probes;
 };
 
 /* Endpoints that one request has tried already. */
@@ -56,27 +76,38 @@ struct upstream_set {
 /* False when memory is short. Each upstream's first turn is random, so that workers do not march.
  */
 NODISCARD bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
-                                 struct prng *prng);
+                                 const struct upstream_probes *probes, struct prng *prng);
 void upstream_set_deinit(struct upstream_set *set);
 
 /*
  * The endpoint for the next attempt: up, not ejected, not tried by this request. When only tried
- * ones are left but `again` is set, one of those. NULL: none.
+ * ones are left but `again` is set, one of those. NULL: none. An endpoint that is half-open comes
+ * before all others if its lease can be had: then it is a probe (upstream_is_probed), for which the
+ * caller connects anew, and which it ends by one of the three calls below.
  */
 struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
                                const struct tried_endpoints *tried, bool again, uint64_t now);
+
+/* Whether a probe of ours is under way. */
+static inline bool upstream_is_probed(const struct endpoint *endpoint)
+{
+    return endpoint->lease != 0;
+}
 
 /* Remembers a try; beyond the array's size the oldest are kept. */
 void tried_endpoints_add(struct tried_endpoints *tried, const struct endpoint *endpoint);
 
 /*
  * A connect failed or timed out. True when that ejected the endpoint, which it never does while no
- * other endpoint is up.
+ * other endpoint is in use. A probe's failure ejects at once.
  */
 bool upstream_note_failure(struct upstream *upstream, struct endpoint *endpoint,
                            const struct health_view *health, uint64_t now);
 
 /* A connect succeeded: the slate is clean. */
-void upstream_note_success(struct endpoint *endpoint);
+void upstream_note_success(struct upstream *upstream, struct endpoint *endpoint);
+
+/* A probe ended without a verdict: whoever comes next may try. Harmless without a probe. */
+void upstream_end_probe(struct upstream *upstream, struct endpoint *endpoint);
 
 #endif

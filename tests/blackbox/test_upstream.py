@@ -65,6 +65,22 @@ def test_an_endpoint_that_refuses_three_times_is_ejected(sentinel, origin):
     assert failures == len(second_attempts)
 
 
+def test_an_ejected_endpoint_that_is_back_is_found_by_a_probe(sentinel, origin):
+    port, = free_ports(1)
+    good = origin(name='good')
+    proxy = sentinel(f'127.0.0.1:{port}', good, server='workers 2')
+    wait_for(lambda: proxy.request().status == 200 and
+             proxy.metric('sentinel_endpoint_ejections_total') >= 1, 10, 'an ejection')
+    back = origin(name='back', port=port)
+
+    def is_back():
+        return proxy.request().json()['origin'] == 'back'
+    wait_for(is_back, 40, 'a request at the endpoint that is back')
+    assert proxy.metric('sentinel_endpoint_probes_total') >= 1
+    wait_for(lambda: is_back() and len(back.requests) >= 10, 40, 'its share of the requests')
+    assert {record['status'] for record in proxy.records()} == {200}
+
+
 def test_the_last_endpoint_is_never_ejected(sentinel, origin):
     port, = free_ports(1)
     proxy = sentinel(f'127.0.0.1:{port}')

@@ -312,7 +312,8 @@ struct origin *origin_create(struct world *world, uint32_t index)
         wire_init(&origin->connections[i].wire, origin->io);
         origin->connections[i].origin = origin;
     }
-    if (sim_chance(&origin->prng, world->habits.origin_refuses)) {
+    bool refuses = world->habits.first_refuses && index == 0;
+    if (refuses || sim_chance(&origin->prng, world->habits.origin_refuses)) {
         return origin; /* nobody listens there */
     }
     struct address address = origin_address(index);

@@ -49,6 +49,9 @@ struct proxy {
     struct client_counts observer;   /* a worker without clients: reads all boards */
     void *observer_board;
     void *commons;
+    uint64_t began;
+    uint64_t last;                /* when a record was read */
+    uint32_t let_in[CLIENTS_MAX]; /* requests of each host that the rate let in */
     struct proxy_worker workers[WORKERS_MAX];
 };
 
@@ -58,11 +61,17 @@ static void print_config(const struct habits *habits, FILE *stream)
                   "server {\n workers %u\n max-connections %u\n graceful-shutdown-timeout %us\n"
                   " admin { address \"off\"; }\n"
                   " limits { connections-per-client %u; max-requests %u;"
-                  " max-upstream-connections %u; buffer-pool %lluB; }\n"
-                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; }\nupstream \"origins\" {\n",
+                  " max-upstream-connections %u; buffer-pool %lluB;",
                   habits->workers, habits->connections_max, SHUTDOWN_TIMEOUT / SECOND,
                   habits->connections_per_client, habits->requests_max,
                   habits->upstream_connections_max, (unsigned long long)habits->buffer_pool);
+    if (habits->request_rate > 0) {
+        (void)fprintf(stream, " request-rate-per-client %u burst=%u;", habits->request_rate,
+                      habits->request_burst);
+    }
+    (void)fprintf(stream,
+                  " }\n"
+                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; }\nupstream \"origins\" {\n");
     for (uint32_t i = 0; i < habits->origins; i++) {
         (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
     }
@@ -198,6 +207,7 @@ struct proxy *proxy_create(struct world *world)
     struct proxy *proxy = calloc(1, sizeof(*proxy));
     ASSERT(proxy != NULL);
     proxy->world = world;
+    proxy->began = sim_now(world->sim);
     proxy->trouble_at = sim_now(world->sim) + sim_magnitude(&world->prng, 1, 10 * SECOND);
     compile(proxy);
     proxy->listener = sim_listen(world->sim, &world->entry);
@@ -233,12 +243,67 @@ void proxy_destroy(struct proxy *proxy)
     free(proxy);
 }
 
+/* Which host a record is of, and whether its request passed the rate. */
+static void count_rate(struct proxy *proxy, struct span record)
+{
+    char text[ADDRESS_TEXT_MAX + 16];
+    char host[ADDRESS_TEXT_MAX];
+    static const char REFUSED[] = "\"client_request_rate\"";
+    if (memmem(record.data, record.size, REFUSED, sizeof(REFUSED) - 1) != NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < proxy->world->habits.hosts; i++) {
+        struct address address = client_host(i);
+        (void)address_print_host(&address, host);
+        int size = snprintf(text, sizeof(text), "\"client\":\"%s\"", host);
+        if (memmem(record.data, record.size, text, (size_t)size) != NULL) {
+            proxy->let_in[i]++;
+        }
+    }
+}
+
+/*
+ * A burst, and what the rate gives in the time there was: workers count together, whoever dies
+ * among them. Nobody races here, so nobody is let in uncounted.
+ */
+static void check_rates(const struct proxy *proxy)
+{
+    const struct habits *habits = &proxy->world->habits;
+    uint64_t elapsed = proxy->last - proxy->began;
+    for (uint32_t i = 0; habits->request_rate > 0 && i < habits->hosts; i++) {
+        uint64_t most = habits->request_burst + elapsed * habits->request_rate / SECOND + 1;
+        if (proxy->let_in[i] > most) {
+            run_failed("host %u was let in %u times; its rate allows %llu", i, proxy->let_in[i],
+                       (unsigned long long)most);
+        }
+    }
+}
+
+/* After each failed probe nobody probes for 10 s; a killed worker may leave one without verdict. */
+static void check_probes(const struct proxy *proxy)
+{
+    uint64_t probes = 0;
+    uint64_t elapsed = proxy->last - proxy->began;
+    uint64_t most = elapsed / (10 * (uint64_t)SECOND) + proxy->count;
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        const struct metrics_layout *layout = &proxy->workers[i].metrics.layout;
+        probes +=
+            metrics_cell_read(proxy->workers[i].cells, layout->offsets[METRIC_ENDPOINT_PROBES]);
+    }
+    if (proxy->world->habits.first_refuses && probes > most) {
+        run_failed("%llu probes of an endpoint that is gone, of %llu that there was time for",
+                   (unsigned long long)probes, (unsigned long long)most);
+    }
+}
+
 static void read_log(struct proxy *proxy, struct proxy_worker *slot)
 {
     struct span record = SPAN_EMPTY;
     enum status status = AGAIN;
     while ((status = ring_read(&slot->reader, &record)) == OK) {
         ledger_log_line(&proxy->world->ledger, record);
+        count_rate(proxy, record);
+        proxy->last = sim_now(proxy->world->sim);
         sim_note(slot->io, "log %.*s", (int)record.size - 1, (const char *)record.data);
     }
     if (status == ERROR) {
@@ -365,6 +430,8 @@ static void check_flight(const struct proxy *proxy, const struct proxy_worker *s
 
 void proxy_check(struct proxy *proxy)
 {
+    check_probes(proxy);
+    check_rates(proxy);
     for (uint32_t i = 0; i < proxy->count; i++) {
         struct proxy_worker *slot = &proxy->workers[i];
         read_log(proxy, slot);

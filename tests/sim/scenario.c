@@ -245,6 +245,42 @@ static void tune_shared_limits(struct prng *prng, struct habits *habits,
     options->accept_error = prng_below(prng, 100);
 }
 
+/* One endpoint is gone for good, and workers with a probe under way die. */
+static void tune_probes(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
+    habits->clients = (uint32_t)sim_between(prng, 6, 12);
+    habits->connections = (uint32_t)sim_between(prng, 30, 80);
+    habits->requests = 1;
+    habits->bodies = 0;
+    habits->response_max = habits->request_body_max = 2048;
+    habits->origins = (uint32_t)sim_between(prng, 2, 3);
+    habits->first_refuses = true;
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->kills = sim_chance(prng, 500);
+    options->connect_instant = prng_below(prng, 1000);
+}
+
+/* More requests than hosts may make, counted by several workers together, some of whom die. */
+static void tune_rates(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
+    habits->clients = (uint32_t)sim_between(prng, 6, 24);
+    habits->hosts = (uint32_t)sim_between(prng, 1, 6);
+    habits->connections = (uint32_t)sim_between(prng, 3, 12);
+    habits->requests = 8;
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 8);
+    habits->response_max = habits->request_body_max = 2048;
+    habits->request_rate = (uint32_t)sim_between(prng, 1, 4);
+    habits->request_burst = (uint32_t)sim_between(prng, 1, 8);
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->kills = sim_chance(prng, 300);
+}
+
 /*
  * A seam: half of the worlds are calm, where everything must come through; in the others peers and
  * network break, too. Half of them have so few buffers that everyone waits for them.
@@ -350,6 +386,8 @@ const struct scenario scenarios[] = {
     {"stale-pool", tune_stale_pool, NULL},
     {"workers", tune_workers, NULL},
     {"shared-limits", tune_shared_limits, NULL},
+    {"probes", tune_probes, NULL},
+    {"rates", tune_rates, NULL},
     {"seam-early", tune_seam_early, &seam_plain},
     {"seam-holding", tune_seam_holding, &seam_holding},
     {"seam-multiplex", tune_seam_multiplex, &seam_multiplex},

@@ -72,6 +72,7 @@ struct habits {
     uint32_t origin_closes;  /* Connection: close, or a body until close */
     uint32_t origin_stale;   /* closes an idle connection after a while */
     uint32_t origin_refuses; /* an origin: does not listen at all */
+    bool first_refuses;      /* the first origin never listens, all others do */
 
     uint32_t workers; /* 0: clients and origins talk directly */
     uint32_t connections_max;
@@ -79,6 +80,8 @@ struct habits {
     uint32_t requests_max;
     uint32_t upstream_connections_max;
     uint64_t buffer_pool;
+    uint32_t request_rate; /* of one host, a second; 0: any */
+    uint32_t request_burst;
     uint64_t timeout;  /* of the route */
     uint32_t attempts; /* of the route */
     bool drains;       /* at some point the workers are told to stop */

@@ -20,12 +20,12 @@ CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'  # a head
 class Origin:
     """Accepts until stop(); a subclass says what a connection does in serve(wire)."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.connections = []  # Wire objects, in the order of their arrival
         self.requests = []     # Message objects, in the order of their completion
         self.errors = []       # what serve() raised, other than a peer that left
         self.stopping = threading.Event()
-        self.listener = socket.create_server(('127.0.0.1', 0), backlog=256)
+        self.listener = socket.create_server(('127.0.0.1', port), backlog=256)
         self.listener.settimeout(0.1)
         self.port = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.accept, daemon=True)
@@ -80,10 +80,10 @@ class Origin:
 class EchoOrigin(Origin):
     """Answers 200 with JSON: the request as it arrived. Keeps the connection open."""
 
-    def __init__(self, name='echo', fields=()):
+    def __init__(self, name='echo', fields=(), port=0):
         self.name = name
         self.fields = list(fields)
-        super().__init__()
+        super().__init__(port)
 
     def serve(self, wire):
         while not self.stopping.is_set():
