@@ -103,6 +103,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
     limits->buffer_pool = section_number(section, KEY_LIMITS_BUFFER_POOL);
     compile_rate(limits, section_child(section, BLOCK_REQUEST_RATE));
+    limits->splice_pipes = section_number32(section, KEY_LIMITS_SPLICE_PIPES);
     if (limits->request_line > limits->head_size) {
         const struct setting *setting = section_setting(section, KEY_LIMITS_REQUEST_LINE);
         if (setting != NULL) {
@@ -155,6 +156,11 @@ static void check_descriptors(struct compilation *compilation, const struct sect
     }
     uint64_t usable = limit > 2 * DESCRIPTORS_RESERVED ? limit - DESCRIPTORS_RESERVED : limit / 2;
     usable = usable < 4 ? 4 : usable;
+    /* Two for each pipe: half of all at most, a quarter where nobody asked for them. */
+    server->limits.splice_pipes = fit_descriptors(
+        compilation, limits, KEY_LIMITS_SPLICE_PIPES, server->limits.splice_pipes,
+        section_setting(limits, KEY_LIMITS_SPLICE_PIPES) != NULL ? usable / 4 : usable / 8);
+    usable -= (uint64_t)2 * server->limits.splice_pipes;
     if ((uint64_t)server->connections + server->limits.upstream_connections <= usable) {
         return;
     }

@@ -139,7 +139,8 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_REQUESTS_PER_CONNECTION, limits->requests_per_connection) &&
            schema_in_range(KEY_LIMITS_MAX_REQUESTS, limits->requests) &&
            schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
-           schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) && limits->reserved == 0;
+           schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
+           schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes);
 }
 
 static bool check_timeouts(const struct generation_timeouts *timeouts)

@@ -55,8 +55,8 @@ struct generation_limits {
     uint32_t upstream_connections;    /* all workers */
     uint32_t request_rate;            /* of one client, a second; 0: any */
     uint32_t request_burst;           /* of one client, at once; 0 without a rate */
-    uint32_t reserved;
-    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
+    uint32_t splice_pipes;            /* all workers; 0: bodies are always copied */
+    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
 };
 
 struct generation_timeouts {

@@ -360,10 +360,10 @@ static void server_values_out_of_range_are_refused(void **state)
     REFUSED(block, server->limits.head_size, 1);
     REFUSED(block, server->limits.request_line, server->limits.head_size + 1);
     REFUSED(block, server->limits.buffer_pool, 0);
-    REFUSED(block, server->limits.reserved, 1);
     REFUSED(block, server->limits.request_rate, 100001);
     REFUSED(block, server->limits.request_rate, 1); /* without a burst */
     REFUSED(block, server->limits.request_burst, 1);
+    REFUSED(block, server->limits.splice_pipes, 65537);
     REFUSED(block, server->timeouts.connect, 0);
     REFUSED(block, server->timeouts.request_head, UINT64_MAX);
 }

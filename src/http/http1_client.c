@@ -195,6 +195,13 @@ static enum status read_body(struct stream *stream, size_t max, struct span *byt
     return http1_wire_read_body(wire, max, bytes, REASON_UPSTREAM_TRUNCATED, reason);
 }
 
+static enum status splice_body(struct stream *stream, struct io_pipe *pipe, size_t max,
+                               size_t *size, enum reason *reason)
+{
+    return http1_wire_splice_body(http1_wire_of_stream(stream), pipe, max, size,
+                                  REASON_UPSTREAM_TRUNCATED, reason);
+}
+
 static enum status write_request(struct stream *stream, const struct request_message *message)
 {
     struct http1_wire *wire = http1_wire_of_stream(stream);
@@ -252,11 +259,15 @@ static const struct stream_ops STREAM_OPS = {
     .read_request = no_request,
     .read_response = read_response,
     .read_body = read_body,
+    .spliceable = http1_wire_spliceable,
+    .splice_body = splice_body,
     .trailers = http1_wire_trailers,
     .write_request = write_request,
     .write_response = no_response,
     .room = http1_wire_room,
     .write_body = http1_wire_write_body,
+    .open_pipe = http1_wire_open_pipe,
+    .write_pipe = http1_wire_write_pipe,
     .write_end = http1_wire_write_end,
     .flush = http1_wire_flush,
     .is_broken = http1_wire_is_broken,

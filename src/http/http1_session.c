@@ -266,6 +266,18 @@ static enum status read_body(struct stream *stream, size_t max, struct span *byt
     return http1_wire_read_body(&session->wire, max, bytes, REASON_CLIENT_BODY_TRUNCATED, reason);
 }
 
+static uint64_t spliceable(struct stream *stream)
+{
+    return of_stream(stream)->expects_continue ? 0 : http1_wire_spliceable(stream);
+}
+
+static enum status splice_body(struct stream *stream, struct io_pipe *pipe, size_t max,
+                               size_t *size, enum reason *reason)
+{
+    return http1_wire_splice_body(http1_wire_of_stream(stream), pipe, max, size,
+                                  REASON_CLIENT_BODY_TRUNCATED, reason);
+}
+
 static enum status no_request(struct stream *stream, const struct request_message *message)
 {
     (void)stream, (void)message;
@@ -354,11 +366,15 @@ static const struct stream_ops STREAM_OPS = {
     .read_request = read_request,
     .read_response = no_response,
     .read_body = read_body,
+    .spliceable = spliceable,
+    .splice_body = splice_body,
     .trailers = http1_wire_trailers,
     .write_request = no_request,
     .write_response = write_response,
     .room = http1_wire_room,
     .write_body = http1_wire_write_body,
+    .open_pipe = http1_wire_open_pipe,
+    .write_pipe = http1_wire_write_pipe,
     .write_end = http1_wire_write_end,
     .flush = http1_wire_flush,
     .is_broken = http1_wire_is_broken,

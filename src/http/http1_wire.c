@@ -27,6 +27,7 @@ void http1_wire_close(struct http1_wire *wire, bool reset)
         wire->inbox = NULL;
     }
     byte_queue_clear(&wire->outbox, session->context->buffers);
+    http1_wire_drop_pipe(wire);
     timer_cancel(session->context->wheel, &session->timer);
     if (reset) {
         session->transport.ops->reset(&session->transport);
@@ -51,15 +52,11 @@ void http1_wire_trim(struct http1_wire *wire)
     }
 }
 
-static struct session_traffic *traffic(const struct http1_wire *wire)
+enum status http1_wire_note_read(struct http1_wire *wire, enum status status)
 {
-    struct session_context *context = wire->session.context;
-    return wire->upstream ? &context->upstreams : &context->clients;
-}
-
-/* Remembers what the transport said last, so that it is asked no more after its end. */
-static enum status note(struct http1_wire *wire, enum status status)
-{
+    if (status == END && wire->out_broken) {
+        status = ERROR; /* the kernel tells a reset once, and told it to a write: this is no FIN */
+    }
     wire->stream.in_begun |= status == OK;
     wire->in_ended_by_peer |= status == END;
     wire->in_broken |= status == ERROR;
@@ -72,13 +69,10 @@ static enum status wire_read(struct http1_wire *wire, void *data, size_t size, s
     if (wire->in_broken || wire->in_ended_by_peer) {
         return wire->in_broken ? ERROR : END;
     }
-    enum status status = transport->ops->read(transport, data, size, got);
-    if (status == END && wire->out_broken) {
-        status = ERROR; /* the kernel tells a reset once, and told it to a write: this is no FIN */
-    }
-    status = note(wire, status);
+    enum status status =
+        http1_wire_note_read(wire, transport->ops->read(transport, data, size, got));
     if (status == OK) {
-        traffic(wire)->received += *got;
+        http1_wire_traffic(wire)->received += *got;
     }
     return status;
 }
@@ -114,6 +108,7 @@ bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind kind, enum f
     wire->in_framing = (uint8_t)framing;
     wire->in_remaining = framing == FRAMING_LENGTH ? length : 0;
     wire->stream.in_ended = framing == FRAMING_NONE || (framing == FRAMING_LENGTH && length == 0);
+    wire->in_spliced = false;
     wire->chunked = NULL;
     if (framing == FRAMING_CHUNKED) {
         wire->chunked = arena_alloc(arena, sizeof(*wire->chunked));
@@ -129,22 +124,19 @@ bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind kind, enum f
  */
 static size_t body_read_size(const struct http1_wire *wire, size_t max)
 {
-    size_t size =
-        max < wire->session.context->scratch_size ? max : wire->session.context->scratch_size;
-    uint64_t bound = UINT64_MAX;
-    if (wire->in_framing == FRAMING_LENGTH) {
+    const size_t most = wire->session.context->scratch_size - 1;
+    size_t size = max < most ? max : most;
+    if (wire->in_framing == FRAMING_LENGTH && wire->in_remaining <= size) {
         /* One byte more from an upstream: short reads spare a call, surplus bytes show. */
-        bound = wire->in_remaining;
-        if (wire->upstream && bound < size) {
-            bound++;
-        }
-    } else if (wire->in_framing == FRAMING_CHUNKED) {
-        bound = wire->inbox_slab->object_size;
-        if (wire->chunked->remaining < UINT64_MAX - bound) {
-            bound += wire->chunked->remaining;
+        return (size_t)wire->in_remaining + (wire->upstream ? 1 : 0);
+    }
+    if (wire->in_framing == FRAMING_CHUNKED) {
+        uint64_t beyond = wire->inbox_slab->object_size;
+        if (wire->chunked->remaining < size - (beyond < size ? beyond : size)) {
+            size = (size_t)(wire->chunked->remaining + beyond);
         }
     }
-    return size < bound ? size : (size_t)bound;
+    return size;
 }
 
 /* Bytes behind the end of a body that was read into the scratch belong to the next message. */
@@ -280,9 +272,9 @@ const struct fields *http1_wire_trailers(struct stream *stream)
     return wire->chunked == NULL ? &NO_TRAILERS : &wire->chunked->trailers;
 }
 
-static void update_unsent(struct http1_wire *wire)
+void http1_wire_update_unsent(struct http1_wire *wire)
 {
-    wire->stream.unsent = wire->outbox.size;
+    wire->stream.unsent = wire->outbox.size + (wire->pipe == NULL ? 0 : wire->pipe->size);
 }
 
 /* While bytes are pending their departure wakes; behind an empty queue only the pool can. */
@@ -300,9 +292,10 @@ bool http1_wire_commit_output(struct http1_wire *wire, const struct output *outp
 {
     ASSERT(!output->overflowed);
     struct span bytes = output_bytes(output);
+    ASSERT(wire->pipe == NULL); /* a head comes before a body, never behind one */
     bool queued = byte_queue_append(&wire->outbox, wire->session.context->buffers, bytes);
     note_starved(wire, !queued);
-    update_unsent(wire);
+    http1_wire_update_unsent(wire);
     return queued;
 }
 
@@ -317,6 +310,10 @@ void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_
 size_t http1_wire_room(struct stream *stream)
 {
     struct http1_wire *wire = http1_wire_of_stream(stream);
+    if (wire->pipe != NULL) {
+        stream->starved = false; /* its departure wakes */
+        return 0;
+    }
     size_t room = byte_queue_room(&wire->outbox, wire->session.context->buffers);
     if (wire->out_framing == FRAMING_CHUNKED) {
         room = room > CHUNK_OVERHEAD + HTTP1_LAST_CHUNK_MAX
@@ -351,7 +348,7 @@ static enum status send_pieces(struct http1_wire *wire, const struct span *piece
     enum status status = transport->ops->write(transport, vector, used, put);
     wire->out_broken |= status == ERROR;
     if (status == OK) {
-        traffic(wire)->sent += *put;
+        http1_wire_traffic(wire)->sent += *put;
     }
     return status;
 }
@@ -387,7 +384,7 @@ static enum status emit(struct http1_wire *wire, struct span *pieces, int count,
     }
     bool kept = keep_rest(wire, pieces, count, put);
     ASSERT(kept); /* the caller asked for room */
-    update_unsent(wire);
+    http1_wire_update_unsent(wire);
     return OK;
 }
 
@@ -440,7 +437,10 @@ enum status http1_wire_flush(struct stream *stream)
         }
         bool kept = keep_rest(wire, NULL, 0, put);
         ASSERT(kept);
-        update_unsent(wire);
+        http1_wire_update_unsent(wire);
+    }
+    if (wire->pipe != NULL) {
+        return http1_wire_flush_pipe(wire);
     }
     return wire->out_broken ? ERROR : OK;
 }

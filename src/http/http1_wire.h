@@ -19,6 +19,7 @@ struct http1_wire {
     uint32_t inbox_start;
     uint32_t inbox_end;
     struct byte_queue outbox;
+    struct io_pipe *pipe; /* what goes out behind the outbox; NULL: nothing */
     struct http1_scan scan;
     struct http1_chunked *chunked; /* in the exchange's arena, while a chunked body comes in */
     uint64_t in_remaining;         /* FRAMING_LENGTH: bytes still to come */
@@ -26,6 +27,7 @@ struct http1_wire {
     uint8_t in_framing;
     uint8_t out_framing;
     bool upstream;         /* the peer answers: bytes behind its message are an error */
+    bool in_spliced;       /* some of this body has come through a pipe */
     bool in_ended_by_peer; /* the transport said END */
     bool in_broken;        /* nothing more can be read */
     bool out_broken;       /* nothing more can be written; an answer may still be read */
@@ -33,6 +35,13 @@ struct http1_wire {
     bool event_wake;
     bool event_closed;
 };
+
+/* The counters of the connection's side. */
+static inline struct session_traffic *http1_wire_traffic(const struct http1_wire *wire)
+{
+    struct session_context *context = wire->session.context;
+    return wire->upstream ? &context->upstreams : &context->clients;
+}
 
 void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops,
                      struct session_context *context);
@@ -47,6 +56,12 @@ static inline struct span http1_wire_pending(const struct http1_wire *wire)
                ? SPAN_EMPTY
                : span_of(wire->inbox + wire->inbox_start, wire->inbox_end - wire->inbox_start);
 }
+
+/*
+ * Remembers what the transport said to a read, so that it is asked no more after its end, and
+ * returns what that means.
+ */
+enum status http1_wire_note_read(struct http1_wire *wire, enum status status);
 
 /* Marks size pending bytes as used. */
 void http1_wire_consume(struct http1_wire *wire, size_t size);
@@ -71,9 +86,28 @@ NODISCARD bool http1_wire_begin_body(struct http1_wire *wire, enum http1_kind ki
 NODISCARD enum status http1_wire_read_body(struct http1_wire *wire, size_t max, struct span *bytes,
                                            enum reason truncated, enum reason *reason);
 
+/* stream_ops.spliceable and splice_body, as above. http1_splice.c */
+uint64_t http1_wire_spliceable(struct stream *stream);
+NODISCARD enum status http1_wire_splice_body(struct http1_wire *wire, struct io_pipe *pipe,
+                                             size_t max, size_t *size, enum reason truncated,
+                                             enum reason *reason);
+
+/* stream_ops.open_pipe and write_pipe. */
+struct io_pipe *http1_wire_open_pipe(struct stream *stream);
+enum status http1_wire_write_pipe(struct stream *stream);
+
+/* Sends what is in the pipe. OK: nothing is left, and the pipe has been given back. */
+enum status http1_wire_flush_pipe(struct http1_wire *wire);
+
+/* Gives the pipe back, whatever is in it. */
+void http1_wire_drop_pipe(struct http1_wire *wire);
+
 /* Somewhere to render a head or trailers, and queueing it; false when no buffer is free. */
 struct output http1_wire_begin_output(struct http1_wire *wire);
 NODISCARD bool http1_wire_commit_output(struct http1_wire *wire, const struct output *output);
+
+/* Counts what waits to be sent, after any change of it. */
+void http1_wire_update_unsent(struct http1_wire *wire);
 
 /* Sets how the body behind the head just rendered is framed; NONE ends the message. */
 void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_t length);

@@ -20,6 +20,7 @@
 #include "base/timer_wheel.h"
 #include "http/http1_parse.h"
 #include "http/stream.h"
+#include "net/pipe_pool.h"
 #include "net/transport.h"
 
 enum session_step {
@@ -74,6 +75,7 @@ struct session_context {
     struct io *io;
     struct timer_wheel *wheel;
     struct buffer_pool *buffers;
+    struct pipe_pool *pipes;       /* NULL: bodies are always copied */
     struct slab *client_inboxes;   /* one for each client session at most */
     struct slab *upstream_inboxes; /* one for each upstream session at most */
     uint8_t *scratch;              /* one large read at a time */
@@ -83,6 +85,7 @@ struct session_context {
     struct session_limits limits;
     struct session_traffic clients;
     struct session_traffic upstreams;
+    uint64_t spliced; /* body bytes that went through pipes; counted like the traffic */
     bool draining;
     bool crowded; /* nearing max-connections: do not keep connections */
 };

@@ -21,6 +21,7 @@
 
 #include "http/message.h"
 
+struct io_pipe;
 struct session;
 struct stream;
 
@@ -64,6 +65,16 @@ struct stream_ops {
     enum status (*read_body)(struct stream *stream, size_t max, struct span *bytes,
                              enum reason *reason);
 
+    /*
+     * Optional, both or none: where nobody needs to see the bytes they may go through a pipe
+     * instead. How many of the coming body bytes could do so now, 0 while read_body is the better
+     * way; and read_body's contract, its OK meaning that *size (1 to max) bytes went into the
+     * pipe, which was empty.
+     */
+    uint64_t (*spliceable)(struct stream *stream);
+    enum status (*splice_body)(struct stream *stream, struct io_pipe *pipe, size_t max,
+                               size_t *size, enum reason *reason);
+
     /* The incoming trailer section, after END; no entries when there is none. */
     const struct fields *(*trailers)(struct stream *stream);
 
@@ -79,6 +90,14 @@ struct stream_ops {
 
     /* Takes all bytes (1 to room). ERROR: the connection is broken. */
     enum status (*write_body)(struct stream *stream, struct span bytes);
+
+    /*
+     * Optional, both or none: an empty pipe for body bytes, or NULL while they must be written;
+     * whoever got one calls write_pipe next, which takes what was put into it (maybe nothing) as
+     * write_body takes bytes. The pipe is the stream's own and may be gone afterwards.
+     */
+    struct io_pipe *(*open_pipe)(struct stream *stream);
+    enum status (*write_pipe)(struct stream *stream);
 
     /* Ends the outgoing message, once. AGAIN: no buffer now. trailers may be NULL. */
     enum status (*write_end)(struct stream *stream, const struct fields *trailers);

@@ -13,7 +13,8 @@
  *     expired timers, accepts, frees             (readable sockets are served before timers expire)
  *
  * Sockets are registered once, edge-triggered, for both directions; nothing is re-armed per
- * request. All times are microseconds.
+ * request. Pipes are not registered at all: one that is empty, or not, is no reason to wait. All
+ * times are microseconds.
  */
 #ifndef SENTINEL_IO_IO_H
 #define SENTINEL_IO_IO_H
@@ -50,6 +51,17 @@ struct io_socket {
     bool stream;   /* TCP: a short read means drained */
     bool foreign;  /* the descriptor is not ours to close: listeners, channels */
     struct list ready_link;
+};
+
+/*
+ * A kernel pipe through which bytes go from one socket to another without being copied to us.
+ * Embedded in its owner, at a fixed address while open. The owner reads the members only.
+ */
+struct io_pipe {
+    int in; /* where bytes are put in; -1: closed */
+    int out;
+    uint32_t capacity; /* bytes, about: the kernel counts pages */
+    uint32_t size;     /* bytes in it */
 };
 
 /* Microseconds of a monotonic clock, read once a turn (in io_wait); never 0. */
@@ -123,6 +135,27 @@ NODISCARD enum status io_read(struct io *io, struct io_socket *socket, void *dat
  */
 NODISCARD enum status io_write(struct io *io, struct io_socket *socket, const struct iovec *pieces,
                                int count, size_t *put);
+
+/* Opens a pipe of the size that pays, or of what this user may still have. ERROR: none to be had.
+ */
+NODISCARD enum status io_pipe_open(struct io *io, struct io_pipe *pipe);
+
+/* Closes it; bytes in it are gone. Harmless when it is closed. */
+void io_pipe_close(struct io *io, struct io_pipe *pipe);
+
+/*
+ * As io_read, into a pipe that must be empty: up to max (> 0) bytes, fewer when the pipe is full. A
+ * short move says nothing about what is left to read.
+ */
+NODISCARD enum status io_splice_in(struct io *io, struct io_socket *socket, struct io_pipe *pipe,
+                                   size_t max, size_t *got);
+
+/*
+ * As io_write, of what is in the pipe, which must not be empty. OK: *put is at least 1, maybe less
+ * than all: then try again.
+ */
+NODISCARD enum status io_splice_out(struct io *io, struct io_socket *socket, struct io_pipe *pipe,
+                                    size_t *put);
 
 /* Sends a FIN after what was written. Reading goes on. */
 void io_shutdown(struct io *io, struct io_socket *socket);

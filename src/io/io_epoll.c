@@ -5,6 +5,7 @@
 #include "io/io_epoll.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -17,9 +18,10 @@
 #include "base/assert.h"
 
 enum {
-    EVENTS_MAX = 256,      /* one batch */
-    ENTROPY_SIZE = 4096,   /* bytes fetched at once: ids would cost a system call each */
-    ACCEPT_SKIPS_MAX = 16, /* dead connections skipped in one accept */
+    EVENTS_MAX = 256,       /* one batch */
+    ENTROPY_SIZE = 4096,    /* bytes fetched at once: ids would cost a system call each */
+    ACCEPT_SKIPS_MAX = 16,  /* dead connections skipped in one accept */
+    PIPE_SIZE = 256 * 1024, /* asked of the kernel; more brings nothing (bench/RESULTS.md) */
     STREAM_EVENTS = (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET),
 };
 
@@ -406,6 +408,81 @@ enum status io_write(struct io *io, struct io_socket *socket, const struct iovec
         return OK;
     }
     if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+        socket->ready = (uint8_t)(socket->ready & ~(unsigned)IO_WRITABLE);
+        return AGAIN;
+    }
+    return fail(socket);
+}
+
+enum status io_pipe_open(struct io *io, struct io_pipe *pipe)
+{
+    (void)io;
+    int ends[2];
+    if (pipe2(ends, O_NONBLOCK | O_CLOEXEC) != 0) {
+        return ERROR;
+    }
+    int size = fcntl(ends[1], F_SETPIPE_SZ, PIPE_SIZE);
+    if (size < 0) {
+        size = fcntl(ends[1], F_GETPIPE_SZ); /* this user has many already: what we were given */
+    }
+    *pipe =
+        (struct io_pipe){.in = ends[1], .out = ends[0], .capacity = size > 0 ? (uint32_t)size : 0};
+    return OK;
+}
+
+void io_pipe_close(struct io *io, struct io_pipe *pipe)
+{
+    (void)io;
+    if (pipe->in >= 0) {
+        close(pipe->in);
+        close(pipe->out);
+        *pipe = (struct io_pipe){.in = -1, .out = -1};
+    }
+}
+
+enum status io_splice_in(struct io *io, struct io_socket *socket, struct io_pipe *pipe, size_t max,
+                         size_t *got)
+{
+    (void)io;
+    ASSERT(io_is_open(socket) && pipe->in >= 0 && pipe->size == 0 && max > 0);
+    if ((socket->ready & IO_READABLE) == 0) {
+        return AGAIN;
+    }
+    ssize_t count =
+        splice(socket->fd, NULL, pipe->in, NULL, max, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    if (count > 0) {
+        pipe->size = (uint32_t)count;
+        *got = (size_t)count;
+        return OK;
+    }
+    if (count == 0) {
+        return END;
+    }
+    if (errno == EAGAIN || errno == EINTR) { /* the pipe is empty: it is the socket's */
+        socket->ready = (uint8_t)(socket->ready & ~(unsigned)IO_READABLE);
+        return AGAIN;
+    }
+    return fail(socket);
+}
+
+/* No SPLICE_F_MORE: the kernel would keep the last bytes back should none follow for a while. */
+enum status io_splice_out(struct io *io, struct io_socket *socket, struct io_pipe *pipe,
+                          size_t *put)
+{
+    (void)io;
+    ASSERT(io_is_open(socket) && pipe->in >= 0 && pipe->size > 0);
+    if ((socket->ready & IO_WRITABLE) == 0) {
+        return AGAIN;
+    }
+    ssize_t count =
+        splice(pipe->out, NULL, socket->fd, NULL, pipe->size, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    if (count > 0) {
+        ASSERT((size_t)count <= pipe->size);
+        pipe->size -= (uint32_t)count;
+        *put = (size_t)count;
+        return OK;
+    }
+    if (count < 0 && (errno == EAGAIN || errno == EINTR)) {
         socket->ready = (uint8_t)(socket->ready & ~(unsigned)IO_WRITABLE);
         return AGAIN;
     }

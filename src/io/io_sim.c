@@ -97,6 +97,7 @@ void sim_destroy(struct sim *sim)
         sim_connection_free(CONTAINER_OF(link, struct sim_connection, link));
     }
     for (uint32_t i = 0; i < sim->node_count; i++) {
+        sim_pipes_drop(sim->nodes[i]);
         free(sim->nodes[i]);
     }
     free(sim->events);
@@ -115,6 +116,7 @@ struct io *sim_node_create(struct sim *sim, const char *name)
     list_init(&io->ready);
     list_init(&io->pending);
     list_init(&io->sockets);
+    list_init(&io->pipes);
     sim->nodes[sim->node_count++] = io;
     return io;
 }
@@ -134,6 +136,11 @@ void sim_node_set_host(struct io *io, const struct address *host)
 uint32_t sim_node_sockets(const struct io *io)
 {
     return io->socket_count;
+}
+
+uint32_t sim_node_pipes(const struct io *io)
+{
+    return io->pipe_count;
 }
 
 bool sim_socket_is_stalled(const struct io *io, const struct io_socket *socket)

@@ -1,6 +1,7 @@
 /*
- * The simulator's inside, shared by its three files: io_sim.c (nodes, schedule, events, time),
- * io_sim_network.c (connections and what arrives on them), io_sim_socket.c (the calls of io.h).
+ * The simulator's inside, shared by its four files: io_sim.c (nodes, schedule, events, time),
+ * io_sim_network.c (connections and what arrives on them), io_sim_socket.c (the calls of io.h),
+ * io_sim_pipe.c (those on pipes).
  */
 #ifndef SENTINEL_IO_IO_SIM_H
 #define SENTINEL_IO_IO_SIM_H
@@ -76,6 +77,15 @@ struct sim_connection {
     bool stalled;
 };
 
+/* A kernel pipe of a node; its io_pipe's descriptors are only marks. */
+struct sim_kernel_pipe {
+    struct io *node;
+    struct io_pipe *pipe; /* the owner's */
+    struct list link;     /* in the node's pipes */
+    uint32_t first;       /* of the bytes in it */
+    uint8_t bytes[];
+};
+
 struct sim_listener {
     struct address address;
     struct list backlog;
@@ -105,6 +115,8 @@ struct io {
     struct list pending; /* ends with an edge to report */
     struct list sockets; /* ends */
     uint32_t socket_count;
+    struct list pipes; /* open ones */
+    uint32_t pipe_count;
     struct sim_sharer sharers[SIM_LISTENERS_MAX];
 };
 
@@ -136,6 +148,16 @@ void *sim_allocate(void *old, size_t count, size_t size); /* realloc that cannot
 void sim_schedule(struct sim_end *end, uint64_t time, enum sim_event_kind kind, uint32_t amount);
 /* Folds one occurrence into the hash, and prints it. what: static; end may be NULL. */
 void sim_record(struct sim *sim, const char *what, const struct sim_end *end, uint64_t amount);
+
+/* io_sim_pipe.c: frees the node's pipes, whoever owns them. */
+void sim_pipes_drop(struct io *io);
+
+/* io_sim_socket.c: what io_splice_in and io_splice_out share with reading and writing. */
+/* The end behind an open socket; asserts that it is this node's and where it was opened. */
+struct sim_end *sim_end_of(struct io *io, const struct io_socket *socket);
+/* Takes up to size bytes of what has arrived: OK, AGAIN, END or ERROR. */
+enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data, size_t size,
+                            size_t *got);
 
 /* io_sim_network.c */
 struct sim_connection *sim_connection_create(struct sim *sim, struct io *client,

@@ -14,8 +14,7 @@ static int draw_error(struct sim *sim, const int *errors, uint32_t count)
     return errors[prng_below(&sim->prng, count)];
 }
 
-/* The end behind an open socket; asserts that it is this node's and where it was opened. */
-static struct sim_end *end_of(struct io *io, const struct io_socket *socket)
+struct sim_end *sim_end_of(struct io *io, const struct io_socket *socket)
 {
     ASSERT(io_is_open(socket) && (size_t)socket->fd < io->sim->end_count);
     struct sim_end *end = io->sim->ends[socket->fd];
@@ -176,7 +175,7 @@ static void open_socket(struct io *io, struct io_socket *socket, struct sim_end 
 /* The socket and its end part; the end lives on in the network. */
 static struct sim_end *let_go(struct io *io, struct io_socket *socket)
 {
-    struct sim_end *end = end_of(io, socket);
+    struct sim_end *end = sim_end_of(io, socket);
     list_unlink(&socket->ready_link);
     list_unlink(&end->pending_link);
     list_unlink(&end->node_link);
@@ -266,7 +265,7 @@ static enum status broken(struct sim_end *end, struct io_socket *socket)
 
 enum status io_connect_result(struct io *io, struct io_socket *socket)
 {
-    struct sim_end *end = end_of(io, socket);
+    struct sim_end *end = sim_end_of(io, socket);
     if ((socket->ready & (IO_WRITABLE | IO_FAILED)) == 0) {
         return AGAIN;
     }
@@ -288,9 +287,10 @@ static bool draw_call_error(struct sim *sim, struct sim_end *end)
     return true;
 }
 
-enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t size, size_t *got)
+enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data, size_t size,
+                            size_t *got)
 {
-    struct sim_end *end = end_of(io, socket);
+    struct sim_end *end = sim_end_of(io, socket);
     struct sim_pipe *in = &end->peer->out;
     ASSERT(size > 0);
     if ((socket->ready & IO_READABLE) == 0) {
@@ -302,9 +302,6 @@ enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t 
     if (in->readable > 0) {
         uint32_t most = size < SIM_BUFFER_MAX ? (uint32_t)size : SIM_BUFFER_MAX;
         uint32_t taken = sim_end_receive(end, data, most);
-        if (taken < size && (socket->ready & (IO_PEER_CLOSED | IO_FAILED)) == 0) {
-            clear_ready(socket, IO_READABLE);
-        }
         sim_record(io->sim, "read", end, taken);
         *got = taken;
         return OK;
@@ -317,6 +314,15 @@ enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t 
     }
     clear_ready(socket, IO_READABLE);
     return AGAIN;
+}
+
+enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t size, size_t *got)
+{
+    enum status status = sim_socket_read(io, socket, data, size, got);
+    if (status == OK && *got < size && (socket->ready & (IO_PEER_CLOSED | IO_FAILED)) == 0) {
+        clear_ready(socket, IO_READABLE);
+    }
+    return status;
 }
 
 static uint32_t total_size(const struct iovec *pieces, int count)
@@ -345,7 +351,7 @@ enum status io_write(struct io *io, struct io_socket *socket, const struct iovec
                      size_t *put)
 {
     struct sim *sim = io->sim;
-    struct sim_end *end = end_of(io, socket);
+    struct sim_end *end = sim_end_of(io, socket);
     ASSERT(count > 0 && count <= 16);
     uint32_t total = total_size(pieces, count);
     if ((socket->ready & IO_WRITABLE) == 0) {
@@ -375,7 +381,7 @@ enum status io_write(struct io *io, struct io_socket *socket, const struct iovec
 
 void io_shutdown(struct io *io, struct io_socket *socket)
 {
-    struct sim_end *end = end_of(io, socket);
+    struct sim_end *end = sim_end_of(io, socket);
     if (end->state == SIM_OPEN) {
         sim_end_send_fin(end);
     }

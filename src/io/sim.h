@@ -50,6 +50,8 @@ struct sim_options {
     uint32_t late_writable; /* chance, a wake-up: up to 20 ms late */
     uint32_t spurious;      /* chance, a turn: a socket gets a bit without cause */
     uint32_t fin_alone;     /* chance, a FIN: not merged with the data before it */
+    uint32_t pipe_error;    /* chance, a pipe: not to be had; a fifth of the others are small */
+    uint32_t short_splice;  /* chance, a move through a pipe: less than there is */
     uint32_t call_error;    /* chance, a read or write: ENOBUFS, connection gone */
 
     uint32_t connect_error;     /* chance, a connect: fails at once (EMFILE, EADDRNOTAVAIL...) */
@@ -102,6 +104,9 @@ void sim_node_kill(struct io *io);
 
 /* Open sockets of the node, listeners excluded. */
 uint32_t sim_node_sockets(const struct io *io);
+
+/* Open pipes of the node. */
+uint32_t sim_node_pipes(const struct io *io);
 
 /* Whether the network has silently lost this connection: its owner cannot know. */
 bool sim_socket_is_stalled(const struct io *io, const struct io_socket *socket);

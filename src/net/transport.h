@@ -16,6 +16,13 @@ struct transport_ops {
     enum status (*read)(struct transport *transport, void *data, size_t size, size_t *got);
     enum status (*write)(struct transport *transport, const struct iovec *pieces, int count,
                          size_t *put);
+    /*
+     * io_splice_in and io_splice_out, where the peer's bytes are the socket's own; NULL where they
+     * are coded on the way.
+     */
+    enum status (*splice_in)(struct transport *transport, struct io_pipe *pipe, size_t max,
+                             size_t *got);
+    enum status (*splice_out)(struct transport *transport, struct io_pipe *pipe, size_t *put);
     void (*shutdown)(struct transport *transport); /* no more bytes from us: FIN */
     void (*close)(struct transport *transport);    /* harmless when closed already */
     void (*reset)(struct transport *transport);    /* close so that the peer sees a failure */

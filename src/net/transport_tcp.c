@@ -11,6 +11,17 @@ static enum status tcp_write(struct transport *transport, const struct iovec *pi
     return io_write(transport->io, &transport->socket, pieces, count, put);
 }
 
+static enum status tcp_splice_in(struct transport *transport, struct io_pipe *pipe, size_t max,
+                                 size_t *got)
+{
+    return io_splice_in(transport->io, &transport->socket, pipe, max, got);
+}
+
+static enum status tcp_splice_out(struct transport *transport, struct io_pipe *pipe, size_t *put)
+{
+    return io_splice_out(transport->io, &transport->socket, pipe, put);
+}
+
 static void tcp_shutdown(struct transport *transport)
 {
     io_shutdown(transport->io, &transport->socket);
@@ -30,6 +41,8 @@ static const struct transport_ops TCP = {
     .name = "tcp",
     .read = tcp_read,
     .write = tcp_write,
+    .splice_in = tcp_splice_in,
+    .splice_out = tcp_splice_out,
     .shutdown = tcp_shutdown,
     .close = tcp_close,
     .reset = tcp_reset,

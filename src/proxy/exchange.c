@@ -43,8 +43,7 @@ static void close_lanes(struct exchange *exchange)
 {
     lane_abort(&exchange->request_lane);
     lane_abort(&exchange->response_lane);
-    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
-    exchange->replay.lost = true;
+    exchange_lose_replay(exchange);
     exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
     exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
 }
@@ -154,56 +153,10 @@ static enum progress step_admit(struct exchange *exchange)
     return enter(exchange, EXCHANGE_FORWARD);
 }
 
-/* The request body: first what an earlier attempt has read already, then the client's. */
-static enum status read_request_body(void *self, size_t max, struct span *bytes,
-                                     enum reason *reason)
-{
-    struct exchange *exchange = self;
-    struct replay *replay = &exchange->replay;
-    struct stream *client = exchange->client;
-    if (replay->offset < replay->bytes.size) {
-        struct span kept = byte_queue_peek(&replay->bytes, replay->offset);
-        *bytes = span_first(kept, kept.size < max ? kept.size : max);
-        replay->offset += bytes->size;
-        return OK;
-    }
-    enum status status = client->ops->read_body(client, max, bytes, reason);
-    if (status != OK) {
-        return status;
-    }
-    uint64_t limit = exchange->route->body_size;
-    if (limit > 0 && client->bytes_in > limit) {
-        *reason = REASON_BODY_TOO_LARGE;
-        return ERROR;
-    }
-    if (!replay->lost) {
-        struct buffer_pool *buffers = &exchange->proxy->buffers;
-        /* Last: the lane was promised room at the upstream, out of the same pool. */
-        struct stream *upstream = exchange->attempt.stream;
-        replay->lost = !buffer_pool_is_ample(buffers) ||
-                       byte_queue_room(&replay->bytes, buffers) < bytes->size ||
-                       !byte_queue_append(&replay->bytes, buffers, *bytes) ||
-                       upstream->ops->room(upstream) < bytes->size;
-        replay->offset = replay->bytes.size;
-        if (replay->lost) {
-            byte_queue_clear(&replay->bytes, buffers);
-            replay->offset = 0;
-        }
-    }
-    return OK;
-}
-
-static const struct fields *no_trailers(void *self)
-{
-    (void)self;
-    return NULL; /* an HTTP/1.1 origin cannot say that it wants any (RFC 9110, 6.5.1) */
-}
-
 static void open_request_lane(struct exchange *exchange)
 {
     struct stream *upstream = exchange->attempt.stream;
-    const struct source source = {
-        .read = read_request_body, .trailers = no_trailers, .self = exchange};
+    const struct source source = exchange_request_body(exchange);
     exchange->request_sink =
         (struct stream_sink){.stream = upstream, .failure = REASON_UPSTREAM_CLOSED};
     const struct sink sink = lane_stream_sink(&exchange->request_sink);
@@ -325,21 +278,6 @@ static enum progress step_forward(struct exchange *exchange)
     return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }
 
-static const struct fields *response_trailers(void *self)
-{
-    struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
-    return forward_trailers(exchange, upstream->ops->trailers(upstream));
-}
-
-static enum status read_response_body(void *self, size_t max, struct span *bytes,
-                                      enum reason *reason)
-{
-    struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
-    return upstream->ops->read_body(upstream, max, bytes, reason);
-}
-
 static void open_response_lane(struct exchange *exchange, const struct source *source)
 {
     exchange->response_sink = (struct stream_sink){.stream = exchange->client,
@@ -408,11 +346,9 @@ static enum progress step_respond(struct exchange *exchange)
     }
     exchange->status = message.status;
     exchange->relayed = true;
-    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
-    exchange->replay = (struct replay){.lost = true};
+    exchange_lose_replay(exchange);
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
-    const struct source source = {
-        .read = read_response_body, .trailers = response_trailers, .self = exchange};
+    const struct source source = exchange_response_body(exchange);
     open_response_lane(exchange, &source);
     return enter(exchange, EXCHANGE_RELAY);
 }

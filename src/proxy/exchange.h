@@ -156,6 +156,13 @@ void exchange_note_begin(struct exchange *exchange);
 /* Tells the flight recorder what is asked, and from route on, of which route. */
 void exchange_note_request(struct exchange *exchange);
 
+/* From here on the request's body cannot be sent again. exchange_body.c */
+void exchange_lose_replay(struct exchange *exchange);
+
+/* The bodies of the client's request and of the attempt's response, as sources. exchange_body.c */
+struct source exchange_request_body(struct exchange *exchange);
+struct source exchange_response_body(struct exchange *exchange);
+
 /* Writes the one record of a finished exchange and counts it. exchange_record.c */
 void exchange_record(const struct exchange *exchange);
 

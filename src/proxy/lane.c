@@ -38,9 +38,56 @@ static enum status ask_room(struct lane *lane, size_t *room, enum reason *reason
     return OK;
 }
 
+/* What the source said instead of giving bytes: its end is news, the rest ends the run. */
+static enum status note_source(struct lane *lane, enum status status)
+{
+    if (status == END) {
+        lane->state = LANE_ENDING;
+        lane->trailers =
+            lane->source.trailers == NULL ? NULL : lane->source.trailers(lane->source.self);
+        return OK;
+    }
+    lane->waits = LANE_WAITS_SOURCE;
+    return status == AGAIN ? AGAIN : fail(lane, true);
+}
+
+/* The sink's pipe, where the source can fill it. */
+static struct io_pipe *open_pipe(struct lane *lane)
+{
+    const struct source *source = &lane->source;
+    const struct sink *sink = &lane->sink;
+    if (source->spliceable == NULL || sink->open_pipe == NULL ||
+        source->spliceable(source->self) == 0) {
+        return NULL;
+    }
+    return sink->open_pipe(sink->self);
+}
+
+static enum status splice_bytes(struct lane *lane, struct io_pipe *pipe, size_t max,
+                                enum reason *reason)
+{
+    size_t size = 0;
+    enum status status = lane->source.splice(lane->source.self, pipe, max, &size, reason);
+    if (status != OK) {
+        enum reason ignored = REASON_NONE;
+        (void)lane->sink.write_pipe(lane->sink.self, &ignored); /* it is empty */
+        return note_source(lane, status);
+    }
+    ASSERT(size > 0 && size <= max);
+    if (lane->sink.write_pipe(lane->sink.self, reason) != OK) {
+        return fail(lane, false);
+    }
+    lane->bytes += size;
+    return OK;
+}
+
 /* One step of an open lane: OK when bytes moved or the state changed. */
 static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *reason)
 {
+    struct io_pipe *pipe = open_pipe(lane);
+    if (pipe != NULL) {
+        return splice_bytes(lane, pipe, quantum, reason);
+    }
     size_t room = 0;
     if (ask_room(lane, &room, reason) != OK) {
         return fail(lane, false);
@@ -52,15 +99,8 @@ static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *re
     struct span bytes = SPAN_EMPTY;
     size_t max = room < quantum ? room : quantum;
     enum status status = lane->source.read(lane->source.self, max, &bytes, reason);
-    if (status == END) {
-        lane->state = LANE_ENDING;
-        lane->trailers =
-            lane->source.trailers == NULL ? NULL : lane->source.trailers(lane->source.self);
-        return OK;
-    }
     if (status != OK) {
-        lane->waits = LANE_WAITS_SOURCE;
-        return status == AGAIN ? AGAIN : fail(lane, true);
+        return note_source(lane, status);
     }
     ASSERT(bytes.size > 0 && bytes.size <= max);
     if (lane->sink.write(lane->sink.self, bytes, reason) != OK) {
@@ -126,6 +166,19 @@ static enum status stream_read(void *self, size_t max, struct span *bytes, enum 
     return stream->ops->read_body(stream, max, bytes, reason);
 }
 
+static uint64_t stream_spliceable(void *self)
+{
+    struct stream *stream = self;
+    return stream->ops->spliceable == NULL ? 0 : stream->ops->spliceable(stream);
+}
+
+static enum status stream_splice(void *self, struct io_pipe *pipe, size_t max, size_t *size,
+                                 enum reason *reason)
+{
+    struct stream *stream = self;
+    return stream->ops->splice_body(stream, pipe, max, size, reason);
+}
+
 static const struct fields *stream_trailers(void *self)
 {
     struct stream *stream = self;
@@ -134,7 +187,11 @@ static const struct fields *stream_trailers(void *self)
 
 struct source lane_stream_source(struct stream *stream)
 {
-    return (struct source){.read = stream_read, .trailers = stream_trailers, .self = stream};
+    return (struct source){.read = stream_read,
+                           .spliceable = stream_spliceable,
+                           .splice = stream_splice,
+                           .trailers = stream_trailers,
+                           .self = stream};
 }
 
 static size_t stream_room(void *self)
@@ -147,6 +204,22 @@ static enum status stream_write(void *self, struct span bytes, enum reason *reas
 {
     struct stream_sink *sink = self;
     enum status status = sink->stream->ops->write_body(sink->stream, bytes);
+    if (status == ERROR) {
+        *reason = sink->failure;
+    }
+    return status;
+}
+
+static struct io_pipe *stream_open_pipe(void *self)
+{
+    struct stream *stream = ((struct stream_sink *)self)->stream;
+    return stream->ops->open_pipe == NULL ? NULL : stream->ops->open_pipe(stream);
+}
+
+static enum status stream_write_pipe(void *self, enum reason *reason)
+{
+    struct stream_sink *sink = self;
+    enum status status = sink->stream->ops->write_pipe(sink->stream);
     if (status == ERROR) {
         *reason = sink->failure;
     }
@@ -181,6 +254,8 @@ struct sink lane_stream_sink(struct stream_sink *state)
 {
     return (struct sink){.room = stream_room,
                          .write = stream_write,
+                         .open_pipe = stream_open_pipe,
+                         .write_pipe = stream_write_pipe,
                          .end = stream_end,
                          .flush = stream_flush,
                          .self = state};

@@ -5,12 +5,14 @@
  *
  * The contract:
  *   - The sink is asked for room first; the source then lends at most that many bytes, valid for
- *     this call only; the sink takes all of them. Nobody keeps a remainder but the sink's own
- * bounded queue.
+ *     this call only; the sink takes all of them. Nobody keeps a remainder but the
+ *     sink's own bounded queue.
  *   - The end (with trailers) is passed on once, after the last byte was accepted; an abort once,
  *     from either side; nothing follows either.
  *   - A source or sink that says AGAIN wakes the lane's owner when that changes.
  *   - One run moves at most LANE_QUANTUM bytes, then it is the others' turn.
+ *   - Where both ends can, bytes go through a pipe of the sink's and nobody sees them; the pipe is
+ *     the sink's queue then. Room is not asked: a pipe that is lent is empty.
  *   - Filters are sinks that stand before the real one: they may hold up to their declared maximum
  *     and own only the bytes they hold; their room is what they can still hold or pass on.
  */
@@ -24,6 +26,10 @@ enum { LANE_QUANTUM = 256 * 1024 };
 struct source {
     /* stream_ops.read_body's contract. */
     enum status (*read)(void *self, size_t max, struct span *bytes, enum reason *reason);
+    /* stream_ops.spliceable and splice_body; NULL: somebody looks at the bytes. */
+    uint64_t (*spliceable)(void *self);
+    enum status (*splice)(void *self, struct io_pipe *pipe, size_t max, size_t *size,
+                          enum reason *reason);
     /* Asked once, after END; may be NULL: no trailers. */
     const struct fields *(*trailers)(void *self);
     void *self;
@@ -33,6 +39,9 @@ struct sink {
     size_t (*room)(void *self);
     /* Takes all; ERROR with a reason when it is broken. */
     enum status (*write)(void *self, struct span bytes, enum reason *reason);
+    /* stream_ops.open_pipe and write_pipe; NULL: never. */
+    struct io_pipe *(*open_pipe)(void *self);
+    enum status (*write_pipe)(void *self, enum reason *reason);
     /* AGAIN: asked again later. */
     enum status (*end)(void *self, const struct fields *trailers, enum reason *reason);
     /* OK: nothing is pending; AGAIN: bytes wait for the peer. */

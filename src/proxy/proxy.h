@@ -54,6 +54,7 @@ struct proxy {
     struct prng prng;
     struct timer_wheel wheel;
     struct buffer_pool buffers;
+    struct pipe_pool pipes;
     struct slab client_inboxes;
     struct slab upstream_inboxes;
     struct slab connections;
@@ -75,7 +76,8 @@ struct proxy {
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */
-    uint32_t buffers_published; /* what the gauge shows */
+    uint32_t buffers_published; /* what the gauges show */
+    uint32_t pipes_published;
     bool draining;
 };
 

@@ -106,6 +106,7 @@ static bool allocate(struct worker *worker)
     worker->render = malloc(BYTE_QUEUE_MAX);
     return worker->scratch != NULL && worker->render != NULL &&
            buffer_pool_init(&proxy->buffers, limits->buffer_pool) &&
+           pipe_pool_init(&proxy->pipes, proxy->io, share_of(worker, limits->splice_pipes)) &&
            slab_init(&proxy->client_inboxes, client_inbox, connections) &&
            slab_init(&proxy->upstream_inboxes, upstream_inbox, upstreams) &&
            slab_init(&proxy->connections, sizeof(struct connection), connections) &&
@@ -122,6 +123,7 @@ static void connect_context(struct worker *worker)
     sessions->io = proxy->io;
     sessions->wheel = &proxy->wheel;
     sessions->buffers = &proxy->buffers;
+    sessions->pipes = &proxy->pipes;
     sessions->client_inboxes = &proxy->client_inboxes;
     sessions->upstream_inboxes = &proxy->upstream_inboxes;
     sessions->scratch = worker->scratch;
@@ -505,11 +507,16 @@ static void publish(struct proxy *proxy)
     metrics_add(metrics, METRIC_CLIENT_SENT_BYTES, sessions->clients.sent);
     metrics_add(metrics, METRIC_UPSTREAM_RECEIVED_BYTES, sessions->upstreams.received);
     metrics_add(metrics, METRIC_UPSTREAM_SENT_BYTES, sessions->upstreams.sent);
+    metrics_add(metrics, METRIC_SPLICED_BYTES, sessions->spliced);
     sessions->clients = (struct session_traffic){0};
     sessions->upstreams = (struct session_traffic){0};
+    sessions->spliced = 0;
     uint32_t in_use = proxy->buffers.slab.in_use;
     metrics_add(metrics, METRIC_BUFFERS_IN_USE, (uint64_t)in_use - proxy->buffers_published);
     proxy->buffers_published = in_use;
+    metrics_add(metrics, METRIC_SPLICE_PIPES_IN_USE,
+                (uint64_t)proxy->pipes.in_use - proxy->pipes_published);
+    proxy->pipes_published = proxy->pipes.in_use;
 }
 
 static void abort_rest(struct worker *worker)
@@ -655,7 +662,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
     flight_recorder_check_idle(proxy->flight);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
-    ASSERT(list_is_empty(&proxy->buffers.head_waiters));
+    ASSERT(list_is_empty(&proxy->buffers.head_waiters) && proxy->pipes.in_use == 0);
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
     ASSERT(list_is_empty(&proxy->pool.waiters));
     ASSERT(proxy->wheel.count <= slots->in_use); /* idle upstream connections have one each */
@@ -680,6 +687,7 @@ void worker_destroy(struct worker *worker)
     abort_rest(worker); /* those that linger */
     pool_deinit(&proxy->pool);
     buffer_pool_deinit(&proxy->buffers);
+    pipe_pool_deinit(&proxy->pipes);
     slab_deinit(&proxy->client_inboxes);
     slab_deinit(&proxy->upstream_inboxes);
     slab_deinit(&proxy->connections);

@@ -61,10 +61,11 @@ static void print_config(const struct habits *habits, FILE *stream)
                   "server {\n workers %u\n max-connections %u\n graceful-shutdown-timeout %us\n"
                   " admin { address \"off\"; }\n"
                   " limits { connections-per-client %u; max-requests %u;"
-                  " max-upstream-connections %u; buffer-pool %lluB;",
+                  " max-upstream-connections %u; buffer-pool %lluB; splice-pipes %u;",
                   habits->workers, habits->connections_max, SHUTDOWN_TIMEOUT / SECOND,
                   habits->connections_per_client, habits->requests_max,
-                  habits->upstream_connections_max, (unsigned long long)habits->buffer_pool);
+                  habits->upstream_connections_max, (unsigned long long)habits->buffer_pool,
+                  habits->splice_pipes);
     if (habits->request_rate > 0) {
         (void)fprintf(stream, " request-rate-per-client %u burst=%u;", habits->request_rate,
                       habits->request_burst);
@@ -440,6 +441,9 @@ void proxy_check(struct proxy *proxy)
         }
         if (sim_node_sockets(slot->io) != 0) {
             run_failed("worker %u: %u connections are left open", i, sim_node_sockets(slot->io));
+        }
+        if (sim_node_pipes(slot->io) > proxy->world->habits.splice_pipes) {
+            run_failed("worker %u: %u pipes are open", i, sim_node_pipes(slot->io));
         }
         worker_check_idle(slot->worker);
         check_gauges(slot, i);

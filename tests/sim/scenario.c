@@ -25,6 +25,7 @@ static void base(struct prng *prng, struct habits *habits)
         .requests_max = 512,
         .upstream_connections_max = 64,
         .buffer_pool = 4 * 1024 * 1024,
+        .splice_pipes = (uint32_t)sim_between(prng, 0, 8),
         .timeout = 30 * SECOND,
         .attempts = 2,
     };
@@ -36,6 +37,7 @@ static void rough_network(struct prng *prng, struct sim_options *options)
     options->buffer_min = (uint32_t)sim_magnitude(prng, 1, 64 * 1024);
     options->segment_min = (uint32_t)sim_magnitude(prng, 1, 16 * 1024);
     options->short_write = prng_below(prng, 300);
+    options->short_splice = prng_below(prng, 500);
     options->late_writable = prng_below(prng, 300);
     options->spurious = prng_below(prng, 100);
     options->fin_alone = 500;
@@ -281,6 +283,38 @@ static void tune_rates(struct prng *prng, struct habits *habits, struct sim_opti
     habits->kills = sim_chance(prng, 300);
 }
 
+/* Large bodies both ways, through few pipes or none, and everything that can cut them short. */
+static void tune_splice(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->splice_pipes = sim_chance(prng, 200) ? 0 : (uint32_t)sim_between(prng, 1, 4);
+    habits->requests = 3;
+    habits->bodies = 600;
+    habits->chunked = 100;
+    habits->http10 = 200;
+    habits->request_body_max = habits->response_max =
+        sim_magnitude(prng, 256 * 1024, 2 * 1024 * 1024);
+    options->short_splice = prng_below(prng, 1000);
+    options->pipe_error = sim_chance(prng, 300) ? 300 : 0;
+    if (sim_chance(prng, 300)) {
+        habits->http10 = 0;
+        habits->timeout = 600 * SECOND;
+        habits->strict = true;
+        return;
+    }
+    habits->drains = sim_chance(prng, 200);
+    habits->slow_reader = habits->slow_sender = habits->origin_slow = 150;
+    habits->aborts = habits->half_closes = 200;
+    habits->origin_truncates = habits->origin_extra = habits->origin_early = 100;
+    habits->origin_fails = habits->origin_silent = 30;
+    habits->origin_closes = 300;
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
+    options->reset = 100;
+    options->stall = 30;
+    options->call_error = 1;
+}
+
 /*
  * A seam: half of the worlds are calm, where everything must come through; in the others peers and
  * network break, too. Half of them have so few buffers that everyone waits for them.
@@ -388,6 +422,7 @@ const struct scenario scenarios[] = {
     {"shared-limits", tune_shared_limits, NULL},
     {"probes", tune_probes, NULL},
     {"rates", tune_rates, NULL},
+    {"splice", tune_splice, NULL},
     {"seam-early", tune_seam_early, &seam_plain},
     {"seam-holding", tune_seam_holding, &seam_holding},
     {"seam-multiplex", tune_seam_multiplex, &seam_multiplex},

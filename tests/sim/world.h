@@ -82,12 +82,13 @@ struct habits {
     uint64_t buffer_pool;
     uint32_t request_rate; /* of one host, a second; 0: any */
     uint32_t request_burst;
-    uint64_t timeout;  /* of the route */
-    uint32_t attempts; /* of the route */
-    bool drains;       /* at some point the workers are told to stop */
-    bool kills;        /* at some point all workers but one are killed */
-    bool strict;       /* no faults: everything must be answered by an origin */
-    bool strict_safe;  /* GET and HEAD must be */
+    uint64_t timeout;      /* of the route */
+    uint32_t attempts;     /* of the route */
+    bool drains;           /* at some point the workers are told to stop */
+    bool kills;            /* at some point all workers but one are killed */
+    bool strict;           /* no faults: everything must be answered by an origin */
+    bool strict_safe;      /* GET and HEAD must be */
+    uint32_t splice_pipes; /* of all workers */
 
     struct seam_manners seam; /* of scenarios with a story */
 };

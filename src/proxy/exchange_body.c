@@ -1,0 +1,134 @@
+/*
+ * The two bodies of an exchange as the sources of its lanes, and what is kept of the request's so
+ * that it can be sent again.
+ */
+#include "base/assert.h"
+#include "proxy/exchange.h"
+#include "proxy/forward.h"
+
+/* Keeps what was just read, while there is room and all of it may still fit. */
+static void keep_for_replay(struct exchange *exchange, struct span bytes)
+{
+    struct replay *replay = &exchange->replay;
+    struct buffer_pool *buffers = &exchange->proxy->buffers;
+    struct stream *upstream = exchange->attempt.stream;
+    /* Room last: the lane was promised it at the upstream, out of the same pool. */
+    bool kept = buffer_pool_is_ample(buffers) &&
+                byte_queue_room(&replay->bytes, buffers) >= bytes.size &&
+                byte_queue_append(&replay->bytes, buffers, bytes) &&
+                upstream->ops->room(upstream) >= bytes.size;
+    replay->offset = replay->bytes.size;
+    if (!kept) {
+        exchange_lose_replay(exchange);
+    }
+}
+
+void exchange_lose_replay(struct exchange *exchange)
+{
+    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
+    exchange->replay = (struct replay){.lost = true};
+}
+
+/* First what an earlier attempt has read already, then the client's. */
+static enum status read_request(void *self, size_t max, struct span *bytes, enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct replay *replay = &exchange->replay;
+    struct stream *client = exchange->client;
+    if (replay->offset < replay->bytes.size) {
+        struct span kept = byte_queue_peek(&replay->bytes, replay->offset);
+        *bytes = span_first(kept, kept.size < max ? kept.size : max);
+        replay->offset += bytes->size;
+        return OK;
+    }
+    enum status status = client->ops->read_body(client, max, bytes, reason);
+    if (status != OK) {
+        return status;
+    }
+    uint64_t limit = exchange->route->body_size;
+    if (limit > 0 && client->bytes_in > limit) {
+        *reason = REASON_BODY_TOO_LARGE;
+        return ERROR;
+    }
+    if (!replay->lost) {
+        keep_for_replay(exchange, *bytes);
+    }
+    return OK;
+}
+
+static uint64_t request_spliceable(void *self)
+{
+    struct exchange *exchange = self;
+    struct stream *client = exchange->client;
+    bool replaying = exchange->replay.offset < exchange->replay.bytes.size;
+    return replaying || client->ops->spliceable == NULL ? 0 : client->ops->spliceable(client);
+}
+
+/* What goes through a pipe cannot be kept; so much is still to come that it would not fit anyway.
+ */
+static enum status splice_request(void *self, struct io_pipe *pipe, size_t max, size_t *size,
+                                  enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct stream *client = exchange->client;
+    enum status status = client->ops->splice_body(client, pipe, max, size, reason);
+    if (status == OK && !exchange->replay.lost) {
+        exchange_lose_replay(exchange);
+    }
+    /* Only lengths that were announced, and admitted, are spliced. */
+    ASSERT(exchange->route->body_size == 0 || client->bytes_in <= exchange->route->body_size);
+    return status;
+}
+
+static const struct fields *no_trailers(void *self)
+{
+    (void)self;
+    return NULL; /* an HTTP/1.1 origin cannot say that it wants any (RFC 9110, 6.5.1) */
+}
+
+struct source exchange_request_body(struct exchange *exchange)
+{
+    return (struct source){.read = read_request,
+                           .spliceable = request_spliceable,
+                           .splice = splice_request,
+                           .trailers = no_trailers,
+                           .self = exchange};
+}
+
+static enum status read_response(void *self, size_t max, struct span *bytes, enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return upstream->ops->read_body(upstream, max, bytes, reason);
+}
+
+static uint64_t response_spliceable(void *self)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return upstream->ops->spliceable == NULL ? 0 : upstream->ops->spliceable(upstream);
+}
+
+static enum status splice_response(void *self, struct io_pipe *pipe, size_t max, size_t *size,
+                                   enum reason *reason)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return upstream->ops->splice_body(upstream, pipe, max, size, reason);
+}
+
+static const struct fields *response_trailers(void *self)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.stream;
+    return forward_trailers(exchange, upstream->ops->trailers(upstream));
+}
+
+struct source exchange_response_body(struct exchange *exchange)
+{
+    return (struct source){.read = read_response,
+                           .spliceable = response_spliceable,
+                           .splice = splice_response,
+                           .trailers = response_trailers,
+                           .self = exchange};
+}
