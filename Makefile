@@ -4,6 +4,8 @@
 PREFIX  ?= /usr/local
 SECONDS ?= 300
 SEEDS   ?= 2000
+SWEEP   ?= 54
+POINTS  ?= 60
 FIRST   ?= 1
 CC      := gcc
 PYTHON  := /usr/bin/python3
@@ -21,7 +23,8 @@ help:
 	@echo 'make lint            clang-format, tools/tidy, clang-tidy, cppcheck'
 	@echo 'make fmt             format the C sources'
 	@echo 'make fuzz            fuzz for SECONDS=300 in all'
-	@echo 'make sim SEEDS=2000  simulate, from seed FIRST=1'
+	@echo 'make sim SEEDS=2000  simulate, from seed FIRST=1; of SWEEP=54 seeds let allocations and'
+	@echo '                     calls fail in turn, POINTS=60 of each (0: every one)'
 	@echo 'make bench           CPU per request against nginx and haproxy'
 	@echo 'make install         PREFIX=/usr/local DESTDIR='
 	@echo 'make clean           remove build/'
@@ -65,7 +68,8 @@ fuzz:
 
 sim:
 	@tools/setup test
-	@exec $(PYTHON) tools/run_tests.py --only sim --seeds $(SEEDS) --first-seed $(FIRST)
+	@exec $(PYTHON) tools/run_tests.py --only sim --seeds $(SEEDS) --first-seed $(FIRST) \
+	    --sweep-seeds $(SWEEP) --sweep-points $(POINTS)
 
 bench:
 	@tools/setup bench

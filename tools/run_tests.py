@@ -2,7 +2,7 @@
 """Build and run every suite, count single cases, and end with one line: `N passed, N failed`.
 
     tools/run_tests.py [--only SUITE,...] [--seeds N] [--first-seed N] [--fuzz-seconds N]
-                       [--no-build]
+                       [--sweep-seeds N] [--sweep-points N] [--no-build]
 
 Suites: tidy, unit, fuzz, sim, conformance, blackbox. Cheap suites share the processors; black-box
 scenarios, which look at clocks, run after them, a file at a time per process. Everything that was
@@ -194,11 +194,15 @@ def fuzz_jobs(total_seconds):
         yield lambda program=program: run_fuzzer(program, share)
 
 
-def run_sim(first, seeds):
+def run_sim(first, seeds, points=None):
+    """Seeds as they are or, with points, each with so many of its calls failing, one at a time."""
     command = [SIM, '--seeds', seeds, '--first', first]
+    name = f'seeds {first}..{first + seeds - 1}'
+    if points is not None:
+        command += ['--sweep', points, '--jobs', 1]
+        name = f'faults in {name}'
     status, output, seconds = execute(command, SIM_SECONDS)
     counts = COUNTS.findall(output)
-    name = f'seeds {first}..{first + seeds - 1}'
     if status is None or not counts:
         return broken('sim', name, status, output, seconds)
     passed, failed = (int(count) for count in counts[-1])
@@ -213,6 +217,13 @@ def sim_jobs(first, seeds):
     for start in range(first, first + seeds, share):
         count = min(share, first + seeds - start)
         yield lambda start=start, count=count: run_sim(start, count)
+
+
+def sweep_jobs(first, seeds, points):
+    share = max(1, -(-seeds // (4 * JOBS)))
+    for start in range(first, first + seeds, share):
+        count = min(share, first + seeds - start)
+        yield lambda start=start, count=count: run_sim(start, count, points)
 
 
 def run_scenarios(path):
@@ -258,6 +269,10 @@ def main():
     parser.add_argument('--only', default=','.join(suites), help='suites, separated by commas')
     parser.add_argument('--seeds', type=int, default=2000)
     parser.add_argument('--first-seed', type=int, default=1)
+    parser.add_argument('--sweep-seeds', type=int, default=54,
+                        help='seeds in which allocations and calls fail in turn')
+    parser.add_argument('--sweep-points', type=int, default=60,
+                        help='of each of these seeds; 0: every one')
     parser.add_argument('--fuzz-seconds', type=int, help='for all fuzzers together')
     parser.add_argument('--no-build', action='store_true', help='take the programs as they are')
     options = parser.parse_args()
@@ -272,7 +287,9 @@ def main():
     results = [Result('build', name, 0, ['does not build']) for name in unbuilt]
     jobs = [run_tidy_test] if 'tidy' in chosen else []
     if 'asan' not in unbuilt:
-        jobs += sim_jobs(options.first_seed, options.seeds) if 'sim' in chosen else []
+        if 'sim' in chosen:
+            jobs += sim_jobs(options.first_seed, options.seeds)
+            jobs += sweep_jobs(options.first_seed, options.sweep_seeds, options.sweep_points)
         jobs += program_jobs(chosen)
     if 'fuzz' in chosen and 'fuzz' not in unbuilt:
         jobs += fuzz_jobs(options.fuzz_seconds)

@@ -64,13 +64,9 @@ size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool 
     return tail_room + (size_t)allowed * BUFFER_SIZE;
 }
 
-static bool add_buffer(struct byte_queue *queue, struct buffer_pool *pool)
+static void add_buffer(struct byte_queue *queue, struct buffer *buffer)
 {
-    struct buffer *buffer =
-        queue->buffers < BYTE_QUEUE_BUFFERS_MAX ? slab_acquire(&pool->slab) : NULL;
-    if (buffer == NULL) {
-        return false;
-    }
+    ASSERT(queue->buffers < BYTE_QUEUE_BUFFERS_MAX);
     buffer->next = NULL;
     if (queue->first == NULL) {
         queue->first = buffer;
@@ -81,32 +77,46 @@ static bool add_buffer(struct byte_queue *queue, struct buffer_pool *pool)
     queue->last = buffer;
     queue->tail = 0;
     queue->buffers++;
-    return true;
 }
 
-static bool fits(const struct byte_queue *queue, const struct buffer_pool *pool, size_t size)
+/* How many more buffers the bytes need; more than a queue may have stands for "too many". */
+static size_t buffers_needed(const struct byte_queue *queue, size_t size)
 {
     size_t tail_room = queue->buffers == 0 ? 0 : BUFFER_SIZE - queue->tail;
     if (size <= tail_room) {
-        return true;
+        return 0;
     }
     if (size > BYTE_QUEUE_MAX) {
-        return false; /* before the sum below can wrap */
+        return BYTE_QUEUE_BUFFERS_MAX + 1; /* before the sum below can wrap */
     }
-    size_t needed = (size - tail_room + BUFFER_SIZE - 1) / BUFFER_SIZE;
-    return needed <= BYTE_QUEUE_BUFFERS_MAX - queue->buffers &&
-           needed <= pool->slab.capacity - pool->slab.in_use;
+    return (size - tail_room + BUFFER_SIZE - 1) / BUFFER_SIZE;
+}
+
+/* Takes all of them, or none and says false. */
+static bool acquire(struct buffer_pool *pool, struct buffer **buffers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        buffers[i] = slab_acquire(&pool->slab);
+        if (buffers[i] == NULL) {
+            while (i > 0) {
+                slab_release(&pool->slab, buffers[--i]);
+            }
+            return false;
+        }
+    }
+    return true;
 }
 
 bool byte_queue_append(struct byte_queue *queue, struct buffer_pool *pool, struct span bytes)
 {
-    if (!fits(queue, pool, bytes.size)) {
+    struct buffer *more[BYTE_QUEUE_BUFFERS_MAX] = {NULL};
+    size_t needed = buffers_needed(queue, bytes.size);
+    if (needed > BYTE_QUEUE_BUFFERS_MAX - queue->buffers || !acquire(pool, more, needed)) {
         return false;
     }
-    while (bytes.size > 0) {
+    for (size_t next = 0; bytes.size > 0;) {
         if (queue->buffers == 0 || queue->tail == BUFFER_SIZE) {
-            bool added = add_buffer(queue, pool);
-            ASSERT(added);
+            add_buffer(queue, more[next++]);
         }
         size_t room = BUFFER_SIZE - queue->tail;
         size_t part = bytes.size < room ? bytes.size : room;

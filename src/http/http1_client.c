@@ -167,7 +167,10 @@ static enum status read_response(struct stream *stream, struct arena *arena, enu
     }
     struct span bytes = http1_scan_head_bytes(&wire->scan, http1_wire_pending(wire));
     struct span copy = arena_copy(arena, bytes);
-    ASSERT(copy.data != NULL); /* arenas are sized for the largest head */
+    if (copy.data == NULL) { /* arenas are sized for the largest head */
+        *reason = REASON_BUFFERS_FULL;
+        return ERROR;
+    }
     http1_wire_consume(wire, wire->scan.head_size);
     http1_wire_trim(wire);
     status = http1_parse_response(copy, method, &wire->session.context->limits.head, arena, head,
@@ -182,9 +185,10 @@ static enum status read_response(struct stream *stream, struct arena *arena, enu
     client->head_read = true;
     client->persistent = head->keep_alive;
     client->idle_timeout = idle_timeout(client, head);
-    bool begun =
-        http1_wire_begin_body(wire, HTTP1_RESPONSE, head->framing, head->content_length, arena);
-    ASSERT(begun);
+    if (!http1_wire_begin_body(wire, HTTP1_RESPONSE, head->framing, head->content_length, arena)) {
+        *reason = REASON_BUFFERS_FULL;
+        return ERROR;
+    }
     return OK;
 }
 

@@ -199,6 +199,14 @@ static void session_kill(struct session *base)
     http1_wire_close(&session->wire, base->step == SESSION_BUSY);
 }
 
+/* Where the next message begins is unknown from here on. */
+static enum status refuse(struct http1_session *session, enum reason why, enum reason *reason)
+{
+    session->refusal = why;
+    *reason = why;
+    return ERROR;
+}
+
 static enum status read_request(struct stream *stream, struct arena *arena,
                                 struct request_head *head, enum reason *reason)
 {
@@ -210,21 +218,22 @@ static enum status read_request(struct stream *stream, struct arena *arena,
     }
     struct span bytes = http1_scan_head_bytes(&wire->scan, http1_wire_pending(wire));
     struct span copy = arena_copy(arena, bytes);
-    ASSERT(copy.data != NULL); /* arenas are sized for the largest head */
+    if (copy.data == NULL) { /* arenas are sized for the largest head */
+        return refuse(session, REASON_BUFFERS_FULL, reason);
+    }
     http1_wire_consume(wire, wire->scan.head_size);
     http1_wire_trim(wire);
     enum status status =
         http1_parse_request(copy, &wire->session.context->limits.head, arena, head, reason);
     if (status != OK) {
-        session->refusal = *reason;
-        return ERROR;
+        return refuse(session, *reason, reason);
     }
     session->http_1_0 = head->version == HTTP_1_0;
     session->keep_alive = head->keep_alive;
     session->expects_continue = head->expect_continue;
-    bool begun =
-        http1_wire_begin_body(wire, HTTP1_REQUEST, head->framing, head->content_length, arena);
-    ASSERT(begun);
+    if (!http1_wire_begin_body(wire, HTTP1_REQUEST, head->framing, head->content_length, arena)) {
+        return refuse(session, REASON_BUFFERS_FULL, reason);
+    }
     return OK;
 }
 

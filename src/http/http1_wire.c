@@ -82,7 +82,10 @@ enum status http1_wire_fill(struct http1_wire *wire)
     const uint32_t capacity = (uint32_t)wire->inbox_slab->object_size;
     if (wire->inbox == NULL) {
         wire->inbox = slab_acquire(wire->inbox_slab);
-        ASSERT(wire->inbox != NULL); /* one for each session: the slab's size promises it */
+        if (wire->inbox == NULL) { /* there is one for each session: this is a worker's last day */
+            wire->in_broken = true;
+            return ERROR;
+        }
         wire->inbox_start = 0;
         wire->inbox_end = 0;
     }
@@ -140,17 +143,20 @@ static size_t body_read_size(const struct http1_wire *wire, size_t max)
 }
 
 /* Bytes behind the end of a body that was read into the scratch belong to the next message. */
-static void stash(struct http1_wire *wire, const uint8_t *bytes, size_t size)
+static bool stash(struct http1_wire *wire, const uint8_t *bytes, size_t size)
 {
     if (size == 0) {
-        return;
+        return true;
     }
     ASSERT(wire->inbox == NULL && size <= wire->inbox_slab->object_size);
     wire->inbox = slab_acquire(wire->inbox_slab);
-    ASSERT(wire->inbox != NULL);
+    if (wire->inbox == NULL) {
+        return false;
+    }
     memcpy(wire->inbox, bytes, size);
     wire->inbox_start = 0;
     wire->inbox_end = (uint32_t)size;
+    return true;
 }
 
 /* Raw bytes of the body: from the inbox while it has some, else from the transport. */
@@ -181,8 +187,10 @@ static enum status decode(struct http1_wire *wire, uint8_t *data, size_t size, s
     }
     if (wire->inbox != NULL) {
         http1_wire_consume(wire, result.consumed);
-    } else {
-        stash(wire, data + result.consumed, size - result.consumed);
+    } else if (!stash(wire, data + result.consumed, size - result.consumed)) {
+        wire->in_broken = true;
+        *reason = REASON_BUFFERS_FULL;
+        return ERROR;
     }
     wire->stream.in_ended = status == END;
     *bytes = result.body;
@@ -372,6 +380,18 @@ static bool keep_rest(struct http1_wire *wire, struct span *pieces, int count, s
     return true;
 }
 
+/*
+ * The caller asked for room, and it is gone all the same: the message cannot be saved. Nothing of
+ * the network will say so, hence whoever waits for the peer is woken by our own hand.
+ */
+static enum status give_up(struct http1_wire *wire)
+{
+    wire->out_broken = true;
+    wire->in_broken = true;
+    io_requeue(wire->session.context->io, &wire->session.transport.socket);
+    return ERROR;
+}
+
 static enum status emit(struct http1_wire *wire, struct span *pieces, int count, size_t size)
 {
     size_t put = 0;
@@ -383,9 +403,8 @@ static enum status emit(struct http1_wire *wire, struct span *pieces, int count,
         put = status == OK ? put : 0;
     }
     bool kept = keep_rest(wire, pieces, count, put);
-    ASSERT(kept); /* the caller asked for room */
     http1_wire_update_unsent(wire);
-    return OK;
+    return kept ? OK : give_up(wire);
 }
 
 enum status http1_wire_write_body(struct stream *stream, struct span bytes)

@@ -131,12 +131,23 @@ void io_socket_init(struct io_socket *socket)
     list_init(&socket->ready_link);
 }
 
+/* By the dice, or because a test wants this very call to fail. */
+static bool call_fails(struct sim *sim, const char *call, uint32_t permille)
+{
+    bool drawn = sim_chance(&sim->prng, permille);
+    return drawn || (sim->options.fault != NULL && sim->options.fault(call));
+}
+
 enum status io_listen(struct io *io, struct io_socket *socket, int fd, uint8_t kind)
 {
     int index = fd - SIM_FD_LISTENER;
     ASSERT(!io_is_open(socket));
     ASSERT(index >= 0 && index < (int)io->sim->listener_count);
     ASSERT(io->sharers[index].socket == NULL);
+    if (call_fails(io->sim, "listen", 0)) {
+        socket->error = ENOSPC; /* epoll's own limit */
+        return ERROR;
+    }
     io->sharers[index] = (struct sim_sharer){.socket = socket};
     socket->fd = fd;
     socket->kind = kind;
@@ -193,7 +204,7 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
     struct sim_listener *queue = &sim->listeners[listener->fd - SIM_FD_LISTENER];
     ASSERT(sharer_of(io, listener)->socket == listener && !io_is_open(socket));
     while (queue->waiting > 0) {
-        if (sim_chance(&sim->prng, sim->options.accept_error)) {
+        if (call_fails(sim, "accept", sim->options.accept_error)) {
             static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
             listener->error = draw_error(sim, errors, 4);
             sim_record(sim, "accept fails", NULL, (uint64_t)listener->error);
@@ -233,7 +244,7 @@ enum status io_connect(struct io *io, struct io_socket *socket, const struct add
     struct sim *sim = io->sim;
     const struct sim_options *options = &sim->options;
     ASSERT(!io_is_open(socket));
-    if (sim_chance(&sim->prng, options->connect_error)) {
+    if (call_fails(sim, "connect", options->connect_error)) {
         return refuse_connect(io, socket);
     }
     struct sim_connection *connection = sim_connection_create(sim, io, address);
@@ -273,9 +284,9 @@ enum status io_connect_result(struct io *io, struct io_socket *socket)
 }
 
 /* A call that fails for a reason of this machine: the connection cannot be used any further. */
-static bool draw_call_error(struct sim *sim, struct sim_end *end)
+static bool draw_call_error(struct sim *sim, struct sim_end *end, const char *call)
 {
-    if (end->failed != 0 || !sim_chance(&sim->prng, sim->options.call_error)) {
+    if (end->failed != 0 || !call_fails(sim, call, sim->options.call_error)) {
         return false;
     }
     static const int errors[] = {ENOBUFS, ENOMEM, ETIMEDOUT, EHOSTUNREACH};
@@ -296,7 +307,7 @@ enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data,
     if ((socket->ready & IO_READABLE) == 0) {
         return AGAIN;
     }
-    if (draw_call_error(io->sim, end)) {
+    if (draw_call_error(io->sim, end, "read")) {
         return broken(end, socket);
     }
     if (in->readable > 0) {
@@ -357,7 +368,7 @@ enum status io_write(struct io *io, struct io_socket *socket, const struct iovec
     if ((socket->ready & IO_WRITABLE) == 0) {
         return AGAIN;
     }
-    if (end->failed != 0 || draw_call_error(sim, end)) {
+    if (end->failed != 0 || draw_call_error(sim, end, "write")) {
         return broken(end, socket);
     }
     ASSERT(end->state == SIM_OPEN);

@@ -65,6 +65,9 @@ struct sim_options {
 
     uint32_t backlog;    /* of each listener; 0: 128 */
     uint32_t clock_jump; /* chance, a second of virtual time: the wall clock leaps */
+
+    /* Asked at each call that could fail now (by name); true: it fails. NULL: nobody to ask. */
+    bool (*fault)(const char *call);
 };
 
 enum {

@@ -10,12 +10,12 @@ static_assert((int)GENERATION_SECURITY_MAX <= (int)FORWARD_FIELDS_ADDED, "an ans
 
 static bool add(struct fields *fields, enum field_id id, struct span value)
 {
-    return fields_add(fields, id, field_name(id), value);
+    return value.data != NULL && fields_add(fields, id, field_name(id), value);
 }
 
 static bool add_named(struct fields *fields, struct span name, struct span value)
 {
-    return fields_add(fields, FIELD_OTHER, name, value);
+    return value.data != NULL && fields_add(fields, FIELD_OTHER, name, value);
 }
 
 bool answer_ends_here(const struct exchange *exchange)
@@ -58,7 +58,8 @@ static bool make_error(struct exchange *exchange, struct fields *fields)
         !add_named(fields, SPAN("Retry-After"), arena_printf(arena, "%u", exchange->retry_after))) {
         return false;
     }
-    return add(fields, FIELD_CONTENT_TYPE, SPAN("application/json")) &&
+    return exchange->answer.body.data != NULL &&
+           add(fields, FIELD_CONTENT_TYPE, SPAN("application/json")) &&
            add(fields, FIELD_CACHE_CONTROL, SPAN("no-store")) &&
            add_named(fields, SPAN("Proxy-Status"), why) && add(fields, FIELD_X_REQUEST_ID, id);
 }
@@ -104,7 +105,9 @@ static bool make_trace(struct exchange *exchange, struct fields *fields)
     const struct request_head *request = &exchange->request;
     size_t capacity = request->target.size + ANSWER_BODY_MAX;
     void *memory = arena_alloc(&exchange->arena, capacity);
-    ASSERT(memory != NULL);
+    if (memory == NULL) {
+        return false;
+    }
     struct output output = output_over(memory, capacity);
     OUTPUT_LITERAL(&output, "TRACE ");
     output_span(&output, request->target);
@@ -139,16 +142,16 @@ static uint16_t status_of(const struct exchange *exchange)
     return answer_ends_here(exchange) ? 200 : (uint16_t)exchange->route->status;
 }
 
-void answer_make(struct exchange *exchange, struct response_message *message)
+bool answer_make(struct exchange *exchange, struct response_message *message)
 {
     struct fields *fields = arena_alloc(&exchange->arena, sizeof(*fields));
-    ASSERT(fields != NULL); /* arenas are sized for an answer on top of everything else */
     size_t capacity = FORWARD_FIELDS_ADDED + ANSWER_FIELDS;
     exchange->answer = (struct answer_source){0};
-    bool made = fields_init(fields, &exchange->arena, capacity) && make_fields(exchange, fields) &&
-                add(fields, FIELD_DATE, proxy_date(exchange->proxy)) &&
-                forward_add_security(exchange, fields);
-    ASSERT(made);
+    if (fields == NULL || !fields_init(fields, &exchange->arena, capacity) ||
+        !make_fields(exchange, fields) || !add(fields, FIELD_DATE, proxy_date(exchange->proxy)) ||
+        !forward_add_security(exchange, fields)) {
+        return false;
+    }
     uint16_t status = status_of(exchange);
     bool bodiless = status == 204 || status == 304;
     if (bodiless) {
@@ -163,4 +166,5 @@ void answer_make(struct exchange *exchange, struct response_message *message)
             bodiless || exchange->request.method == METHOD_HEAD || exchange->answer.body.size == 0,
         .close = exchange->reason != REASON_NONE && !exchange->client->in_ended,
     };
+    return true;
 }

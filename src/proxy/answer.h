@@ -11,9 +11,10 @@
 
 /*
  * Makes the answer that the exchange calls for: its reason's, its route's, or that of a request
- * with Max-Forwards 0. *message and the body (exchange->answer) live in the arena.
+ * with Max-Forwards 0. *message and the body (exchange->answer) live in the arena. False when the
+ * arena is full, which its size excludes.
  */
-void answer_make(struct exchange *exchange, struct response_message *message);
+NODISCARD bool answer_make(struct exchange *exchange, struct response_message *message);
 
 /* Whether a request of this exchange is answered by us without any upstream (Max-Forwards: 0). */
 bool answer_ends_here(const struct exchange *exchange);

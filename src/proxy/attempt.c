@@ -230,18 +230,28 @@ static enum status connect_endpoint(struct exchange *exchange)
     return OK;
 }
 
+/* For as long as for a connection: both are places in this worker. */
+static enum status wait_for_buffer(struct exchange *exchange)
+{
+    uint64_t waited = io_now(exchange->proxy->io) - exchange->attempt.step_began;
+    uint64_t patience = timeouts_of(exchange)->queue;
+    exchange_wait_in(exchange, &exchange->proxy->buffers.head_waiters);
+    set_step_deadline(exchange, waited < patience ? patience - waited : 0);
+    return AGAIN;
+}
+
 static enum status send_head(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     struct request_message message;
     size_t mark = arena_mark(&exchange->arena);
-    bool made = forward_request(exchange, &message);
-    ASSERT(made); /* arenas are sized for it */
+    if (!forward_request(exchange, &message)) { /* arenas are sized for it */
+        return lost(exchange, REASON_BUFFERS_FULL);
+    }
     enum status status = attempt->stream->ops->write_request(attempt->stream, &message);
     arena_rewind(&exchange->arena, mark);
     if (status == AGAIN) {
-        exchange_wait_in(exchange, &exchange->proxy->buffers.head_waiters);
-        return AGAIN;
+        return wait_for_buffer(exchange);
     }
     if (status == ERROR) {
         return lost(exchange, REASON_HEAD_TOO_LARGE); /* with what we add to it */
@@ -332,6 +342,8 @@ void attempt_expire(struct exchange *exchange)
         attempt_lose(exchange, REASON_CONNECT_TIMEOUT);
     } else if (attempt->try_deadline <= now) {
         attempt_lose(exchange, REASON_TRY_TIMEOUT);
+    } else if (attempt->step == ATTEMPT_SEND_HEAD) {
+        attempt_lose(exchange, REASON_BUFFERS_FULL);
     } else if (attempt->body_gated) {
         attempt->body_gated = false; /* the upstream may not know the expectation: send the body */
         set_step_deadline(exchange, UINT64_MAX);

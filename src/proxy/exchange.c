@@ -217,8 +217,9 @@ static enum progress relay_interim(struct exchange *exchange)
     if (exchange->response.status == 100) {
         exchange->attempt.body_gated = false;
     } else if (exchange->request.version != HTTP_1_0) {
-        bool made = forward_response(exchange, &fields);
-        ASSERT(made);
+        if (!forward_response(exchange, &fields)) { /* arenas are sized for it */
+            return fail(exchange, REASON_BUFFERS_FULL);
+        }
         const struct response_message message = {.status = exchange->response.status,
                                                  .fields = &fields};
         /* Interim responses are hints: one that finds no buffer is left out. */
@@ -333,8 +334,9 @@ static enum progress step_respond(struct exchange *exchange)
     if (!send_leftovers(exchange)) {
         return fail(exchange, REASON_CLIENT_CLOSED);
     }
-    bool made = forward_response(exchange, &fields);
-    ASSERT(made); /* arenas are sized for it */
+    if (!forward_response(exchange, &fields)) { /* arenas are sized for it */
+        return fail(exchange, REASON_BUFFERS_FULL);
+    }
     describe_response(exchange, &fields, &message);
     enum status status = exchange->client->ops->write_response(exchange->client, &message);
     arena_rewind(&exchange->arena, mark);
@@ -411,7 +413,9 @@ static enum progress step_answer(struct exchange *exchange)
     if (!client->out_begun) {
         struct response_message message;
         size_t mark = arena_mark(&exchange->arena);
-        answer_make(exchange, &message);
+        if (!answer_make(exchange, &message)) { /* arenas are sized for it */
+            return fail(exchange, REASON_BUFFERS_FULL);
+        }
         enum status written = client->ops->write_response(client, &message);
         if (written != OK) {
             arena_rewind(&exchange->arena, mark);

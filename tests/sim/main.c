@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "fault.h"
 #include "world.h"
 
 enum {
@@ -23,6 +24,9 @@ struct settings {
     const struct scenario *scenario; /* NULL: by turns */
     uint32_t jobs;
     bool trace;
+    bool sweeps;
+    uint64_t points; /* of a sweep */
+    uint64_t fault;  /* the one to replay; 0: none */
     const char *program;
 };
 
@@ -66,7 +70,7 @@ static const struct scenario *scenario_of(const struct settings *settings, uint6
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: sim [--seeds N] [--first S] [--scenario NAME] [--jobs N] "
-                          "[--trace]\nscenarios:");
+                          "[--trace] [--sweep POINTS] [--fault POINT]\nscenarios:");
     for (uint32_t i = 0; scenarios[i].name != NULL; i++) {
         (void)fprintf(stderr, " %s", scenarios[i].name);
     }
@@ -87,6 +91,11 @@ static bool parse_setting(struct settings *settings, const char *name, const cha
         settings->seeds = number;
     } else if (strcmp(name, "--first") == 0) {
         settings->first = number;
+    } else if (strcmp(name, "--sweep") == 0) {
+        settings->sweeps = true;
+        settings->points = number;
+    } else if (strcmp(name, "--fault") == 0) {
+        settings->fault = number;
     } else if (strcmp(name, "--jobs") == 0 && number >= 1 && number <= JOBS_MAX) {
         settings->jobs = (uint32_t)number;
     } else {
@@ -117,6 +126,9 @@ static void start(struct batch *batch, struct job *job, uint64_t seed)
     ASSERT(child >= 0);
     if (child == 0) {
         (void)alarm(SEED_SECONDS_MAX);
+        if (batch->settings.fault > 0) {
+            fault_replay(batch->settings.fault);
+        }
         world_run(scenario_of(&batch->settings, seed), seed, batch->settings.trace ? stdout : NULL);
         exit(0); /* not _exit: the leak check runs there */
     }
@@ -173,12 +185,34 @@ static struct job *free_job(struct batch *batch)
     return NULL;
 }
 
+/* Each allocation and each call of each seed fails once: see fault.h. */
+static int sweep(const struct settings *settings)
+{
+    struct fault_tally tally = {0};
+    for (uint64_t i = 0; i < settings->seeds; i++) {
+        struct fault_sweep one = {
+            .scenario = scenario_of(settings, settings->first + i),
+            .seed = settings->first + i,
+            .points = settings->points,
+            .jobs = settings->jobs,
+            .program = settings->program,
+        };
+        fault_sweep(&one, &tally);
+    }
+    (void)printf("sim sweep: %llu passed, %llu failed\n", (unsigned long long)tally.passed,
+                 (unsigned long long)tally.failed);
+    return tally.failed == 0 && tally.passed > 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
     static struct batch batch;
     if (!parse(argc, argv, &batch.settings)) {
         usage();
         return 2;
+    }
+    if (batch.settings.sweeps) {
+        return sweep(&batch.settings);
     }
     for (uint64_t i = 0; i < batch.settings.seeds; i++) {
         struct job *job = free_job(&batch);

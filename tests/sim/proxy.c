@@ -7,6 +7,7 @@
 
 #include "base/assert.h"
 #include "config/compile.h"
+#include "fault.h"
 #include "observe/access_log.h"
 #include "observe/commons.h"
 #include "observe/flight_recorder.h"
@@ -162,8 +163,12 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
         .peers = proxy->observer.peers,
         .index = index,
     };
+    fault_begin(FAULTS_AT_START);
     slot->worker = worker_create(&options);
-    ASSERT(slot->worker != NULL);
+    fault_end();
+    if (slot->worker == NULL) {
+        fault_refused_start();
+    }
 }
 
 /* Turns do not overlap here, so the sums over the workers never exceed the limits. */
@@ -199,7 +204,9 @@ static void observe(struct proxy *proxy)
 static void turn(void *context)
 {
     struct proxy_worker *slot = context;
+    fault_begin(FAULTS_AT_WORK);
     worker_turn(slot->worker);
+    fault_end();
     check_connections(slot->proxy);
 }
 

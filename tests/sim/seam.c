@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "fault.h"
 
 enum {
     SESSIONS_MAX = 256, /* of a side: inboxes */
@@ -218,9 +219,8 @@ static void wake_waiters(struct seam *seam)
     }
 }
 
-static void turn(void *context)
+static void take_turn(struct seam *seam)
 {
-    struct seam *seam = context;
     bool idle = list_is_empty(&seam->runnable);
     io_wait(seam->io, idle ? timer_wheel_next(&seam->wheel) : io_now(seam->io));
     struct io_socket *socket = NULL;
@@ -230,6 +230,13 @@ static void turn(void *context)
     run_tasks(seam);
     fire_timers(seam);
     wake_waiters(seam);
+}
+
+static void turn(void *context)
+{
+    fault_begin(FAULTS_OF_CALLS);
+    take_turn(context);
+    fault_end();
 }
 
 static void open_context(struct seam *seam)

@@ -1,0 +1,293 @@
+#include "fault.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/assert.h"
+#include "base/slab.h"
+
+enum {
+    RUN_SECONDS_MAX = 60,    /* of real time: more is a hang */
+    SWEEP_SECONDS_MAX = 900, /* of a whole sweep */
+    FAILURES_SHOWN = 5,      /* of one sweep */
+    JOBS_MAX = 64,
+    TEXT_MAX = 2048, /* of one arena_printf: in src/proxy they are short */
+};
+
+enum watch { WATCH_NOTHING, WATCH_COUNT, WATCH_SWEEP, WATCH_REPLAY };
+
+struct job {
+    pid_t child; /* 0: free */
+    uint64_t point;
+    const char *call;
+};
+
+/* Written by the children of a sweep, read by its parent. */
+struct shared {
+    uint64_t points;
+    struct fault_tally tally;
+};
+
+/* One process, one run. */
+static struct {
+    enum watch watch;
+    enum fault_stage stage;
+    bool struck;
+    uint64_t point; /* reached so far */
+    uint64_t target;
+    uint64_t stride;
+    const struct fault_sweep *sweep;
+    struct shared *shared;
+    uint32_t running;
+    struct job jobs[JOBS_MAX];
+} state;
+
+void fault_begin(enum fault_stage stage)
+{
+    state.stage = stage;
+}
+
+void fault_end(void)
+{
+    state.stage = FAULTS_NONE;
+}
+
+bool fault_is_watching(void)
+{
+    return state.watch != WATCH_NOTHING;
+}
+
+bool fault_has_struck(void)
+{
+    return state.struck;
+}
+
+void fault_replay(uint64_t point)
+{
+    state.watch = WATCH_REPLAY;
+    state.target = point;
+}
+
+_Noreturn void fault_refused_start(void)
+{
+    if (!state.struck) {
+        run_failed("a worker does not start");
+    }
+    exit(0); /* not _exit: the leak check runs there */
+}
+
+static void judge(const struct job *job, int result)
+{
+    struct fault_tally *tally = &state.shared->tally;
+    if (WIFEXITED(result) && WEXITSTATUS(result) == 0) {
+        tally->passed++;
+        return;
+    }
+    tally->failed++;
+    if (tally->failed > FAILURES_SHOWN) {
+        return;
+    }
+    const struct fault_sweep *sweep = state.sweep;
+    (void)printf(
+        "FAILED seed %llu of %s with fault %llu (%s): %s %d\n"
+        "  replay: %s --scenario %s --first %llu --seeds 1 --fault %llu --trace\n",
+        (unsigned long long)sweep->seed, sweep->scenario->name, (unsigned long long)job->point,
+        job->call, WIFSIGNALED(result) ? "killed by signal" : "exit status",
+        WIFSIGNALED(result) ? WTERMSIG(result) : WEXITSTATUS(result), sweep->program,
+        sweep->scenario->name, (unsigned long long)sweep->seed, (unsigned long long)job->point);
+    (void)fflush(stdout);
+}
+
+static void reap(void)
+{
+    int result = 0;
+    pid_t child = waitpid(-1, &result, 0);
+    ASSERT(child > 0);
+    for (uint32_t i = 0; i < JOBS_MAX; i++) {
+        if (state.jobs[i].child == child) {
+            judge(&state.jobs[i], result);
+            state.jobs[i].child = 0;
+            state.running--;
+        }
+    }
+}
+
+/* True in the child, which goes on with the fault. */
+static bool branch(const char *call)
+{
+    while (state.running >= state.sweep->jobs) {
+        reap();
+    }
+    uint32_t free_job = 0;
+    while (state.jobs[free_job].child != 0) {
+        free_job++;
+    }
+    pid_t child = fork();
+    ASSERT(child >= 0);
+    if (child == 0) {
+        state.struck = true;
+        (void)alarm(RUN_SECONDS_MAX);
+        return true;
+    }
+    state.jobs[free_job] = (struct job){child, state.point, call};
+    state.running++;
+    return false;
+}
+
+/* The sanitizers' own; NULL in a build without them. */
+void __sanitizer_print_stack_trace(void) __attribute__((weak));
+
+bool fault_strikes(const char *call)
+{
+    if (state.stage == FAULTS_NONE || state.watch == WATCH_NOTHING || state.struck) {
+        return false;
+    }
+    state.point++;
+    switch (state.watch) {
+    case WATCH_REPLAY:
+        state.struck = state.point == state.target;
+        if (state.struck && __sanitizer_print_stack_trace != NULL) {
+            __sanitizer_print_stack_trace(); /* who meets the fault */
+        }
+        return state.struck;
+    case WATCH_SWEEP:
+        return state.point % state.stride == 0 && branch(call);
+    case WATCH_NOTHING:
+    case WATCH_COUNT:
+        break;
+    }
+    return false;
+}
+
+/* The run without any fault; returns once all of its branches have ended. */
+static void run_trunk(enum watch watch)
+{
+    state.watch = watch;
+    world_run(state.sweep->scenario, state.sweep->seed, NULL);
+    if (state.struck) {
+        exit(0); /* a branch: judged by its parent */
+    }
+    while (state.running > 0) {
+        reap();
+    }
+    state.shared->points = state.point;
+}
+
+static bool run_apart(enum watch watch)
+{
+    (void)fflush(stdout);
+    pid_t child = fork();
+    ASSERT(child >= 0);
+    if (child == 0) {
+        (void)alarm(watch == WATCH_SWEEP ? SWEEP_SECONDS_MAX : RUN_SECONDS_MAX);
+        run_trunk(watch);
+        exit(0);
+    }
+    int result = 0;
+    ASSERT(waitpid(child, &result, 0) == child);
+    return WIFEXITED(result) && WEXITSTATUS(result) == 0;
+}
+
+void fault_sweep(const struct fault_sweep *sweep, struct fault_tally *tally)
+{
+    ASSERT(sweep->jobs > 0 && sweep->jobs <= JOBS_MAX);
+    void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT(memory != MAP_FAILED);
+    state.shared = memory;
+    *state.shared = (struct shared){0};
+    state.sweep = sweep;
+    bool sound = run_apart(WATCH_COUNT);
+    if (sound) {
+        uint64_t points = state.shared->points;
+        state.stride = sweep->points == 0 || points <= sweep->points ? 1 : points / sweep->points;
+        sound = run_apart(WATCH_SWEEP);
+    }
+    if (!sound) {
+        (void)printf("FAILED seed %llu of %s: without any fault\n", (unsigned long long)sweep->seed,
+                     sweep->scenario->name);
+        state.shared->tally.failed++;
+    }
+    tally->passed += state.shared->tally.passed;
+    tally->failed += state.shared->tally.failed;
+    (void)munmap(memory, sizeof(struct shared));
+}
+
+/*
+ * The wrapped functions. The linker turns every call of `name` from another file into
+ * `__wrap_name`.
+ */
+#define WRAPPED(result, name, ...)                                                                 \
+    result __real_##name(__VA_ARGS__);                                                             \
+    result __wrap_##name(__VA_ARGS__);                                                             \
+    result __wrap_##name(__VA_ARGS__)
+
+static bool fails_at(enum fault_stage stage, const char *call)
+{
+    return state.stage == stage && fault_strikes(call);
+}
+
+WRAPPED(void *, malloc, size_t size)
+{
+    return fails_at(FAULTS_AT_START, "malloc") ? NULL : __real_malloc(size);
+}
+
+WRAPPED(void *, calloc, size_t count, size_t size)
+{
+    return fails_at(FAULTS_AT_START, "calloc") ? NULL : __real_calloc(count, size);
+}
+
+WRAPPED(void *, mmap, void *address, size_t size, int protection, int flags, int fd, off_t offset)
+{
+    if (fails_at(FAULTS_AT_START, "mmap")) {
+        return MAP_FAILED;
+    }
+    return __real_mmap(address, size, protection, flags, fd, offset);
+}
+
+WRAPPED(void *, slab_acquire, struct slab *slab)
+{
+    return fails_at(FAULTS_AT_WORK, "slab_acquire") ? NULL : __real_slab_acquire(slab);
+}
+
+static bool arena_fails(struct arena *arena, const char *call)
+{
+    if (!fails_at(FAULTS_AT_WORK, call)) {
+        return false;
+    }
+    arena->overflowed = true;
+    return true;
+}
+
+WRAPPED(void *, arena_alloc, struct arena *arena, size_t size)
+{
+    return arena_fails(arena, "arena_alloc") ? NULL : __real_arena_alloc(arena, size);
+}
+
+WRAPPED(void *, arena_calloc, struct arena *arena, size_t count, size_t size)
+{
+    return arena_fails(arena, "arena_calloc") ? NULL : __real_arena_calloc(arena, count, size);
+}
+
+WRAPPED(struct span, arena_copy, struct arena *arena, struct span bytes)
+{
+    return arena_fails(arena, "arena_copy") ? SPAN_EMPTY : __real_arena_copy(arena, bytes);
+}
+
+WRAPPED(struct span, arena_printf, struct arena *arena, const char *format, ...)
+{
+    if (arena_fails(arena, "arena_printf")) {
+        return SPAN_EMPTY;
+    }
+    char text[TEXT_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    int size = vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    ASSERT(size >= 0 && size < TEXT_MAX);
+    return __real_arena_printf(arena, "%s", text);
+}
