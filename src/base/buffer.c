@@ -10,19 +10,27 @@ struct buffer {
     uint8_t bytes[BUFFER_SIZE];
 };
 
-bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes)
+uint32_t buffer_pool_count(uint64_t bytes)
 {
     uint64_t count = bytes / BUFFER_SIZE;
     if (count < POOL_BUFFERS_MIN) {
         count = POOL_BUFFERS_MIN;
     }
-    if (count > UINT32_MAX / 2) {
-        count = UINT32_MAX / 2;
-    }
-    *pool = (struct buffer_pool){.reserve = (uint32_t)(count / POOL_RESERVE_SHARE)};
+    return count < UINT32_MAX / 2 ? (uint32_t)count : UINT32_MAX / 2;
+}
+
+size_t buffer_pool_object_size(void)
+{
+    return sizeof(struct buffer);
+}
+
+bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes)
+{
+    uint32_t count = buffer_pool_count(bytes);
+    *pool = (struct buffer_pool){.reserve = count / POOL_RESERVE_SHARE};
     list_init(&pool->waiters);
     list_init(&pool->head_waiters);
-    return slab_init(&pool->slab, sizeof(struct buffer), (uint32_t)count);
+    return slab_init(&pool->slab, sizeof(struct buffer), count);
 }
 
 void buffer_pool_deinit(struct buffer_pool *pool)

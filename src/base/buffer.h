@@ -45,7 +45,11 @@ static inline uint32_t buffer_pool_spare(const struct buffer_pool *pool)
     return left > pool->reserve ? left - pool->reserve : 0;
 }
 
-/* Room for `bytes` of buffers, at least 8 buffers. False with errno when the system refuses. */
+/* How many buffers a pool of `bytes` has, at least 8, and the bytes of one with its link. */
+uint32_t buffer_pool_count(uint64_t bytes);
+size_t buffer_pool_object_size(void);
+
+/* Room for `bytes` of buffers, see buffer_pool_count. False with errno when the system refuses. */
 NODISCARD bool buffer_pool_init(struct buffer_pool *pool, uint64_t bytes);
 
 /* All buffers must be back, no one may wait. */

@@ -30,15 +30,29 @@ static uint32_t index_of(const struct slab *slab, const void *object)
     return (uint32_t)(offset / slab->stride);
 }
 
+/* Bytes from object to object and of all of them; false when that cannot be counted. */
+static bool measure(size_t object_size, uint32_t capacity, size_t *stride, size_t *total)
+{
+    if (__builtin_add_overflow(object_size, sizeof(struct slot) + SLAB_ALIGNMENT - 1, stride)) {
+        return false;
+    }
+    *stride &= ~(size_t)(SLAB_ALIGNMENT - 1);
+    return !__builtin_mul_overflow(*stride, capacity, total);
+}
+
+uint64_t slab_bytes(size_t object_size, uint32_t capacity)
+{
+    size_t stride = 0;
+    size_t total = 0;
+    return measure(object_size, capacity, &stride, &total) ? total : UINT64_MAX;
+}
+
 bool slab_init(struct slab *slab, size_t object_size, uint32_t capacity)
 {
     ASSERT(object_size > 0 && capacity > 0 && capacity < LENT);
     size_t stride = 0;
     size_t total = 0;
-    bool overflows =
-        __builtin_add_overflow(object_size, sizeof(struct slot) + SLAB_ALIGNMENT - 1, &stride);
-    stride &= ~(size_t)(SLAB_ALIGNMENT - 1);
-    if (overflows || __builtin_mul_overflow(stride, capacity, &total)) {
+    if (!measure(object_size, capacity, &stride, &total)) {
         errno = ENOMEM;
         return false;
     }

@@ -23,6 +23,9 @@ struct slab {
     uint32_t free_head; /* index of the first free object, or UINT32_MAX */
 };
 
+/* Bytes that a slab of so many objects maps; UINT64_MAX: more than can be counted. */
+uint64_t slab_bytes(size_t object_size, uint32_t capacity);
+
 /* Maps room for capacity (at least 1) objects. False with errno when the system refuses. */
 NODISCARD bool slab_init(struct slab *slab, size_t object_size, uint32_t capacity);
 

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "cli/cli.h"
+#include "cli/figure.h"
 #include "config/compile.h"
 #include "supervisor/compilation.h"
 
@@ -15,6 +16,7 @@ int command_check(const struct cli_arguments *arguments)
     bool opened = generation_open(&generation, compilation.block);
     ASSERT(opened); /* the compiler's word */
     compile_print_summary(stdout, &generation);
+    figure_print(stdout, &generation, environment_of_system(arguments->environment).descriptors);
     (void)puts("ok");
     compilation_close(&compilation);
     return CLI_OK;

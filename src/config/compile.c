@@ -114,10 +114,13 @@ static enum status compile_source(struct compilation *compilation, const struct 
         report_no_room(diagnostics);
         return ERROR;
     }
+    compilation->header.number = 1;
+    if (diagnostics->errors == 0) {
+        compile_budget(compilation);
+    }
     if (diagnostics->errors > 0) {
         return ERROR;
     }
-    compilation->header.number = 1;
     struct span built = builder_finish(&compilation->builder, &compilation->header);
     struct generation generation;
     bool opened = generation_open(&generation, built);

@@ -35,6 +35,12 @@ void compile_access_log(struct compilation *compilation, const struct section *s
 /* The rules of all routes; reports those that can never match. After a run without errors only. */
 NODISCARD bool compile_rules(struct compilation *compilation);
 
+/*
+ * Holds what was compiled against memory-budget: lowers defaults, or reports what does not fit.
+ * After a run without errors only; the block is finished anew afterwards.
+ */
+void compile_budget(struct compilation *compilation);
+
 /* ---- What the parts share ---- */
 
 /* Zeroed scratch for count objects; NULL, with no_room set, when it does not fit. */

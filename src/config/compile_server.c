@@ -260,6 +260,7 @@ bool compile_server(struct compilation *compilation)
     struct generation_server *server = &compilation->header.server;
     server->connections = section_number32(section, KEY_SERVER_MAX_CONNECTIONS);
     server->shutdown_timeout = section_number(section, KEY_SERVER_SHUTDOWN_TIMEOUT);
+    server->memory_budget = section_number(section, KEY_SERVER_MEMORY_BUDGET);
     server->merge_slashes = section_number32(section, KEY_SERVER_MERGE_SLASHES);
     compilation->merge_slashes = server->merge_slashes != 0;
     server->admin = compile_address(admin, KEY_ADMIN_ADDRESS);

@@ -11,8 +11,13 @@
 #include "base/arena.h"
 #include "base/span.h"
 #include "base/status.h"
+#include "config/generation.h"
+#include "config/schema.h"
 
-enum { ENVIRONMENT_ADDRESSES_MAX = 64 }; /* addresses taken from one name */
+enum {
+    ENVIRONMENT_ADDRESSES_MAX = 64, /* addresses taken from one name */
+    FIGURE_ITEMS_MAX = 48,
+};
 
 #define ACCOUNT_NO_GROUP UINT32_MAX
 
@@ -35,6 +40,23 @@ typedef size_t environment_resolve(struct span host, uint16_t port,
 typedef bool environment_find_user(struct span name, struct account *account);
 typedef bool environment_find_group(struct span name, uint32_t *group);
 
+/* What of a compiled configuration takes how much memory, in the worst case. */
+struct figure_item {
+    const char *name;       /* static, for people */
+    enum schema_key_id key; /* that sizes it; SCHEMA_KEYS: none does alone */
+    uint64_t bytes;
+};
+
+struct figure {
+    uint64_t memory;      /* bytes, all processes together */
+    uint64_t descriptors; /* of the process that needs most */
+    uint32_t count;
+    struct figure_item items[FIGURE_ITEMS_MAX];
+};
+
+/* Weighs a generation. Those who will allocate know; they are above the compiler. */
+typedef void environment_measure(const struct generation *generation, struct figure *figure);
+
 struct environment {
     const char *const *variables; /* NAME=VALUE, closed by NULL, borrowed; NULL: none are set */
     uint32_t cores;               /* what `workers 0` means; at least 1 */
@@ -45,6 +67,7 @@ struct environment {
     uint32_t group;
     environment_find_user *find_user;   /* NULL: there is none */
     environment_find_group *find_group; /* NULL: there is none */
+    environment_measure *measure;       /* NULL: nothing is held against memory-budget */
 };
 
 /*

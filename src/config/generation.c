@@ -234,6 +234,7 @@ static bool check_server(const struct check *check, const struct generation_serv
     if (server->workers == 0 || !schema_in_range(KEY_SERVER_WORKERS, server->workers) ||
         !schema_in_range(KEY_SERVER_MAX_CONNECTIONS, server->connections) ||
         !schema_in_range(KEY_SERVER_SHUTDOWN_TIMEOUT, server->shutdown_timeout) ||
+        !schema_in_range(KEY_SERVER_MEMORY_BUDGET, server->memory_budget) ||
         !is_boolean(server->merge_slashes)) {
         return false;
     }

@@ -143,6 +143,7 @@ struct generation_server {
     uint32_t workers;     /* resolved: at least 1 */
     uint32_t connections; /* max-connections, all workers */
     uint64_t shutdown_timeout;
+    uint64_t memory_budget; /* bytes; held by the compiler */
     struct address admin;   /* family ADDRESS_NONE: no admin listener */
     uint32_t merge_slashes; /* boolean */
     struct ref admin_hosts; /* struct ref[] of text: further Host values that are allowed */

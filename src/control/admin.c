@@ -313,6 +313,22 @@ void admin_on_timer(struct admin *admin, struct timer *timer)
     close_connection(admin, connection);
 }
 
+static struct http1_limits limits_of_heads(void)
+{
+    return (struct http1_limits){
+        .request_line_max = ADMIN_HEAD_MAX / 4,
+        .head_max = ADMIN_HEAD_MAX,
+        .fields_max = FIELDS_MAX,
+        .merge_slashes = true,
+    };
+}
+
+uint64_t admin_bytes(void)
+{
+    struct http1_limits limits = limits_of_heads();
+    return sizeof(struct admin) + http1_arena_max(&limits);
+}
+
 struct admin *admin_create(const struct admin_options *options)
 {
     struct admin *admin = calloc(1, sizeof(*admin));
@@ -320,12 +336,7 @@ struct admin *admin_create(const struct admin_options *options)
         return NULL;
     }
     admin->options = *options;
-    admin->limits = (struct http1_limits){
-        .request_line_max = ADMIN_HEAD_MAX / 4,
-        .head_max = ADMIN_HEAD_MAX,
-        .fields_max = FIELDS_MAX,
-        .merge_slashes = true,
-    };
+    admin->limits = limits_of_heads();
     io_socket_init(&admin->listener);
     for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
         io_socket_init(&admin->connections[i].socket);

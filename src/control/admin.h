@@ -57,6 +57,9 @@ struct admin_options {
 
 struct admin;
 
+/* Bytes that an admin listener allocates. */
+uint64_t admin_bytes(void);
+
 /* NULL with errno when memory or the listener cannot be had. */
 NODISCARD struct admin *admin_create(const struct admin_options *options);
 

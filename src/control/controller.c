@@ -80,6 +80,17 @@ static enum status open_parts(struct controller *controller)
     return controller->admin != NULL ? OK : ERROR;
 }
 
+uint64_t controller_bytes(const struct generation *generation)
+{
+    return sizeof(struct controller) + generation->header->server.workers * sizeof(const void *) +
+           health_checks_bytes(generation) + admin_bytes();
+}
+
+uint64_t controller_descriptors(const struct generation *generation)
+{
+    return (uint64_t)generation->header->endpoints.count + ADMIN_CONNECTIONS_MAX + 1;
+}
+
 struct controller *controller_create(const struct controller_options *options)
 {
     uint32_t workers = options->generation->header->server.workers;

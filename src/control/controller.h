@@ -34,6 +34,10 @@ struct controller_options {
     void *health_context;
 };
 
+/* Bytes that a controller of this generation allocates, and descriptors that it may hold. */
+uint64_t controller_bytes(const struct generation *generation);
+uint64_t controller_descriptors(const struct generation *generation);
+
 /* NULL with errno when memory or the listener cannot be had. The first checks start at once. */
 NODISCARD struct controller *controller_create(const struct controller_options *options);
 

@@ -298,6 +298,23 @@ static void add_checks(struct health_checks *checks)
     checks->pending = checks->count;
 }
 
+static struct http1_limits limits_of_heads(void)
+{
+    return (struct http1_limits){
+        .request_line_max = HEALTH_HEAD_MAX,
+        .head_max = HEALTH_HEAD_MAX,
+        .fields_max = HEALTH_FIELDS_MAX,
+    };
+}
+
+uint64_t health_checks_bytes(const struct generation *generation)
+{
+    uint64_t count = count_checks(generation);
+    struct http1_limits limits = limits_of_heads();
+    return sizeof(struct health_checks) + count * sizeof(struct health_check) +
+           http1_arena_max(&limits) + (count + 1) * HEALTH_HEAD_MAX;
+}
+
 struct health_checks *health_checks_create(const struct health_options *options)
 {
     uint32_t count = count_checks(options->generation);
@@ -306,11 +323,7 @@ struct health_checks *health_checks_create(const struct health_options *options)
         return NULL;
     }
     checks->options = *options;
-    checks->limits = (struct http1_limits){
-        .request_line_max = HEALTH_HEAD_MAX,
-        .head_max = HEALTH_HEAD_MAX,
-        .fields_max = HEALTH_FIELDS_MAX,
-    };
+    checks->limits = limits_of_heads();
     size_t arena_size = http1_arena_max(&checks->limits);
     checks->arena_memory = malloc(arena_size);
     checks->buffers = calloc(count + 1, HEALTH_HEAD_MAX); /* one more: never of size 0 */

@@ -46,6 +46,9 @@ struct health_options {
     void *change_context;
 };
 
+/* Bytes that the checks of this generation allocate. */
+uint64_t health_checks_bytes(const struct generation *generation);
+
 /* Sets the first checks on the wheel, due now. NULL when memory is short. */
 NODISCARD struct health_checks *health_checks_create(const struct health_options *options);
 

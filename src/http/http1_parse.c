@@ -35,6 +35,17 @@ size_t http1_arena_max(const struct http1_limits *limits)
            TARGET_HOST_MAX + 3 * _Alignof(max_align_t);
 }
 
+size_t http1_request_arena_kept(const struct http1_limits *limits)
+{
+    /* A path with more escapes than a request line has room for is refused, see read_target. */
+    return http1_arena_max(limits) - 2 * limits->request_line_max;
+}
+
+size_t http1_response_arena_kept(const struct http1_limits *limits)
+{
+    return limits->fields_max * sizeof(struct field) + _Alignof(max_align_t);
+}
+
 /* Takes a line off the front of *rest, without its CRLF; false: it has no strict end. */
 static inline bool take_line(struct span *rest, struct span *line)
 {
@@ -235,8 +246,8 @@ static enum reason read_request_line(struct span line, struct request_head *head
 }
 
 /* The forms of the target, and its canonical path. */
-static enum reason read_target(struct request_head *head, bool merge_slashes, struct arena *arena,
-                               struct span *authority)
+static enum reason read_target(struct request_head *head, const struct http1_limits *limits,
+                               struct arena *arena, struct span *authority)
 {
     struct target target;
     struct target_path path;
@@ -249,8 +260,12 @@ static enum reason read_target(struct request_head *head, bool merge_slashes, st
     head->path = target.path;
     *authority = target.authority;
     if (target.path.size > 0 && !span_equal(target.path, SPAN("*"))) {
-        if (target_canonical_path(target.path, merge_slashes, arena, &path, &reason) != OK) {
+        if (target_canonical_path(target.path, limits->merge_slashes, arena, &path, &reason) !=
+            OK) {
             return reason;
+        }
+        if (path.path.size > limits->request_line_max) {
+            return REASON_URI_TOO_LONG; /* by its escapes: nor could it be sent on */
         }
         head->path = path.path;
         head->encoded_slash = path.encoded_slash;
@@ -330,7 +345,7 @@ static enum reason read_request(struct span rest, const struct http1_limits *lim
         reason = REASON_BUFFERS_FULL;
     }
     if (reason == REASON_NONE) {
-        reason = read_target(head, limits->merge_slashes, arena, &authority);
+        reason = read_target(head, limits, arena, &authority);
     }
     if (reason == REASON_NONE) {
         reason = read_fields(&reader, rest);

@@ -60,8 +60,12 @@ static inline struct span http1_scan_head_bytes(const struct http1_scan *scan, s
     return span_of(bytes.data + scan->head_start, scan->head_size - scan->head_start);
 }
 
-/* Arena bytes that suffice for the parsed form of any head within these limits. */
+/* Arena bytes that suffice for parsing any head within these limits. */
 size_t http1_arena_max(const struct http1_limits *limits);
+
+/* Arena bytes that the parsed form still holds afterwards, of a request and of a response. */
+size_t http1_request_arena_kept(const struct http1_limits *limits);
+size_t http1_response_arena_kept(const struct http1_limits *limits);
 
 /*
  * Parses a complete request head, whose bytes must outlive *out: the field spans point into them.

@@ -14,6 +14,11 @@ struct pipe_slot {
     struct list link;
 };
 
+uint64_t pipe_pool_bytes(uint32_t capacity)
+{
+    return (capacity + UINT64_C(1)) * sizeof(struct pipe_slot);
+}
+
 bool pipe_pool_init(struct pipe_pool *pool, struct io *io, uint32_t capacity)
 {
     *pool = (struct pipe_pool){.io = io, .capacity = capacity};

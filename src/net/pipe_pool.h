@@ -22,6 +22,9 @@ struct pipe_pool {
     uint64_t retry_at; /* the system had none: not asked again before */
 };
 
+/* Bytes that a pool of this capacity allocates; what is in a pipe is the kernel's. */
+uint64_t pipe_pool_bytes(uint32_t capacity);
+
 /* Opens nothing yet. A capacity of 0 is a pool that never lends. False with errno. */
 NODISCARD bool pipe_pool_init(struct pipe_pool *pool, struct io *io, uint32_t capacity);
 

@@ -13,6 +13,8 @@ enum {
     INTERIM_RESPONSES_MAX = 16,  /* 1xx heads of one response */
     DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
     DRAIN_TIME_US = 2 * 1000 * 1000,
+    NOTES_MAX = 1024,            /* arena bytes of addresses, ids and numbers as text */
+    ANSWER_ARENA_MAX = 6 * 1024, /* of an answer of ours, but for what it repeats of the request */
 };
 
 /* What a step function tells the dispatcher. */
@@ -580,15 +582,31 @@ void exchange_abort(struct exchange *exchange, enum reason reason)
     exchange_wake(exchange);
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fields)
 {
-    const size_t head = limits->head_max + http1_arena_max(limits);
-    const size_t fields =
-        sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields + 64);
-    const size_t forwarded = limits->head_max + 1024; /* X-Forwarded-For and the like */
-    const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + 1024;
-    /* Request and response: each its head, its fields as forwarded, its trailers; and an answer. */
-    return 2 * (head + fields + trailers) + forwarded + fields + 4096;
+    const size_t piece = 64; /* the bookkeeping of one kind of message, and its alignment */
+    const size_t forwarded_fields =
+        sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields) +
+        sizeof(struct fields) + piece;
+    const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + piece;
+    const size_t allowed_trailers =
+        sizeof(struct field) * HTTP1_TRAILER_FIELDS_MAX + sizeof(struct fields) + piece;
+    /* All along: the request, what we found out of it, its trailers. */
+    const size_t parsing = limits->head_max + http1_arena_max(limits) + piece;
+    const size_t kept = limits->head_max + http1_request_arena_kept(limits) + piece + NOTES_MAX;
+    /* Then, one after the other: the request as it is forwarded, with the chain of addresses... */
+    const size_t sending = forwarded_fields + limits->head_max + NOTES_MAX;
+    /* ...and the response: its fields as forwarded, later its trailers; or an answer of ours. */
+    const size_t response = limits->head_max + http1_response_arena_kept(limits) + piece;
+    const size_t relaying = larger(forwarded_fields, trailers + allowed_trailers);
+    const size_t redirecting = 2 * limits->request_line_max; /* path and query once more */
+    const size_t answering = larger(response + relaying, redirecting) + ANSWER_ARENA_MAX;
+    return larger(parsing, kept + trailers + larger(sending, answering));
 }
 
 bool exchange_begin(struct proxy *proxy, struct stream *client)

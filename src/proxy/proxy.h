@@ -27,8 +27,6 @@ enum timer_kind { TIMER_SESSION = 1, TIMER_EXCHANGE };
 enum {
     SCRATCH_SIZE = 256 * 1024, /* one read */
     DATE_SIZE = 29,            /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7) */
-    EXCHANGE_RESERVE = 64,     /* exchanges beyond max-requests, for answers that refuse */
-    CONNECTION_RESERVE = 64,   /* connections beyond the limit, for answers that refuse */
 };
 
 /* One client connection. */
@@ -70,6 +68,7 @@ struct proxy {
     struct list open_exchanges;
     uint32_t connections_max;       /* of all workers together */
     uint32_t connections_share;     /* this worker's: above it others take the new ones */
+    uint32_t connections_room;      /* what this worker can hold: see worker_plan.h */
     uint64_t connections_elsewhere; /* the other workers', as of the last accept */
     uint32_t requests_max;          /* this worker's share */
     uint32_t requests_open;         /* those that count */

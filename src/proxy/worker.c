@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "proxy/exchange.h"
+#include "proxy/worker_plan.h"
 
 enum {
     ACCEPTS_PER_WAKE = 8,      /* a burst is shared: the others are woken for the rest */
@@ -12,17 +13,15 @@ enum {
     READY_MAX = 1024,          /* sockets served in one turn */
     TIMERS_MAX = 1024,         /* timers fired in one turn */
     LINGER_BYTES_MAX = 1024 * 1024,
-    UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
     ABORT_AGAIN_US = 100 * 1000,
     ACCEPT_AGAIN_US = 100 * 1000,
     YIELD_US = 100 * 1000,        /* accepting is left to others for so long at a time */
     PROBE_SLACK_US = 1000 * 1000, /* beyond a probe's timers: a turn may be long */
-    SMALL_HEAD = 2,               /* the empty line that may come before a request line */
     CROWDED_PERCENT = 90,         /* of the connections: then none is kept alive */
 };
 
 static_assert((int)WORKER_SOCKET_FOREIGN == (int)SOCKET_FOREIGN, "one number for shells and us");
-static_assert((int)FLIGHT_RESERVE == (int)EXCHANGE_RESERVE, "every exchange has its cell");
+static_assert((int)FLIGHT_RESERVE >= (int)WORKER_PLAN_RESERVE_MAX, "every exchange has its cell");
 
 struct listener {
     struct io_socket socket;
@@ -49,13 +48,6 @@ static const struct generation_server *server_of(const struct worker *worker)
     return &worker->options.generation->header->server;
 }
 
-/* This worker's part of what all share; the parts add up to the whole. */
-static uint32_t share_of(const struct worker *worker, uint32_t total)
-{
-    uint32_t workers = server_of(worker)->workers;
-    return total / workers + (worker->options.index < total % workers ? 1 : 0);
-}
-
 static void set_limits(struct worker *worker)
 {
     const struct generation_limits *limits = &server_of(worker)->limits;
@@ -74,28 +66,22 @@ static void set_limits(struct worker *worker)
     };
 }
 
-/* The most security fields that any route sets: arenas must hold them. */
-static size_t security_fields(const struct generation *generation)
+size_t worker_context_bytes(uint32_t listeners)
 {
-    size_t most = generation->header->default_security.count;
-    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
-        size_t count = generation_route(generation, i)->security.count;
-        most = count > most ? count : most;
-    }
-    return most;
+    return sizeof(struct worker) + (listeners + 1U) * sizeof(struct listener);
 }
 
-static bool allocate(struct worker *worker)
+static bool make_slab(struct slab *slab, const struct worker_plan *plan, enum worker_plan_row row)
+{
+    return slab_init(slab, plan->items[row].size, plan->items[row].count);
+}
+
+/* Everything that a worker allocates is a row of the plan, so that the memory figure holds. */
+static bool allocate(struct worker *worker, const struct worker_plan *plan)
 {
     struct proxy *proxy = &worker->proxy;
-    const struct generation_limits *limits = &server_of(worker)->limits;
-    uint32_t connections = proxy->connections_max + CONNECTION_RESERVE;
-    uint32_t upstreams = share_of(worker, limits->upstream_connections);
-    size_t client_inbox = limits->head_size + SMALL_HEAD;
-    size_t upstream_inbox =
-        limits->head_size > UPSTREAM_INBOX_SIZE ? limits->head_size : UPSTREAM_INBOX_SIZE;
-    proxy->arena_size =
-        exchange_arena_size(&proxy->sessions.limits.head, security_fields(proxy->generation));
+    uint64_t buffers = server_of(worker)->limits.buffer_pool;
+    proxy->arena_size = plan->arena_size;
     const struct upstream_probes probes = {
         .commons = &proxy->commons,
         .owner = worker->options.index,
@@ -105,14 +91,13 @@ static bool allocate(struct worker *worker)
     worker->scratch = malloc(SCRATCH_SIZE);
     worker->render = malloc(BYTE_QUEUE_MAX);
     return worker->scratch != NULL && worker->render != NULL &&
-           buffer_pool_init(&proxy->buffers, limits->buffer_pool) &&
-           pipe_pool_init(&proxy->pipes, proxy->io, share_of(worker, limits->splice_pipes)) &&
-           slab_init(&proxy->client_inboxes, client_inbox, connections) &&
-           slab_init(&proxy->upstream_inboxes, upstream_inbox, upstreams) &&
-           slab_init(&proxy->connections, sizeof(struct connection), connections) &&
-           slab_init(&proxy->exchanges, sizeof(struct exchange) + proxy->arena_size,
-                     proxy->requests_max + EXCHANGE_RESERVE) &&
-           pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, upstreams) &&
+           buffer_pool_init(&proxy->buffers, buffers) &&
+           pipe_pool_init(&proxy->pipes, proxy->io, plan->splice_pipes) &&
+           make_slab(&proxy->client_inboxes, plan, WORKER_PLAN_CLIENT_INBOXES) &&
+           make_slab(&proxy->upstream_inboxes, plan, WORKER_PLAN_UPSTREAM_INBOXES) &&
+           make_slab(&proxy->connections, plan, WORKER_PLAN_CONNECTIONS) &&
+           make_slab(&proxy->exchanges, plan, WORKER_PLAN_EXCHANGES) &&
+           pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, plan->upstream_connections) &&
            upstream_set_init(&proxy->upstreams, proxy->generation, &probes, &proxy->prng);
 }
 
@@ -164,6 +149,7 @@ struct worker *worker_create(const struct worker_options *options)
         return NULL;
     }
     struct proxy *proxy = &worker->proxy;
+    struct worker_plan plan;
     worker->options = *options;
     proxy->io = options->io;
     proxy->generation = options->generation;
@@ -173,9 +159,12 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->health = options->health;
     worker->drain_deadline = UINT64_MAX;
     worker->accept_again = UINT64_MAX;
+    worker_plan_init(&plan, options->generation, options->index);
     proxy->connections_max = server_of(worker)->connections;
-    proxy->connections_share = share_of(worker, proxy->connections_max);
-    proxy->requests_max = share_of(worker, server_of(worker)->limits.requests);
+    proxy->connections_share =
+        worker_plan_share(proxy->connections_max, server_of(worker)->workers, options->index);
+    proxy->connections_room = plan.connections;
+    proxy->requests_max = plan.requests;
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));
     prng_init(&proxy->prng, seed);
@@ -188,7 +177,7 @@ struct worker *worker_create(const struct worker_options *options)
     commons_init(&proxy->commons, options->commons, options->generation);
     rate_table_init(&proxy->rates, &proxy->commons, options->generation);
     set_limits(worker);
-    if (!allocate(worker)) {
+    if (!allocate(worker, &plan)) {
         worker_destroy(worker);
         return NULL;
     }
@@ -300,7 +289,8 @@ static enum reason admit(struct worker *worker, struct connection *connection)
     struct proxy *proxy = &worker->proxy;
     struct client_counts *clients = &proxy->clients;
     proxy->connections_elsewhere = client_counts_elsewhere(clients);
-    if (clients->connections + proxy->connections_elsewhere >= proxy->connections_max) {
+    if (clients->connections >= proxy->connections_room ||
+        clients->connections + proxy->connections_elsewhere >= proxy->connections_max) {
         return REASON_CONNECTIONS_FULL;
     }
     if (client_counts_of(clients, &connection->peer) >=

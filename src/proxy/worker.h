@@ -38,6 +38,9 @@ struct worker_options {
     void *foreign_context;
 };
 
+/* Bytes of a worker's own context with so many listeners: a row of the plan (worker_plan.h). */
+size_t worker_context_bytes(uint32_t listeners);
+
 /* NULL when memory or listeners cannot be had; errno tells. */
 NODISCARD struct worker *worker_create(const struct worker_options *options);
 

@@ -7,6 +7,7 @@
 
 #include "config/compile.h"
 #include "observe/log.h"
+#include "supervisor/budget.h"
 
 static void *reserve(size_t size)
 {
@@ -24,6 +25,7 @@ static enum status compile(struct compilation *compilation, struct diagnostics *
     arena_init(&texts, compilation->texts, COMPILE_DIAGNOSTICS_ARENA_SIZE);
     diagnostics_init(diagnostics, &texts);
     struct environment world = environment_of_system(environment);
+    world.measure = budget_measure;
     enum status status =
         config != NULL ? compile_file(config, &world, diagnostics, &arena, &compilation->block)
                        : compile_builtin(&world, diagnostics, &arena, &compilation->block);

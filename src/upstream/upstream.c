@@ -35,6 +35,12 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
     upstream->balancer->start(upstream, prng);
 }
 
+uint64_t upstream_set_bytes(const struct generation *generation)
+{
+    return (generation->header->upstreams.count + 1U) * sizeof(struct upstream) +
+           (generation->header->endpoints.count + 1U) * sizeof(struct endpoint);
+}
+
 bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
                        const struct upstream_probes *probes, struct prng *prng)
 {

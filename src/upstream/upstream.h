@@ -73,6 +73,9 @@ struct upstream_set {
     uint32_t endpoint_count;
 };
 
+/* Bytes that the set of this generation allocates. */
+uint64_t upstream_set_bytes(const struct generation *generation);
+
 /* False when memory is short. Each upstream's first turn is random, so that workers do not march.
  */
 NODISCARD bool upstream_set_init(struct upstream_set *set, const struct generation *generation,

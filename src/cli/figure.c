@@ -1,0 +1,104 @@
+#include "cli/figure.h"
+
+#include <inttypes.h>
+
+#include "config/schema.h"
+#include "supervisor/budget.h"
+
+enum { BYTES_TEXT_MAX = 24 };
+
+/* 412 B, 8.2 KiB, 31 MiB: three digits and a unit. */
+static const char *print_bytes(uint64_t bytes, char text[BYTES_TEXT_MAX])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double value = (double)bytes;
+    unsigned unit = 0;
+    for (; value >= 1000 && unit + 1 < sizeof(units) / sizeof(units[0]); unit++) {
+        value /= 1024;
+    }
+    (void)snprintf(text, BYTES_TEXT_MAX, unit > 0 && value < 100 ? "%.1f %s" : "%.0f %s", value,
+                   units[unit]);
+    return text;
+}
+
+/* An empty `one` or `all` leaves its column empty. */
+static void print_row(FILE *stream, const struct budget_item *item)
+{
+    char one[BYTES_TEXT_MAX] = "";
+    char all[BYTES_TEXT_MAX] = "";
+    char count[BYTES_TEXT_MAX] = "";
+    if (item->count > 1) {
+        (void)snprintf(count, sizeof(count), "%" PRIu32, item->count);
+    }
+    if (item->one > 0) {
+        (void)print_bytes(item->one, one);
+    }
+    bool has_key = item->key != WORKER_PLAN_NO_KEY;
+    (void)fprintf(stream, "  %-36s %8s %11s %11s%s%s\n", item->name, count, one,
+                  print_bytes(item->all, all), has_key ? "  " : "",
+                  has_key ? schema_key(item->key)->name : "");
+}
+
+static void print_sum(FILE *stream, const char *name, uint64_t one, uint64_t all)
+{
+    struct budget_item sum = {.name = name, .key = WORKER_PLAN_NO_KEY, .one = one, .all = all};
+    print_row(stream, &sum);
+}
+
+static void print_memory(FILE *stream, const struct budget *budget, uint64_t limit)
+{
+    char text[BYTES_TEXT_MAX];
+    char name[BYTES_TEXT_MAX];
+    (void)snprintf(name, sizeof(name), "%" PRIu32 " worker%s", budget->workers,
+                   budget->workers == 1 ? "" : "s");
+    (void)fprintf(stream, "memory, worst case %28s %11s %11s\n", "objects", "a worker", "in all");
+    for (unsigned row = 0; row < BUDGET_WORKER_ROWS; row++) {
+        print_row(stream, &budget->items[row]);
+    }
+    print_sum(stream, name, budget_one_worker(budget), budget_workers(budget));
+    for (unsigned row = BUDGET_WORKER_ROWS; row < BUDGET_ROWS; row++) {
+        struct budget_item item = budget->items[row];
+        item.one = 0;
+        print_row(stream, &item);
+    }
+    print_sum(stream, "total", 0, budget_bytes(budget));
+    (void)fprintf(
+        stream,
+        "  memory-budget is %s; what is in sockets and pipes is the kernel's, not in the sum\n",
+        print_bytes(limit, text));
+}
+
+static void print_count(FILE *stream, const char *name, uint64_t count)
+{
+    (void)fprintf(stream, "  %-36s %8" PRIu64 "\n", name, count);
+}
+
+static void print_descriptors(FILE *stream, const struct budget *budget, uint64_t limit)
+{
+    const struct worker_plan_descriptors *descriptors = &budget->descriptors;
+    const struct worker_plan plan = {.descriptors = *descriptors};
+    (void)fprintf(stream, "descriptors, worst case of one process\n");
+    print_count(stream, "a worker's clients", descriptors->clients);
+    print_count(stream, "its upstream connections", descriptors->upstreams);
+    print_count(stream, "its listeners", descriptors->listeners);
+    if (descriptors->pipes > 0) {
+        print_count(stream, "its pipes", descriptors->pipes);
+    }
+    print_count(stream, "its files, channel and timers", descriptors->own);
+    print_count(stream, "a worker", worker_plan_descriptors(&plan));
+    print_count(stream, "the controller", budget->controller_descriptors);
+    print_count(stream, "the supervisor", budget->supervisor_descriptors);
+    if (limit > 0) {
+        print_count(stream, "hard limit of a process", limit);
+    } else {
+        (void)fprintf(stream, "  %-36s %8s\n", "hard limit of a process", "none");
+    }
+}
+
+void figure_print(FILE *stream, const struct generation *generation, uint64_t descriptor_limit)
+{
+    struct budget budget;
+    budget_init(&budget, generation);
+    print_memory(stream, &budget, generation->header->server.memory_budget);
+    print_descriptors(stream, &budget, descriptor_limit);
+}

@@ -1,0 +1,153 @@
+#include "proxy/worker_plan.h"
+
+#include "base/assert.h"
+#include "proxy/exchange.h"
+#include "proxy/worker.h"
+
+enum {
+    RESERVE_MIN = 8,
+    RESERVE_ALL = 1024,              /* all workers together, where that leaves each enough */
+    CONNECTIONS_FLOOR = 256,         /* shares smaller than this are not worth holding anyone to */
+    SMALL_HEAD = 2,                  /* the empty line that may come before a request line */
+    UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
+    OWN_DESCRIPTORS = 16,            /* see struct worker_plan_descriptors */
+};
+
+static const struct {
+    const char *name;
+    enum schema_key_id key;
+} ROWS[WORKER_PLAN_ROWS] = {
+#define PLAN(id, key, name) [WORKER_PLAN_##id] = {name, key},
+#include "proxy/worker_plan.def"
+#undef PLAN
+};
+
+const char *worker_plan_name(enum worker_plan_row row)
+{
+    ASSERT((unsigned)row < WORKER_PLAN_ROWS);
+    return ROWS[row].name;
+}
+
+enum schema_key_id worker_plan_key(enum worker_plan_row row)
+{
+    ASSERT((unsigned)row < WORKER_PLAN_ROWS);
+    return ROWS[row].key;
+}
+
+uint32_t worker_plan_share(uint32_t total, uint32_t workers, uint32_t index)
+{
+    ASSERT(index < workers);
+    return total / workers + (index < total % workers ? 1 : 0);
+}
+
+/*
+ * Connections are counted over all workers and spread among them; one of them may be missing, then
+ * the others hold all there may be. Room for more than that in each would be several times the
+ * memory for a case that does not last.
+ */
+static uint32_t connections_of(const struct generation_server *server)
+{
+    uint32_t others = server->workers > 1 ? server->workers - 1 : 1;
+    uint32_t most = server->connections / others + (server->connections % others != 0 ? 1 : 0);
+    uint32_t floor =
+        server->connections < CONNECTIONS_FLOOR ? server->connections : CONNECTIONS_FLOOR;
+    return most > floor ? most : floor;
+}
+
+static uint32_t reserve_of(uint32_t workers)
+{
+    uint32_t reserve = RESERVE_ALL / workers;
+    return reserve < RESERVE_MIN               ? RESERVE_MIN
+           : reserve < WORKER_PLAN_RESERVE_MAX ? reserve
+                                               : WORKER_PLAN_RESERVE_MAX;
+}
+
+/* The most security fields that any route sets: arenas must hold them. */
+static size_t security_fields(const struct generation *generation)
+{
+    size_t most = generation->header->default_security.count;
+    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
+        size_t count = generation_route(generation, i)->security.count;
+        most = count > most ? count : most;
+    }
+    return most;
+}
+
+static size_t arena_of(const struct generation *generation)
+{
+    const struct generation_limits *limits = &generation->header->server.limits;
+    struct http1_limits head = {
+        .request_line_max = limits->request_line,
+        .head_max = limits->head_size,
+        .fields_max = limits->header_fields,
+    };
+    return exchange_arena_size(&head, security_fields(generation));
+}
+
+static struct worker_plan_item in_slab(uint32_t count, size_t size)
+{
+    return (struct worker_plan_item){count, size, slab_bytes(size, count)};
+}
+
+static struct worker_plan_item in_one_piece(uint64_t bytes)
+{
+    return (struct worker_plan_item){1, (size_t)bytes, bytes};
+}
+
+void worker_plan_init(struct worker_plan *plan, const struct generation *generation, uint32_t index)
+{
+    const struct generation_server *server = &generation->header->server;
+    const struct generation_limits *limits = &server->limits;
+    struct worker_plan_item *items = plan->items;
+    *plan = (struct worker_plan){
+        .connections = connections_of(server),
+        .requests = worker_plan_share(limits->requests, server->workers, index),
+        .upstream_connections =
+            worker_plan_share(limits->upstream_connections, server->workers, index),
+        .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),
+        .arena_size = arena_of(generation),
+    };
+    uint32_t reserve = reserve_of(server->workers);
+    uint32_t clients = plan->connections + reserve;
+    uint32_t upstreams = plan->upstream_connections;
+    size_t head = limits->head_size;
+    items[WORKER_PLAN_CONNECTIONS] = in_slab(clients, sizeof(struct connection));
+    items[WORKER_PLAN_CLIENT_INBOXES] = in_slab(clients, head + SMALL_HEAD);
+    items[WORKER_PLAN_EXCHANGES] =
+        in_slab(plan->requests + reserve, sizeof(struct exchange) + plan->arena_size);
+    items[WORKER_PLAN_BUFFERS] =
+        in_slab(buffer_pool_count(limits->buffer_pool), buffer_pool_object_size());
+    items[WORKER_PLAN_UPSTREAM_CONNECTIONS] = in_slab(upstreams, sizeof(struct pool_connection));
+    items[WORKER_PLAN_UPSTREAM_INBOXES] =
+        in_slab(upstreams, head > UPSTREAM_INBOX_SIZE ? head : UPSTREAM_INBOX_SIZE);
+    items[WORKER_PLAN_PIPES] = in_one_piece(pipe_pool_bytes(plan->splice_pipes));
+    items[WORKER_PLAN_ENDPOINTS] = in_one_piece(upstream_set_bytes(generation));
+    items[WORKER_PLAN_SCRATCH] = in_one_piece(SCRATCH_SIZE + BYTE_QUEUE_MAX);
+    items[WORKER_PLAN_CONTEXT] =
+        in_one_piece(worker_context_bytes(generation->header->listeners.count));
+    plan->descriptors = (struct worker_plan_descriptors){
+        .clients = clients,
+        .upstreams = upstreams,
+        .listeners = generation->header->listeners.count,
+        .pipes = 2 * plan->splice_pipes,
+        .own = OWN_DESCRIPTORS,
+    };
+}
+
+uint64_t worker_plan_bytes(const struct worker_plan *plan)
+{
+    uint64_t sum = 0;
+    for (unsigned row = 0; row < WORKER_PLAN_ROWS; row++) {
+        if (__builtin_add_overflow(sum, plan->items[row].bytes, &sum)) {
+            return UINT64_MAX;
+        }
+    }
+    return sum;
+}
+
+uint64_t worker_plan_descriptors(const struct worker_plan *plan)
+{
+    const struct worker_plan_descriptors *descriptors = &plan->descriptors;
+    return (uint64_t)descriptors->clients + descriptors->upstreams + descriptors->listeners +
+           descriptors->pipes + descriptors->own;
+}

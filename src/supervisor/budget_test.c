@@ -1,0 +1,178 @@
+#include "supervisor/budget.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "config/compile.h"
+
+enum { ARENA_SIZE = 24 * 1024 * 1024, NOTES_SIZE = 64 * 1024, REPORT_SIZE = 16 * 1024 };
+
+/* One compilation as the compiler process makes it, in a world of its own. */
+struct run {
+    uint8_t *memory;
+    struct diagnostics diagnostics;
+    _Alignas(max_align_t) uint8_t notes[NOTES_SIZE];
+    char report[REPORT_SIZE];
+    enum status status;
+    struct generation generation;
+    struct budget budget; /* OK only */
+};
+
+static struct run *compile(const char *text, uint32_t cores)
+{
+    struct run *run = calloc(1, sizeof(*run));
+    assert_non_null(run);
+    run->memory = malloc(ARENA_SIZE);
+    assert_non_null(run->memory);
+    struct arena arena;
+    struct arena notes;
+    arena_init(&arena, run->memory, ARENA_SIZE);
+    arena_init(&notes, run->notes, sizeof(run->notes));
+    diagnostics_init(&run->diagnostics, &notes);
+    struct environment environment = {.cores = cores, .measure = budget_measure};
+    struct compile_input input = {SPAN("b.kdl"), span_of_string(text), &environment};
+    struct span block = SPAN_EMPTY;
+    run->status = compile_text(&input, &run->diagnostics, &arena, &block);
+    FILE *stream = fmemopen(run->report, sizeof(run->report), "w");
+    assert_non_null(stream);
+    diagnostics_print(&run->diagnostics, stream);
+    (void)fclose(stream);
+    if (run->status == OK) {
+        assert_true(generation_open(&run->generation, block));
+        budget_init(&run->budget, &run->generation);
+    }
+    return run;
+}
+
+static void discard(struct run *run)
+{
+    free(run->memory);
+    free(run);
+}
+
+static const struct generation_server *server_of(const struct run *run)
+{
+    return &run->generation.header->server;
+}
+
+/* The sample that is promised to users is explicit where the budget is tightest. */
+static void four_workers_and_10000_connections_fit_without_a_word(void **state)
+{
+    (void)state;
+    struct run *run = compile("server { workers 4; max-connections 10000 }", 2);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    assert_int_equal(server_of(run)->memory_budget, 512 * 1024 * 1024);
+    assert_true(budget_bytes(&run->budget) <= server_of(run)->memory_budget);
+    assert_int_equal(server_of(run)->limits.requests, 4096);
+    assert_int_equal(server_of(run)->limits.buffer_pool, 32 * 1024 * 1024);
+    discard(run);
+}
+
+static void defaults_fit_on_every_machine(void **state)
+{
+    (void)state;
+    static const uint32_t cores[] = {1, 2, 4, 8, 16, 64, 128, 256, 1024};
+    for (size_t i = 0; i < sizeof(cores) / sizeof(cores[0]); i++) {
+        struct run *run = compile("", cores[i]);
+        assert_int_equal(run->status, OK);
+        assert_true(budget_bytes(&run->budget) <= server_of(run)->memory_budget);
+        assert_int_equal(run->diagnostics.warnings > 0, cores[i] > 4);
+        assert_true(server_of(run)->workers >= 1 && server_of(run)->workers <= cores[i]);
+        assert_true(server_of(run)->limits.requests >= server_of(run)->workers);
+        if (cores[i] <= 64) {
+            assert_int_equal(server_of(run)->workers, cores[i]);
+            assert_int_equal(server_of(run)->connections, 10000);
+        }
+        discard(run);
+    }
+}
+
+static void what_was_lowered_is_said_with_the_figure(void **state)
+{
+    (void)state;
+    struct run *run = compile("server { workers 16 }", 2);
+    assert_int_equal(run->status, OK);
+    assert_non_null(strstr(run->report, "warning: `buffer-pool` is lowered from 32MiB to "));
+    assert_non_null(strstr(run->report, "`memory-budget` is 512MiB"));
+    assert_null(strstr(run->report, "max-requests"));
+    uint64_t pool = server_of(run)->limits.buffer_pool;
+    assert_int_equal(pool % (1024 * 1024), 0);
+    /* The largest that fits: one unit more would not. */
+    assert_true(budget_bytes(&run->budget) + UINT64_C(16) * 1024 * 1025 * 17 >
+                server_of(run)->memory_budget);
+    discard(run);
+}
+
+static void what_is_explicit_is_never_lowered(void **state)
+{
+    (void)state;
+    struct run *run = compile("server {\n workers 4\n max-connections 100000\n limits {\n"
+                              "  buffer-pool 64MiB\n  max-requests 20000\n }\n}\n",
+                              2);
+    assert_int_equal(run->status, ERROR);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    assert_non_null(strstr(run->report, "MiB of memory, `memory-budget` is 512MiB"));
+    assert_non_null(strstr(run->report, "by `max-connections` (b.kdl:3)"));
+    assert_non_null(strstr(run->report, "by `max-requests` (b.kdl:6)"));
+    assert_non_null(strstr(run->report, "by `buffer-pool` (b.kdl:5)"));
+    discard(run);
+    run = compile("server {\n workers 4\n max-connections 100000\n memory-budget 4GiB\n limits {\n"
+                  "  buffer-pool 64MiB\n  max-requests 20000\n }\n}\n",
+                  2);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    discard(run);
+}
+
+static void an_explicit_budget_is_where_the_error_points(void **state)
+{
+    (void)state;
+    struct run *run = compile("server {\n  workers 2\n  memory-budget 8MiB\n}\n", 2);
+    assert_int_equal(run->status, ERROR);
+    assert_non_null(strstr(run->report, "b.kdl:3:17: error: this configuration can take "));
+    discard(run);
+}
+
+static void the_figure_is_the_sum_of_its_rows(void **state)
+{
+    (void)state;
+    struct run *run = compile("server { workers 3 }", 2);
+    struct figure figure;
+    budget_measure(&run->generation, &figure);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < figure.count; i++) {
+        assert_non_null(figure.items[i].name);
+        sum += figure.items[i].bytes;
+    }
+    assert_int_equal(sum, figure.memory);
+    assert_int_equal(sum, budget_bytes(&run->budget));
+    assert_int_equal(figure.descriptors, budget_descriptors(&run->budget));
+    uint64_t planned = 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct worker_plan plan;
+        worker_plan_init(&plan, &run->generation, i);
+        planned += worker_plan_bytes(&plan);
+    }
+    assert_true(budget_workers(&run->budget) > planned);
+    assert_true(budget_one_worker(&run->budget) * 3 >= budget_workers(&run->budget));
+    discard(run);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(four_workers_and_10000_connections_fit_without_a_word),
+        cmocka_unit_test(defaults_fit_on_every_machine),
+        cmocka_unit_test(what_was_lowered_is_said_with_the_figure),
+        cmocka_unit_test(what_is_explicit_is_never_lowered),
+        cmocka_unit_test(an_explicit_budget_is_where_the_error_points),
+        cmocka_unit_test(the_figure_is_the_sum_of_its_rows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

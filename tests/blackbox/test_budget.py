@@ -1,0 +1,144 @@
+"""The memory and descriptor figure: it is computed, printed, held, and enough for the worst heads."""
+import re
+import resource
+
+import pytest
+
+from harness.checks import assert_alive
+from harness.origins import read_request, response
+from harness.proxy import command
+from harness.wire import chunked, connect, request_bytes
+
+HEAD = 8192
+
+
+def check(folder, server):
+    path = folder / 'sentinel.kdl'
+    path.write_text(f'server {{\n{server}\n}}\n')
+    return command('check', '--config', path)
+
+
+def rows(output):
+    """The figures of `check` by their names: the last column of memory, the count of descriptors."""
+    found = {}
+    for line in output.split('\n'):
+        match = re.match(r'  (\S.*?\S)  .*?([\d.]+ [KMG]?i?B)(  \S+)?$', line)
+        if match:
+            found[match[1]] = match[2]
+    return found
+
+
+def test_the_check_prints_the_figure(tmp_path):
+    done = check(tmp_path, 'workers 4\nmax-connections 10000')
+    assert done.returncode == 0 and done.stderr == ''
+    found = rows(done.stdout)
+    for name in ('client connections', 'requests in flight', 'buffer pool', '4 workers',
+                 'controller', 'logger', 'supervisor', 'total'):
+        assert name in found, name
+    assert 'MiB' in found['total']
+    assert re.search(r"a worker's clients +\d+\n", done.stdout)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    assert re.search(rf'hard limit of a process +{hard}\n', done.stdout)
+
+
+def test_more_of_everything_is_a_larger_figure(tmp_path):
+    def total(server):
+        text = rows(check(tmp_path, server + '\nmemory-budget 64GiB').stdout)['total']
+        number, unit = text.split()
+        return float(number) * {'KiB': 1, 'MiB': 1024, 'GiB': 1024 * 1024}[unit]
+    base = 'workers 2\nmax-connections 2000'
+    small = total(f'{base}\nlimits {{ max-requests 100; buffer-pool 1MiB }}')
+    for more in ('max-requests 4000; buffer-pool 1MiB', 'max-requests 100; buffer-pool 64MiB',
+                 'max-requests 100; buffer-pool 1MiB; head-size 32KiB',
+                 'max-requests 100; buffer-pool 1MiB; max-upstream-connections 8000'):
+        assert total(f'{base}\nlimits {{ {more} }}') > small * 1.2, more
+
+
+def test_memory_beyond_the_budget_is_refused_and_nothing_starts(tmp_path):
+    server = 'workers 4\nmax-connections 10000\nmemory-budget 300MiB\nlimits {\n' \
+             '    max-requests 4096\n    buffer-pool 32MiB\n}'
+    done = check(tmp_path, server)
+    assert done.returncode == 1
+    assert re.search(r'sentinel\.kdl:4:15: error: this configuration can take \d+ MiB of memory, '
+                     r'`memory-budget` is 300MiB', done.stderr)
+    assert re.search(r'\d+ MiB by `max-requests` \(.*sentinel\.kdl:6\)', done.stderr)
+    started = command('run', '--config', tmp_path / 'sentinel.kdl')
+    assert started.returncode == 1 and 'memory-budget' in started.stderr
+    assert check(tmp_path, server.replace('300MiB', '1GiB')).returncode == 0
+
+
+def test_defaults_are_lowered_loudly(tmp_path):
+    done = check(tmp_path, 'workers 16\nmemory-budget 256MiB')
+    assert done.returncode == 0
+    assert re.search(r'warning: `buffer-pool` is lowered from 32MiB to \d+MiB: \d+ MiB of memory '
+                     r'could be needed, `memory-budget` is 256MiB', done.stderr)
+
+
+def test_the_soft_limit_of_descriptors_is_raised(sentinel, echo):
+    proxy = sentinel(echo, server='workers 1')
+    assert proxy.request().status == 200
+    for pid in [proxy.process.pid, *proxy.children()]:
+        limits = open(f'/proc/{pid}/limits', encoding='ascii').read()
+        soft, hard = re.search(r'Max open files +(\S+) +(\S+)', limits).groups()
+        assert soft == hard
+
+
+def fill(lines, size):
+    """One more field line, so that the head has exactly `size` bytes with its empty line."""
+    used = sum(len(line) + 2 for line in lines) + 2
+    return lines + ['X-Fill: ' + 'f' * (size - used - len('X-Fill: ') - 2)]
+
+
+def worst_heads():
+    """Request heads that need the most memory beside their own bytes."""
+    escapes = '/' + '|' * 2600
+    fields = ['Host: a.test'] + [f'x{n}:' for n in range(96)]
+    chain = ['Host: a.test'] + [f'X-Forwarded-For: 10.0.0.{n}' for n in range(90)]
+    long_chain = ['Host: a.test', 'X-Forwarded-For: ' + '10.1.1.1, ' * 700 + '10.1.1.1']
+    return {
+        'escapes': fill([f'GET {escapes} HTTP/1.1', 'Host: a.test'], HEAD),
+        'fields': fill(['GET / HTTP/1.1', *fields], HEAD),
+        'chain': fill(['GET / HTTP/1.1', *chain], HEAD),
+        'long chain': fill(['GET / HTTP/1.1', *long_chain], HEAD),
+        'escapes, fields': fill([f'GET {escapes} HTTP/1.1', *fields], HEAD),
+        'capital host': fill([f'GET {escapes} HTTP/1.1', 'Host: ' + 'A.' * 120 + 'TEST'], HEAD),
+    }
+
+
+@pytest.mark.parametrize('name', worst_heads())
+def test_the_worst_heads_and_trailers_fit_what_was_reserved_for_them(sentinel, origin, name):
+    """Both directions at their limits at once; a worker that ran out of room would assert."""
+    answer_fields = [(f'y{n}', '') for n in range(95)]
+    answer = response(status='200 OK', fields=[*answer_fields, ('Transfer-Encoding', 'chunked')],
+                      length=False)
+    filler = b'Z-Fill: ' + b'z' * (HEAD - len(answer) - len('Z-Fill: ') - 2) + b'\r\n\r\n'
+    trailers = [('Server-Timing', 't' * 90) for _ in range(31)]
+    upstream = origin([read_request, answer[:-2] + filler + chunked(b'pong', trailers=trailers)])
+    proxy = sentinel(upstream, listener='trusted-proxies "127.0.0.0/8"')
+    lines = [line for line in worst_heads()[name] if not line.startswith('X-Fill')]
+    lines += ['TE: trailers', 'Transfer-Encoding: chunked']
+    lines[0] = lines[0].replace('GET', 'POST')
+    lines = fill(lines, HEAD)
+    with connect(proxy.port) as client:
+        client.send('\r\n'.join(lines).encode() + b'\r\n\r\n' +
+                    chunked(b'ping', trailers=[(f't{n}', 'v' * 90) for n in range(31)]))
+        got = client.read_response()
+    assert got.status == 200 and got.body == b'pong', got
+    assert_alive(proxy)
+
+
+def test_a_path_that_grows_beyond_the_request_line_by_its_escapes_is_414(sentinel, echo):
+    proxy = sentinel(echo, limits='request-line "1KiB"')
+    with connect(proxy.port) as client:
+        client.send(request_bytes('/' + '|' * 400))
+        assert client.read_response().status == 414
+    assert proxy.request('/' + '|' * 300).status == 200
+
+
+def test_redirects_that_repeat_the_longest_target_fit(sentinel, echo):
+    location = 'https://h.test/' + 'l' * 900
+    proxy = sentinel(echo, routes=f'route "r" {{\n    redirect "{location}" keep-path=true\n}}')
+    with connect(proxy.port) as client:
+        for _ in range(2):
+            client.send(request_bytes('/' + '|' * 2000 + '?' + 'q' * 4000))
+            assert client.read_response().status == 308
