@@ -15,6 +15,7 @@
 #include "control/admin_answer.h"
 #include "control/control_fixture.h"
 #include "io/io_epoll.h"
+#include "observe/ledger.h"
 
 static const char CONFIG[] =
     "server {\n  workers 1\n  admin {\n    address \"127.0.0.1:9090\"\n"
@@ -31,13 +32,19 @@ struct fixture {
     int listener;
     struct sockaddr_in address;
     void *words;
-    void *totals;
+    void *own;
+    void *ledger_memory;
+    struct ledger ledger;
     void *cells;
     struct metrics worker;
     struct controller *controller;
     char *response;
     size_t size;
 };
+
+static const struct segment_identity FIRST = {PROCESS_WORKER, 0, 3};
+static const struct segment_identity SECOND = {PROCESS_WORKER, 0, 5};
+static const struct segment_identity LOGGER = {PROCESS_LOGGER, 0, 1};
 
 static int setup(void **state)
 {
@@ -57,7 +64,9 @@ static int setup(void **state)
     assert_int_equal(getsockname(fixture->listener, (struct sockaddr *)&fixture->address, &size),
                      0);
     fixture->words = fixture_region(health_size(generation));
-    fixture->totals = fixture_region(metrics_size(generation));
+    fixture->own = fixture_region(metrics_size(generation));
+    fixture->ledger_memory = fixture_region(ledger_size(generation));
+    ledger_init(&fixture->ledger, fixture->ledger_memory, generation);
     fixture->cells = fixture_region(metrics_size(generation));
     metrics_init(&fixture->worker, fixture->cells, generation);
     struct controller_options options = {
@@ -65,7 +74,8 @@ static int setup(void **state)
         .generation = generation,
         .admin = fixture->listener,
         .health = fixture->words,
-        .metrics = fixture->totals,
+        .metrics = fixture->own,
+        .ledger = fixture->ledger_memory,
     };
     fixture->controller = controller_create(&options);
     assert_non_null(fixture->controller);
@@ -82,7 +92,8 @@ static int teardown(void **state)
     io_epoll_destroy(fixture->io);
     (void)close(fixture->listener);
     free(fixture->words);
-    free(fixture->totals);
+    free(fixture->own);
+    free(fixture->ledger_memory);
     free(fixture->cells);
     free(fixture->response);
     fixture_free(&fixture->compiled);
@@ -172,7 +183,7 @@ static void ready_says_what_it_waits_for(void **state)
     ask(fixture, REQUEST);
     expect_status(fixture, "503");
     expect_text(fixture, "{\"ready\":false,\"waiting_for\":[\"workers\"]}");
-    controller_set_worker(fixture->controller, 0, fixture->cells);
+    controller_set_process(fixture->controller, &FIRST, fixture->cells);
     ask(fixture, REQUEST);
     expect_status(fixture, "503");
     metrics_count(&fixture->worker, METRIC_WORKERS);
@@ -190,7 +201,7 @@ static void metrics_come_chunked_and_totals_never_go_back(void **state)
     struct fixture *fixture = (struct fixture *)*state;
     static const char REQUEST[] =
         "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    controller_set_worker(fixture->controller, 0, fixture->cells);
+    controller_set_process(fixture->controller, &FIRST, fixture->cells);
     metrics_request(&fixture->worker, 0, 200, 10);
     metrics_connection_enter(&fixture->worker, 0, METRICS_STATE_IDLE);
     ask(fixture, REQUEST);
@@ -200,13 +211,51 @@ static void metrics_come_chunked_and_totals_never_go_back(void **state)
     expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 1\n");
     expect_text(fixture, "sentinel_connections{listener=\"http\",state=\"idle\"} 1\n");
     expect_text(fixture, "\r\n0\r\n\r\n");
-    controller_set_worker(fixture->controller, 0, NULL); /* it died */
+    ledger_fold(&fixture->ledger, &FIRST, fixture->cells); /* it died */
+    ask(fixture, REQUEST);
+    expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 1\n");
+    controller_set_process(fixture->controller, &FIRST, NULL);
+    ask(fixture, REQUEST);
+    expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 1\n");
     metrics_init(&fixture->worker, fixture->cells, &fixture->compiled.generation);
-    controller_set_worker(fixture->controller, 0, fixture->cells);
+    controller_set_process(fixture->controller, &FIRST, fixture->cells); /* news from the past */
+    ask(fixture, REQUEST);
+    expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 1\n");
+    controller_set_process(fixture->controller, &SECOND, fixture->cells);
     metrics_request(&fixture->worker, 0, 200, 10);
     ask(fixture, REQUEST);
     expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 2\n");
     expect_text(fixture, "sentinel_connections{listener=\"http\",state=\"idle\"} 0\n");
+}
+
+static void a_successor_shows_what_its_predecessor_and_the_dead_had_counted(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    const struct generation *generation = &fixture->compiled.generation;
+    metrics_request(&fixture->worker, 0, 200, 10);
+    ledger_fold(&fixture->ledger, &FIRST, fixture->cells);
+    controller_destroy(fixture->controller);
+    struct controller_options options = {.io = fixture->io,
+                                         .generation = generation,
+                                         .admin = fixture->listener,
+                                         .health = fixture->words,
+                                         .metrics = fixture->own,
+                                         .ledger = fixture->ledger_memory};
+    fixture->controller = controller_create(&options);
+    assert_non_null(fixture->controller);
+    void *cells = fixture_region(metrics_size(generation));
+    struct metrics logger;
+    metrics_init(&logger, cells, generation);
+    metrics_add(&logger, METRIC_ACCESS_LOG_LOST, 7);
+    controller_set_process(fixture->controller, &LOGGER, cells);
+    ask(fixture, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    expect_text(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"} 1\n");
+    expect_text(fixture, "sentinel_access_log_lost_total 7\n");
+    ledger_fold(&fixture->ledger, &LOGGER, cells);
+    controller_set_process(fixture->controller, &LOGGER, NULL);
+    free(cells);
+    ask(fixture, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    expect_text(fixture, "sentinel_access_log_lost_total 7\n");
 }
 
 static void an_http_1_0_client_gets_metrics_until_the_end(void **state)
@@ -374,6 +423,7 @@ int main(void)
         TEST(health_is_ok_while_the_controller_lives),
         TEST(ready_says_what_it_waits_for),
         TEST(metrics_come_chunked_and_totals_never_go_back),
+        TEST(a_successor_shows_what_its_predecessor_and_the_dead_had_counted),
         TEST(an_http_1_0_client_gets_metrics_until_the_end),
         TEST(head_has_fields_and_no_body),
         TEST(other_paths_and_methods_are_refused),

@@ -6,6 +6,7 @@
 #include "control/admin.h"
 #include "control/health_check.h"
 #include "observe/health.h"
+#include "observe/ledger.h"
 #include "observe/metrics.h"
 
 enum { KIND_ADMIN_LISTENER, KIND_ADMIN, KIND_HEALTH };
@@ -21,19 +22,21 @@ struct controller {
     struct controller_options options;
     struct timer_wheel wheel;
     struct health_board board;
-    struct metrics totals;
+    struct ledger_view ledger;
+    struct metrics own;
     struct metrics_source source;
     struct health_checks *health;
     struct admin *admin; /* NULL: no admin listener */
     bool was_up;         /* all workers have been up at some time */
     bool draining;
-    const void *workers[]; /* cells of each worker; NULL: none now */
+    struct segment_identity logger_identity;
+    struct segment_identity *identities; /* of the workers whose cells are shown */
+    const void *workers[];               /* cells of each worker; NULL: none now */
 };
 
 static uint64_t workers_up(const struct controller *controller)
 {
-    return metrics_source_sum(&controller->source,
-                              controller->totals.layout.offsets[METRIC_WORKERS]);
+    return metrics_source_sum(&controller->source, controller->own.layout.offsets[METRIC_WORKERS]);
 }
 
 /* For /ready: after the start one worker is enough, since the others are being restarted. */
@@ -102,12 +105,21 @@ struct controller *controller_create(const struct controller_options *options)
     controller->options = *options;
     timer_wheel_init(&controller->wheel, io_now(options->io));
     health_board_init(&controller->board, options->health, options->generation);
-    metrics_init(&controller->totals, options->metrics, options->generation);
+    metrics_init(&controller->own, options->metrics, options->generation);
+    controller->identities = calloc(workers, sizeof(controller->identities[0]));
+    if (controller->identities == NULL ||
+        !ledger_view_init(&controller->ledger, options->ledger, options->generation)) {
+        free(controller->identities);
+        free(controller);
+        return NULL;
+    }
+    ledger_view_refresh(&controller->ledger); /* the time of our predecessors */
     controller->source = (struct metrics_source){
         .generation = options->generation,
         .workers = controller->workers,
         .worker_count = workers,
-        .totals = &controller->totals,
+        .own = options->metrics,
+        .totals = &controller->ledger.totals,
         .health = &controller->board,
         .started = io_wall(options->io),
     };
@@ -127,18 +139,43 @@ void controller_destroy(struct controller *controller)
     }
     admin_destroy(controller->admin);
     health_checks_destroy(controller->health);
+    ledger_view_deinit(&controller->ledger);
+    free(controller->identities);
     free(controller);
 }
 
-void controller_set_worker(struct controller *controller, uint32_t index, const void *metrics)
+/* What is in the totals by now is not shown a second time. */
+static void drop_folded(struct controller *controller)
 {
-    ASSERT(index < controller->source.worker_count);
-    const void *before = controller->workers[index];
-    if (before != NULL) {
-        /* Between these two steps nothing is read: the sum never goes back, nor counts twice. */
-        metrics_fold(&controller->totals, before);
+    ledger_view_refresh(&controller->ledger);
+    for (uint32_t i = 0; i < controller->source.worker_count; i++) {
+        if (controller->workers[i] != NULL &&
+            ledger_view_contains(&controller->ledger, &controller->identities[i])) {
+            controller->workers[i] = NULL;
+        }
     }
-    controller->workers[index] = metrics;
+    if (controller->source.logger != NULL &&
+        ledger_view_contains(&controller->ledger, &controller->logger_identity)) {
+        controller->source.logger = NULL;
+    }
+}
+
+/* Nothing is written out while this runs, so all of it happens in the same instant for a scrape. */
+void controller_set_process(struct controller *controller, const struct segment_identity *identity,
+                            const void *metrics)
+{
+    drop_folded(controller);
+    if (ledger_view_contains(&controller->ledger, identity)) {
+        metrics = NULL; /* news of a process that has ended meanwhile */
+    }
+    if (identity->role == PROCESS_LOGGER) {
+        controller->source.logger = metrics;
+        controller->logger_identity = *identity;
+        return;
+    }
+    ASSERT(identity->role == PROCESS_WORKER && identity->index < controller->source.worker_count);
+    controller->workers[identity->index] = metrics;
+    controller->identities[identity->index] = *identity;
 }
 
 void controller_drain(struct controller *controller)

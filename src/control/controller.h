@@ -3,9 +3,9 @@
  * /metrics, /health and /ready. One thread on io.h, all state in one context, so the simulator can
  * run it. Traffic does not depend on it: without a controller all endpoints count as up.
  *
- * It reads the cells of the live workers, and keeps the totals of those that died in its own
- * segment. Everything is allocated at creation: one check per endpoint, ADMIN_CONNECTIONS_MAX
- * connections.
+ * It adds the cells of those that live to the totals of those that have ended (observe/ledger.h),
+ * and holds nothing itself that would be lost with it. Everything is allocated at creation: one
+ * check per endpoint, ADMIN_CONNECTIONS_MAX connections.
  */
 #ifndef SENTINEL_CONTROL_CONTROLLER_H
 #define SENTINEL_CONTROL_CONTROLLER_H
@@ -13,6 +13,7 @@
 #include "config/generation.h"
 #include "io/io.h"
 #include "observe/health.h"
+#include "observe/segment.h"
 
 struct controller;
 
@@ -24,7 +25,9 @@ struct controller_options {
     const struct generation *generation; /* borrowed for the controller's life */
     int admin;     /* the listening descriptor of the admin address; -1: none */
     void *health;  /* borrowed: health_size bytes of the own segment */
-    void *metrics; /* borrowed: metrics_size bytes of the own segment, for totals of the dead */
+    void *metrics; /* borrowed: metrics_size bytes of the own segment, what itself counts */
+    const void
+        *ledger; /* borrowed: the totals of processes that have ended; NULL: there are none */
     /* Told, within a turn, of each ready socket of kind CONTROLLER_FOREIGN; NULL: there are none.
      */
     void (*on_foreign)(void *context, struct io_socket *socket);
@@ -45,11 +48,13 @@ NODISCARD struct controller *controller_create(const struct controller_options *
 void controller_destroy(struct controller *controller);
 
 /*
- * Shows the cells of worker `index` from now on: metrics_size bytes that stay mapped until the next
- * call for the same index. The cells shown before are folded into the totals first, so the shell
- * may unmap those afterwards. NULL: the worker is gone.
+ * Shows the cells of this process, a worker or the logger, from now on: metrics_size bytes that
+ * stay mapped until the next call for the same one. NULL: it has ended. What the ledger contains by
+ * now is shown from there, in the same instant and never twice, so those cells may be unmapped
+ * after.
  */
-void controller_set_worker(struct controller *controller, uint32_t index, const void *metrics);
+void controller_set_process(struct controller *controller, const struct segment_identity *identity,
+                            const void *metrics);
 
 /* From now on /ready says no: the process was told to stop. */
 void controller_drain(struct controller *controller);

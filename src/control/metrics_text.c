@@ -29,6 +29,8 @@ uint64_t metrics_source_sum(const struct metrics_source *source, uint32_t cell)
             sum += metrics_cell_read(source->workers[i], cell);
         }
     }
+    sum += source->logger != NULL ? metrics_cell_read(source->logger, cell) : 0;
+    sum += source->own != NULL ? metrics_cell_read(source->own, cell) : 0;
     return sum;
 }
 

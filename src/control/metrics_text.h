@@ -1,6 +1,6 @@
 /*
  * The text of /metrics (Prometheus exposition format 0.0.4), a piece at a time: sums over the cells
- * of the live workers and the totals of the dead, then what the controller itself knows. Nothing
+ * of the live processes and the totals of the dead, then what the controller itself knows. Nothing
  * here allocates, and no piece is larger than METRICS_TEXT_PIECE_MAX, so a scrape of any size needs
  * one small buffer.
  *
@@ -20,7 +20,9 @@ struct metrics_source {
     const struct generation *generation;
     const void *const *workers; /* cells of each worker; NULL: none now */
     uint32_t worker_count;
-    const struct metrics *totals; /* of workers that are gone */
+    const void *logger;           /* cells of the logger; NULL: none now */
+    const void *own;              /* cells of the controller; NULL: it counts nothing */
+    const struct metrics *totals; /* of processes that have ended */
     const struct health_board *health;
     uint64_t started; /* microseconds since the Unix epoch */
 };
@@ -39,7 +41,7 @@ struct metrics_text {
 void metrics_text_write(struct metrics_text *text, const struct metrics_source *source,
                         struct output *output);
 
-/* The sum of one cell over the live workers and the dead. */
+/* The sum of one cell over the live and the dead. */
 uint64_t metrics_source_sum(const struct metrics_source *source, uint32_t cell);
 
 #endif

@@ -2,7 +2,7 @@
  * Counters, gauges and histograms of one worker: a flat array of 64-bit cells in the worker's
  * segment, laid out from the generation and metrics.def, so that both sides know where each cell is
  * and nothing is read out of the memory as a length or an offset. The owner alone writes (relaxed
- * stores, 1 ns); the controller reads, sums and keeps the totals of workers that died.
+ * stores, 1 ns); the controller reads and sums; what the dead had counted is in observe/ledger.h.
  *
  * Which labels there are is fixed: the generation's listeners, routes, upstreams and endpoints, the
  * rows of error.def, the codes of status_code.def. Memory: metrics_size, about 500 bytes a route.

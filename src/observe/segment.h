@@ -23,7 +23,7 @@ enum { PROCESS_ROLE_COUNT = PROCESS_WORKER + 1 };
 
 /* What a segment may hold. What a region means is its own module's matter. */
 enum segment_region {
-    SEGMENT_METRICS, /* observe/metrics.h: a worker's cells; the controller's: those of the dead */
+    SEGMENT_METRICS, /* observe/metrics.h: the owner's cells */
     SEGMENT_RING,    /* observe/ring.h: log records of a worker */
     SEGMENT_CURSORS, /* control/logger.h: how far the logger has read each worker's ring */
     SEGMENT_HEALTH,  /* observe/health.h: the controller's word on each endpoint */

@@ -42,6 +42,7 @@ enum status children_init(struct children *children)
     children->life[0] = -1;
     children->life[1] = -1;
     children->commons = -1;
+    children->ledger_fd = -1;
     children->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     children->executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     ssize_t drawn = getrandom(&children->client_key, sizeof(children->client_key), 0);
@@ -63,6 +64,10 @@ void children_deinit(struct children *children)
     close_descriptor(&children->life[0]);
     close_descriptor(&children->life[1]);
     close_descriptor(&children->commons);
+    close_descriptor(&children->ledger_fd);
+    if (children->generation != NULL) {
+        ledger_destroy(&children->ledger, children->generation);
+    }
     close_descriptor(&children->null);
     close_descriptor(&children->executable);
 }
@@ -115,8 +120,9 @@ static bool reads(enum process_role reader, enum process_role owner)
     case PROCESS_COMPILER:
         return false;
     case PROCESS_LOGGER:
-    case PROCESS_CONTROLLER:
         return owner == PROCESS_WORKER;
+    case PROCESS_CONTROLLER:
+        return owner == PROCESS_WORKER || owner == PROCESS_LOGGER;
     case PROCESS_WORKER:
         return owner != PROCESS_COMPILER;
     }
@@ -187,6 +193,18 @@ static enum status make_commons(struct children *children, uint32_t slot,
     return OK;
 }
 
+/* The ledger outlives each of those that it counts. */
+static enum status make_ledger(struct children *children, uint32_t slot,
+                               const struct generation *generation)
+{
+    if (supervisor_role(slot) != PROCESS_COMPILER && children->ledger_fd < 0) {
+        children->ledger_fd = ledger_create(&children->ledger, generation);
+        children->generation = generation;
+        return children->ledger_fd >= 0 ? OK : ERROR;
+    }
+    return OK;
+}
+
 static void fill_spec(struct children *children, uint32_t slot, const struct children_world *world)
 {
     struct spawn_spec *spec = &children->spec;
@@ -226,7 +244,9 @@ static enum status fork_child(struct children *children, uint32_t slot,
         .life = role == PROCESS_WORKER   ? children->life[1]
                 : role == PROCESS_LOGGER ? children->life[0]
                                          : -1,
-        .commons = role == PROCESS_WORKER ? children->commons : -1,
+        .shared = role == PROCESS_WORKER       ? children->commons
+                  : role == PROCESS_CONTROLLER ? children->ledger_fd
+                                               : -1,
         .listeners = role == PROCESS_CONTROLLER ? &world->listeners->admin : world->listeners->fds,
         .spec = &children->spec,
         .environment = role == PROCESS_COMPILER ? world->environment : NULL,
@@ -252,6 +272,7 @@ enum status children_spawn(struct children *children, uint32_t slot,
     children->incarnations++;
     if (make_segment(children, slot, world->generation) != OK ||
         make_commons(children, slot, world->generation) != OK ||
+        make_ledger(children, slot, world->generation) != OK ||
         fork_child(children, slot, world) != OK) {
         log_message(LOG_ERROR, "cannot make a process: %s", strerror(errno));
         clear(child);
@@ -289,6 +310,16 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
     return true;
 }
 
+/* The child has ended, so its cells are final. */
+static void fold(struct children *children, uint32_t slot)
+{
+    const struct segment *segment = &children->items[slot].segment;
+    if (segment_is_mapped(segment)) {
+        ledger_fold(&children->ledger, &segment->identity,
+                    segment_region_read(segment, SEGMENT_METRICS));
+    }
+}
+
 bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
 {
     int status = 0;
@@ -296,6 +327,7 @@ bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
             if (children->items[i].pid == pid) {
+                fold(children, i);
                 announce(children, i, CHANNEL_GONE);
                 clear(&children->items[i]);
                 *slot = i;

@@ -5,7 +5,9 @@
  * the logger's (how far its ring was read) and the other workers' (how many connections they hold).
  * It is handed out once its owner says that it is
  * ready: before that, what is in it has not begun. When the owner has ended, those who hold it are
- * told. The commons (observe/commons.h) are given to each worker when it is made.
+ * told. The commons (observe/commons.h) are given to each worker when it is made. What a child had
+ * counted is entered into the ledger (observe/ledger.h), which each controller is given, when it is
+ * reaped: before anyone is told of its end.
  *
  * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
  */
@@ -15,6 +17,7 @@
 #include <sys/types.h>
 
 #include "config/generation.h"
+#include "observe/ledger.h"
 #include "observe/segment.h"
 #include "supervisor/listen.h"
 #include "supervisor/spawn.h"
@@ -32,11 +35,14 @@ struct children {
     struct child items[SUPERVISOR_SLOTS_MAX];
     int executable;
     int null;
-    int life[2];                /* see SPAWN_FD_LIFE */
-    int commons;                /* made with the first worker, kept for all; -1: not made */
-    uint64_t incarnations;      /* made so far */
-    struct hash_key client_key; /* drawn once; every worker's */
-    struct spawn_spec spec;     /* of the child being made; too large for a frame */
+    int life[2];          /* see SPAWN_FD_LIFE */
+    int commons;          /* made with the first worker, kept for all; -1: not made */
+    int ledger_fd;        /* made with the first child after the compiler; -1: not made */
+    struct ledger ledger; /* what those that have ended had counted */
+    const struct generation *generation; /* that the ledger was made for; borrowed */
+    uint64_t incarnations;               /* made so far */
+    struct hash_key client_key;          /* drawn once; every worker's */
+    struct spawn_spec spec;              /* of the child being made; too large for a frame */
 };
 
 /* What a child is made from; borrowed. */

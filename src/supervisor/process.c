@@ -134,6 +134,7 @@ struct segment_plan process_segment_plan(enum process_role role,
     case PROCESS_COMPILER:
         break;
     case PROCESS_LOGGER:
+        plan.sizes[SEGMENT_METRICS] = metrics_size(generation);
         plan.sizes[SEGMENT_CURSORS] = logger_cursors_size(generation);
         return plan;
     case PROCESS_CONTROLLER:

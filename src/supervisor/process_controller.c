@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "control/controller.h"
 #include "io/io_epoll.h"
+#include "observe/ledger.h"
 #include "observe/log.h"
 #include "supervisor/process.h"
 #include "supervisor/process_watch.h"
@@ -19,36 +20,45 @@ struct control {
     struct io *io;
     struct controller *controller;
     struct process_watch watch;
-    struct segment *workers; /* by index; not mapped: not known yet */
+    const void *ledger;      /* mapped; NULL: not yet */
+    struct segment logger;   /* not mapped: not known yet */
+    struct segment *workers; /* by index; likewise */
     bool quit;
 };
 
-static void adopt_worker(struct control *control, struct segment *segment)
+/* Where the segment of such a process is kept; NULL: it is none that the controller looks at. */
+static struct segment *place_of(struct control *control, const struct segment_identity *identity)
 {
-    uint32_t index = segment->identity.index;
-    if (segment->identity.role != PROCESS_WORKER ||
-        index >= control->process->generation.header->server.workers) {
+    if (identity->role == PROCESS_LOGGER) {
+        return &control->logger;
+    }
+    uint32_t workers = control->process->generation.header->server.workers;
+    bool known = identity->role == PROCESS_WORKER && identity->index < workers;
+    return known ? &control->workers[identity->index] : NULL;
+}
+
+static void adopt(struct control *control, struct segment *segment)
+{
+    struct segment *place = place_of(control, &segment->identity);
+    if (place == NULL) {
         segment_unmap(segment);
         return;
     }
-    controller_set_worker(control->controller, index,
-                          segment_region_read(segment, SEGMENT_METRICS));
-    segment_unmap(&control->workers[index]);
-    control->workers[index] = *segment;
+    controller_set_process(control->controller, &segment->identity,
+                           segment_region_read(segment, SEGMENT_METRICS));
+    segment_unmap(place);
+    *place = *segment;
 }
 
-/* Its totals are kept, its gauges end with it. */
+/* Its totals are in the ledger, its gauges end with it. */
 static void part_with(struct control *control, const struct segment_identity *identity)
 {
-    uint32_t index = identity->index;
-    if (identity->role != PROCESS_WORKER ||
-        index >= control->process->generation.header->server.workers ||
-        !segment_is_mapped(&control->workers[index]) ||
-        control->workers[index].identity.incarnation != identity->incarnation) {
-        return;
+    struct segment *place = place_of(control, identity);
+    if (place != NULL && segment_is_mapped(place) &&
+        place->identity.incarnation == identity->incarnation) {
+        controller_set_process(control->controller, identity, NULL);
+        segment_unmap(place);
     }
-    controller_set_worker(control->controller, index, NULL);
-    segment_unmap(&control->workers[index]);
 }
 
 static void take_orders(struct control *control)
@@ -69,7 +79,7 @@ static void take_orders(struct control *control)
         case PROCESS_ORDER_LOG:
             break;
         case PROCESS_ORDER_SEGMENT:
-            adopt_worker(control, &segment);
+            adopt(control, &segment);
             break;
         case PROCESS_ORDER_GONE:
             part_with(control, &segment.identity);
@@ -106,7 +116,8 @@ static enum status control_open(struct control *control)
     control->workers =
         calloc(process->generation.header->server.workers, sizeof(*control->workers));
     control->io = io_epoll_create();
-    if (control->workers == NULL || control->io == NULL ||
+    control->ledger = ledger_map(SPAWN_FD_LEDGER, &process->generation);
+    if (control->workers == NULL || control->ledger == NULL || control->io == NULL ||
         process_watch_open(&control->watch, control->io, CONTROLLER_FOREIGN) != OK) {
         return ERROR;
     }
@@ -116,6 +127,7 @@ static enum status control_open(struct control *control)
         .admin = process->spec->listeners > 0 ? process->listeners[0] : -1,
         .health = segment_region(&process->segment, SEGMENT_HEALTH),
         .metrics = segment_region(&process->segment, SEGMENT_METRICS),
+        .ledger = control->ledger,
         .on_foreign = on_foreign,
         .foreign_context = control,
         .on_health = on_health,
@@ -137,6 +149,8 @@ static void control_close(struct control *control)
         segment_unmap(&control->workers[i]);
     }
     free(control->workers);
+    segment_unmap(&control->logger);
+    ledger_unmap(control->ledger, &control->process->generation);
 }
 
 int process_control(struct process *process)

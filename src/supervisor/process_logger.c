@@ -13,6 +13,7 @@
 
 #include "control/logger.h"
 #include "observe/log.h"
+#include "observe/metrics.h"
 #include "supervisor/process.h"
 
 enum { FLUSH_TIMEOUT_MS = 4000 }; /* below the supervisor's patience */
@@ -21,6 +22,8 @@ struct logging {
     struct process *process;
     struct logger *logger;
     struct segment *workers; /* by index; not mapped: not known yet */
+    struct metrics metrics;
+    uint64_t lost; /* as counted in the metrics */
     bool orphaned;
     bool quit;
 };
@@ -78,6 +81,13 @@ static void take_orders(struct logging *logging)
     }
 }
 
+static void publish(struct logging *logging)
+{
+    uint64_t lost = logger_lost(logging->logger);
+    metrics_add(&logging->metrics, METRIC_ACCESS_LOG_LOST, lost - logging->lost);
+    logging->lost = lost;
+}
+
 /* Sleeps until an order comes, the last worker has ended, or so long. */
 static void sleep_at_most(struct logging *logging, int milliseconds)
 {
@@ -111,9 +121,12 @@ int process_log(struct process *process)
         free(logging.workers);
         return 1;
     }
+    metrics_init(&logging.metrics, segment_region(&process->segment, SEGMENT_METRICS),
+                 &process->generation);
     process_send_ready();
     while (!logging.quit) {
         int pause = logger_turn(logging.logger);
+        publish(&logging);
         segment_count_turn(&process->segment);
         sleep_at_most(&logging, pause);
     }

@@ -29,6 +29,7 @@ enum {
     SPAWN_FD_LIFE = 7,       /* a pipe: workers hold its writing end, the logger its reading end,
                                 which ends when the supervisor and all workers are gone */
     SPAWN_FD_COMMONS = 8,    /* workers only: observe/commons.h */
+    SPAWN_FD_LEDGER = 8,     /* the controller only: observe/ledger.h */
     SPAWN_FD_LISTENERS = 9,  /* spec.listeners of them */
 
     SPAWN_PATH_MAX = 4096,
@@ -56,7 +57,7 @@ struct spawn_options {
     int generation;
     int segment;
     int life;
-    int commons;
+    int shared;           /* what the role has at SPAWN_FD_COMMONS or SPAWN_FD_LEDGER */
     const int *listeners; /* spec->listeners of them */
     const struct spawn_spec *spec;
     char *const *environment; /* NULL: empty but for the sanitizers' variables */

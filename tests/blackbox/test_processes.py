@@ -104,6 +104,42 @@ def test_totals_outlive_the_worker_that_counted(sentinel, echo):
     assert proxy.metric('sentinel_requests_in_flight') == 0
 
 
+def test_totals_outlive_the_controller_and_whoever_dies_without_one(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2')
+
+    def total():
+        return proxy.metric('sentinel_requests_total', route='all', status='200')
+
+    for _ in range(30):
+        assert proxy.request().status == 200
+    wait_for(lambda: total() == 30, 10, 'thirty requests counted')
+    replace(proxy, 'worker', signal.SIGKILL)
+    controller, = of_role(proxy, 'controller')
+    worker = of_role(proxy, 'worker')[0]
+    os.kill(controller, signal.SIGSTOP)  # it hears of the next death, but sees nothing any more
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: worker not in of_role(proxy, 'worker'), 10, 'the end of the worker')
+    os.kill(controller, signal.SIGKILL)
+    wait_for(lambda: of_role(proxy, 'controller') not in ([], [controller]), 10, 'a controller')
+    wait_for(lambda: len(of_role(proxy, 'worker')) == 2, 10, 'the workers')
+    wait_for(lambda: ready(proxy), 10, 'readiness')
+    assert total() == 30
+    assert proxy.request().status == 200
+    wait_for(lambda: total() == 31, 10, 'one more')
+    replace(proxy, 'controller', signal.SIGKILL)
+    wait_for(lambda: ready(proxy), 10, 'readiness')
+    assert total() == 31
+    assert proxy.metric('sentinel_requests_in_flight') == 0
+    assert proxy.metric('sentinel_access_log_lost_total') == 0
+
+
+def ready(proxy):
+    try:
+        return proxy.admin('/ready').status == 200
+    except (OSError, Closed):
+        return False
+
+
 def test_gauges_end_with_their_worker(sentinel, origin):
     server = origin([read_request, hold])
     proxy = sentinel(server, policies='timeout 60s')
