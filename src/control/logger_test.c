@@ -1,9 +1,12 @@
 #include "control/logger.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/control_fixture.h"
@@ -62,6 +65,7 @@ static int setup(void **state)
     assert_non_null(fixture);
     struct sigaction ignore = {.sa_handler = SIG_IGN}; /* as the processes do */
     assert_int_equal(sigaction(SIGPIPE, &ignore, NULL), 0);
+    assert_int_equal(sigaction(SIGXFSZ, &ignore, NULL), 0);
     memcpy(fixture->folder, "/tmp/logger_test_XXXXXX", 24);
     assert_non_null(mkdtemp(fixture->folder));
     (void)snprintf(fixture->path, sizeof(fixture->path), "%s/access.log", fixture->folder);
@@ -175,22 +179,200 @@ static void a_rotated_file_is_let_go_for_the_new_output(void **state)
     expect_file(fixture->path, "new\n");
 }
 
-static void a_broken_output_costs_records_and_stalls_nobody(void **state)
+/* Lines of 100 bytes, numbered from `first` on, until the ring is full or so many are in. */
+static unsigned put_lines(struct fixture *fixture, uint32_t worker, unsigned first, unsigned count)
+{
+    char line[128];
+    for (unsigned i = 0; i < count; i++) {
+        (void)snprintf(line, sizeof(line), "%-98u.", first + i);
+        line[99] = '\n';
+        if (!ring_write(&fixture->writers[worker], span_of(line, 100))) {
+            return i;
+        }
+    }
+    return count;
+}
+
+/* Looks until the file has so many bytes: a broken output is tried again after a while only. */
+static void look_until(struct fixture *fixture, const char *path, off_t size)
+{
+    struct stat status = {0};
+    for (unsigned i = 0; i < LOOKS_MAX; i++) {
+        look(fixture);
+        assert_int_equal(stat(path, &status), 0);
+        if (status.st_size >= size) {
+            break;
+        }
+        (void)poll(NULL, 0, 10);
+    }
+    assert_int_equal(status.st_size, size);
+}
+
+/* The file has these lines of put_lines, each whole and once, in their order. */
+static void expect_lines(const char *path, unsigned first, unsigned count)
+{
+    char line[256];
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    for (unsigned i = 0; i < count; i++) {
+        assert_non_null(fgets(line, sizeof(line), file));
+        assert_int_equal(strlen(line), 100);
+        assert_int_equal(line[99], '\n');
+        assert_int_equal(strtoul(line, NULL, 10), first + i);
+    }
+    assert_null(fgets(line, sizeof(line), file));
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Files end at this size from now on, as if the disk were full; the default is put back by 0. */
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes == 0 ? limit.rlim_max : bytes;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Standard error goes to the file until restore_stderr. */
+static int replace_stderr(const char *path)
+{
+    int saved = dup(STDERR_FILENO);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT, 0600);
+    assert_true(saved >= 0 && fd >= 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    (void)close(fd);
+    return saved;
+}
+
+static void restore_stderr(int saved)
+{
+    (void)dup2(saved, STDERR_FILENO);
+    (void)close(saved);
+}
+
+static unsigned count_in(const char *path, const char *what)
+{
+    static char text[8192];
+    unsigned count = 0;
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    assert_int_equal(fclose(file), 0);
+    for (const char *at = strstr(text, what); at != NULL; at = strstr(at + 1, what)) {
+        count++;
+    }
+    return count;
+}
+
+static void a_broken_output_keeps_what_the_rings_hold_and_is_told_once(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
     begin(fixture, "/dev/full");
     adopt_rings(fixture);
-    unsigned written = 0;
-    for (unsigned i = 0; i < 200000; i++) {
-        if (!ring_write(&fixture->writers[0], SPAN("a line that finds no room on the disk\n"))) {
-            look(fixture);
-            continue;
-        }
-        written++;
+    int saved = replace_stderr(fixture->rotated);
+    unsigned held = put_lines(fixture, 0, 0, UINT_MAX);
+    assert_true(held > RING_CAPACITY_DEFAULT / 128);
+    for (unsigned i = 0; i < 60; i++) { /* over several retries */
+        look(fixture);
+        assert_int_equal(put_lines(fixture, 0, 0, 1), 0);
+        (void)poll(NULL, 0, 10);
     }
-    assert_true(logger_flush(fixture->logger, 1000));
-    assert_true(written > 199000);
-    assert_int_equal(logger_lost(fixture->logger), written);
+    assert_false(logger_flush(fixture->logger, 0));
+    assert_int_equal(put_lines(fixture, 1, 0, 10), 10); /* another worker's are not in its way */
+    assert_int_equal(count_in(fixture->rotated, "cannot write: No space left on device"), 1);
+    assert_int_equal(count_in(fixture->rotated, "records lost, "), 1);
+    logger_set_output(fixture->logger, open_output(fixture->path));
+    look_until(fixture, fixture->path, 100 * (off_t)(held + 10));
+    restore_stderr(saved);
+    assert_int_equal(count_in(fixture->rotated, "records lost so far: 61"), 1);
+    assert_int_equal(logger_lost(fixture->logger), 0);
+}
+
+static void a_full_disk_tears_no_line(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    limit_files(1050);
+    put_lines(fixture, 0, 0, 20);
+    look_until(fixture, fixture->path, 1050); /* ten lines and a half */
+    look(fixture);
+    limit_files(0);
+    look_until(fixture, fixture->path, 2000);
+    expect_lines(fixture->path, 0, 20);
+    assert_int_equal(logger_lost(fixture->logger), 0);
+}
+
+static void a_line_begun_in_a_file_that_was_moved_away_is_whole_in_the_next(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    limit_files(1050);
+    put_lines(fixture, 0, 0, 20);
+    look_until(fixture, fixture->path, 1050);
+    assert_int_equal(rename(fixture->path, fixture->rotated), 0);
+    logger_set_output(fixture->logger, open_output(fixture->path));
+    limit_files(0);
+    look_until(fixture, fixture->path, 1000);
+    expect_lines(fixture->path, 10, 10);
+    assert_int_equal(logger_lost(fixture->logger), 0);
+}
+
+static void a_line_begun_goes_on_when_the_same_file_is_opened_again(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    limit_files(1050);
+    put_lines(fixture, 0, 0, 20);
+    look_until(fixture, fixture->path, 1050);
+    logger_set_output(fixture->logger, open_output(fixture->path));
+    limit_files(0);
+    look_until(fixture, fixture->path, 2000);
+    expect_lines(fixture->path, 0, 20);
+}
+
+static void the_line_that_a_dead_worker_had_begun_is_ended(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    limit_files(1050);
+    put_lines(fixture, 0, 0, 20);
+    look_until(fixture, fixture->path, 1050);
+    logger_set_ring(fixture->logger, 0, NULL); /* ten lines were begun or lost with it */
+    assert_int_equal(logger_lost(fixture->logger), 9);
+    put_lines(fixture, 1, 11, 5);
+    limit_files(0);
+    look_until(fixture, fixture->path, 1600);
+    expect_lines(fixture->path, 0, 16);
+}
+
+static void a_fifo_whose_reader_goes_and_comes_back_gets_whole_lines(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    assert_int_equal(mkfifo(fixture->path, 0600), 0);
+    int reader = open(fixture->path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    (void)close(reader);
+    put_lines(fixture, 0, 0, 3);
+    look(fixture);
+    reader = open(fixture->path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    char text[512];
+    ssize_t size = -1;
+    for (unsigned i = 0; i < LOOKS_MAX && size <= 0; i++) {
+        look(fixture);
+        (void)poll(NULL, 0, 10);
+        size = read(reader, text, sizeof(text));
+    }
+    (void)close(reader);
+    assert_int_equal(size, 300);
+    assert_int_equal(text[299], '\n');
+    assert_int_equal(logger_lost(fixture->logger), 0);
 }
 
 static void a_corrupt_ring_is_skipped_and_the_next_record_is_read(void **state)
@@ -274,7 +456,8 @@ static void a_reader_of_stdout_that_is_gone_is_an_error_not_an_end(void **state)
     put(fixture, 0, "x\n");
     look(fixture);
     restore_stdout(saved);
-    assert_int_equal(logger_lost(fixture->logger), 1);
+    assert_false(logger_flush(fixture->logger, 0)); /* it waits in its ring, for nobody */
+    assert_int_equal(logger_lost(fixture->logger), 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -286,7 +469,12 @@ int main(void)
         TEST(an_idle_logger_sleeps_longer_and_wakes_up_when_busy),
         TEST(what_a_dead_worker_left_is_written_before_its_heir_is_read),
         TEST(a_rotated_file_is_let_go_for_the_new_output),
-        TEST(a_broken_output_costs_records_and_stalls_nobody),
+        TEST(a_broken_output_keeps_what_the_rings_hold_and_is_told_once),
+        TEST(a_full_disk_tears_no_line),
+        TEST(a_line_begun_in_a_file_that_was_moved_away_is_whole_in_the_next),
+        TEST(a_line_begun_goes_on_when_the_same_file_is_opened_again),
+        TEST(the_line_that_a_dead_worker_had_begun_is_ended),
+        TEST(a_fifo_whose_reader_goes_and_comes_back_gets_whole_lines),
         TEST(a_corrupt_ring_is_skipped_and_the_next_record_is_read),
         TEST(a_reader_of_stdout_that_pauses_loses_nothing_that_the_ring_can_hold),
         TEST(a_reader_of_stdout_that_is_gone_is_an_error_not_an_end),

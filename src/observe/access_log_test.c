@@ -401,8 +401,19 @@ static void secret_parameters_are_found_however_they_are_written(void **state)
         {"/a?%=1&%6=2&token%=s", "/a?%=1&%6=2&token%=s"},
         {"/a?&&token=s&&", "/a?&&token=[redacted]&&"},
         {"http://h/?token=s#f", "http://h/?token=[redacted]"},
+        {"http://u:p@h/a@b?token=s", "http://[redacted]@h/a@b?token=[redacted]"},
+        {"//u:p@h/", "//u:p@h/"}, /* a path */
+        {"u:p@x@h:443", "[redacted]@h:443"},
+        {"http://h:80/x:y@z", "http://h:80/x:y@z"},
+        {"http://@h", "http://@h"},
+        {"*", "*"},
     };
     struct fixture *fixture = (struct fixture *)*state;
+    configure(fixture, "fields \"path\"");
+    struct access_record plain = good_record();
+    plain.path = SPAN("http://u:p@h/?token=s");
+    access_log_write(&fixture->log, &plain);
+    expect_line(fixture, SPAN("{\"path\":\"http://[redacted]@h/?token=s\"}\n"));
     configure(fixture, "fields \"path\"\nredact-query \"Token\" \"pass word\"");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         char expected[128];

@@ -71,22 +71,55 @@ static void append_query(const struct access_log *log, struct output *output, st
     }
 }
 
+/*
+ * Takes the authority off the front of a target that is no path, without the name and password that
+ * may stand in it (RFC 3986, 3.2.1): no server gets these, and no log should.
+ */
+static struct span append_authority(struct output *output, struct span target)
+{
+    size_t begin = 0;
+    size_t colon = span_find(target, ':');
+    if (span_starts_with(span_from(target, colon), SPAN("://"))) {
+        begin = colon + 3;
+    }
+    size_t end = begin;
+    size_t userinfo = begin; /* its end */
+    while (end < target.size && target.data[end] != '/' && target.data[end] != '?' &&
+           target.data[end] != '#') {
+        userinfo = target.data[end] == '@' ? end : userinfo;
+        end++;
+    }
+    append(output, span_first(target, begin));
+    if (userinfo > begin) {
+        append(output, SPAN(ACCESS_REDACTED));
+    }
+    append(output, span_from(span_first(target, end), userinfo));
+    return span_from(target, end);
+}
+
 struct span access_redact_target(struct access_log *log, struct span target)
 {
-    if (target.data == NULL || access_shows_targets(log)) {
+    bool is_path = target.size > 0 && target.data[0] == '/';
+    if (target.size == 0 || (is_path && access_shows_targets(log))) {
         return target;
     }
     if (access_redacts(log, ACCESS_REDACT_PATH)) {
         return SPAN(ACCESS_REDACTED);
     }
+    struct output output = output_over(log->scratch, sizeof(log->scratch));
+    if (!is_path) {
+        target = append_authority(&output, target);
+    }
     size_t mark = span_find(target, '?');
     if (mark == target.size) {
-        return target;
+        append(&output, target);
+        return output_bytes(&output);
     }
-    struct output output = output_over(log->scratch, sizeof(log->scratch));
     append(&output, span_first(target, mark + 1));
     if (access_redacts(log, ACCESS_REDACT_QUERY)) {
         append(&output, SPAN(ACCESS_REDACTED));
+    } else if (access_shows_targets(log)) {
+        append(&output, span_from(target, mark + 1));
     } else {
         append_query(log, &output, span_from(target, mark + 1));
     }

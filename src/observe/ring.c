@@ -22,6 +22,7 @@ enum {
 struct ring_header {
     _Alignas(CACHE_LINE) _Atomic uint64_t tail;
     _Alignas(CACHE_LINE) _Atomic uint64_t cursor; /* the last good one, for the next reader */
+    _Atomic uint64_t refused;                     /* records that found no room */
 };
 
 /* In front of each record. The mark depends on the position: a stray place never looks right. */
@@ -71,6 +72,7 @@ void ring_writer_init(struct ring_writer *writer, void *memory, size_t capacity,
     };
     atomic_store_explicit(&writer->header->tail, begin, memory_order_release);
     atomic_store_explicit(&writer->header->cursor, begin, memory_order_release);
+    atomic_store_explicit(&writer->header->refused, 0, memory_order_relaxed);
 }
 
 void ring_writer_attach(struct ring_writer *writer, const _Atomic uint64_t *reader)
@@ -110,6 +112,7 @@ uint8_t *ring_reserve(struct ring_writer *writer, size_t size)
     uint64_t to_end = writer->capacity - (writer->tail & (writer->capacity - 1));
     uint64_t skipped = wanted > to_end ? to_end : 0;
     if (writer->tail + skipped + wanted - writer->cursor > writer->capacity) {
+        atomic_store_explicit(&writer->header->refused, ++writer->refused, memory_order_relaxed);
         return NULL;
     }
     writer->start = writer->tail + skipped;
@@ -194,6 +197,11 @@ enum status ring_read(struct ring_reader *reader, struct span *record)
         return OK;
     }
     return skip_all(reader, tail);
+}
+
+uint64_t ring_refused(const struct ring_reader *reader)
+{
+    return atomic_load_explicit(&reader->header->refused, memory_order_relaxed);
 }
 
 void ring_release(struct ring_reader *reader)

@@ -35,6 +35,7 @@ struct ring_writer {
     uint64_t cursor;   /* the last good one: all before it may be overwritten */
     uint64_t start;    /* of the reserved record; tail, or the ring's begin after a skip */
     uint64_t reserved; /* bytes */
+    uint64_t refused;  /* records that found no room */
     const _Atomic uint64_t *reader; /* the reader's cursor; NULL while there is none */
 };
 
@@ -85,6 +86,9 @@ void ring_reader_init(struct ring_reader *reader, const void *memory, size_t cap
  * AGAIN: no more now. ERROR: what is there is no record; everything up to the tail is skipped.
  */
 NODISCARD enum status ring_read(struct ring_reader *reader, struct span *record);
+
+/* How many records the writer says found no room: for people only. */
+uint64_t ring_refused(const struct ring_reader *reader);
 
 /* Lets the writer reuse everything read so far. */
 void ring_release(struct ring_reader *reader);

@@ -613,7 +613,11 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
 {
     struct exchange *exchange = slab_acquire(&proxy->exchanges);
     if (exchange == NULL) {
-        metrics_failure(proxy->metrics, REASON_REQUESTS_FULL);
+        const struct connection *connection = connection_of_stream(client);
+        exchange_record_refused(proxy, &(struct refused_request){.peer = &connection->peer,
+                                                                 .listener = connection->listener,
+                                                                 .reason = REASON_REQUESTS_FULL,
+                                                                 .began = client->began});
         return false;
     }
     *exchange = (struct exchange){.proxy = proxy,

@@ -106,7 +106,7 @@ size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fi
 
 /*
  * Begins an exchange on a client's stream that holds a complete or refused head. It becomes the
- * stream's holder and is made runnable. False without memory for it: the failure is counted, and
+ * stream's holder and is made runnable. False without memory for it: that is recorded, and
  * the caller gives the stream back.
  */
 NODISCARD bool exchange_begin(struct proxy *proxy, struct stream *client);
@@ -165,6 +165,17 @@ struct source exchange_response_body(struct exchange *exchange);
 
 /* Writes the one record of a finished exchange and counts it. exchange_record.c */
 void exchange_record(const struct exchange *exchange);
+
+/* What never became an exchange: no memory was there for one, or its head was cut off. */
+struct refused_request {
+    const struct address *peer;
+    uint32_t listener;
+    enum reason reason;
+    uint64_t began; /* its first byte, or the connection's accept */
+};
+
+/* The record and the counts of such a one, as of any other without an answer. exchange_record.c */
+void exchange_record_refused(struct proxy *proxy, const struct refused_request *refused);
 
 /* Waits in a list of waiters (of the pool or the buffers) unless it waits already. */
 static inline void exchange_wait_in(struct exchange *exchange, struct list *waiters)

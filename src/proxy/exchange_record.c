@@ -117,3 +117,28 @@ void exchange_record(const struct exchange *exchange)
     metrics_failure(proxy->metrics, exchange->reason);
     end_flight(exchange, total);
 }
+
+void exchange_record_refused(struct proxy *proxy, const struct refused_request *refused)
+{
+    char client[ADDRESS_TEXT_MAX];
+    uint8_t id[REQUEST_ID_SIZE];
+    size_t client_size = address_print_host(refused->peer, client);
+    uint64_t total = io_now(proxy->io) - refused->began;
+    request_id_make(proxy->io, id);
+    const struct generation_listener *listener =
+        generation_listener(proxy->generation, refused->listener);
+    const struct access_record record = {
+        .time = io_wall(proxy->io) - total,
+        .request_id = span_of(id, sizeof(id)),
+        .client = span_of(client, client_size),
+        .listener = generation_text(proxy->generation, listener->name),
+        .reason = refused->reason,
+        .queue = ACCESS_NO_TIME,
+        .connect = ACCESS_NO_TIME,
+        .first_byte = ACCESS_NO_TIME,
+        .total = total,
+    };
+    access_log_write(proxy->access_log, &record);
+    metrics_request(proxy->metrics, METRICS_NO_ROUTE, 0, total);
+    metrics_failure(proxy->metrics, refused->reason);
+}

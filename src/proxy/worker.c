@@ -329,7 +329,11 @@ static enum status turn_away(struct worker *worker, struct listener *listener)
         io_accept(worker->proxy.io, &listener->socket, &socket, SOCKET_CLIENT, &peer);
     if (status == OK) {
         io_reset(worker->proxy.io, &socket);
-        metrics_failure(worker->proxy.metrics, REASON_CONNECTIONS_FULL);
+        exchange_record_refused(&worker->proxy,
+                                &(struct refused_request){.peer = &peer,
+                                                          .listener = listener->index,
+                                                          .reason = REASON_CONNECTIONS_FULL,
+                                                          .began = io_now(worker->proxy.io)});
     }
     return status;
 }
@@ -509,6 +513,18 @@ static void publish(struct proxy *proxy)
     proxy->pipes_published = proxy->pipes.in_use;
 }
 
+/* The drain ends before the head does: there was a request all the same. */
+static void record_cut_head(struct proxy *proxy, const struct connection *connection)
+{
+    if (connection->session->step == SESSION_HEAD) {
+        exchange_record_refused(proxy,
+                                &(struct refused_request){.peer = &connection->peer,
+                                                          .listener = connection->listener,
+                                                          .reason = REASON_DRAINING,
+                                                          .began = connection->http.head_began});
+    }
+}
+
 static void abort_rest(struct worker *worker)
 {
     struct proxy *proxy = &worker->proxy;
@@ -524,6 +540,7 @@ static void abort_rest(struct worker *worker)
         list_unlink(&session->link);
         list_push_back(&proxy->open_connections, &session->link);
         if (session->step != SESSION_BUSY) {
+            record_cut_head(proxy, connection_of_session(session));
             session->ops->kill(session);
             serve_events(proxy, session);
         }
