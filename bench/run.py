@@ -107,6 +107,7 @@ server {{
     workers 1
     max-connections {connections}
     admin {{ address "off" }}
+    control-socket "off"
     limits {{
         connections-per-client {connections}
         requests-per-connection 1000000000

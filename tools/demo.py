@@ -54,7 +54,8 @@ def main(binary):
         return 1
     threading.Thread(target=origin.serve_forever, daemon=True).start()
     # In a session of its own: Ctrl-C comes here only, and Sentinel gets one orderly SIGTERM.
-    proxy = subprocess.Popen([binary, 'run', '--pid-file', 'off'], start_new_session=True,
+    proxy = subprocess.Popen([binary, 'run', '--pid-file', 'off', '--control-socket', 'off'],
+                             start_new_session=True,
                              stdin=subprocess.DEVNULL)
     status = 0
     try:

@@ -55,51 +55,89 @@ static bool is_one_of(const char *word, const char *brief, const char *full)
     return strcmp(word, brief) == 0 || strcmp(word, full) == 0;
 }
 
-/* The options that take a value, and where that goes. */
-static const struct {
-    enum cli_option option;
-    const char *brief; /* "": it has none */
-    const char *full;
-    size_t offset; /* of the value in struct cli_arguments */
-} valued_options[] = {
-    {CLI_OPTION_CONFIG, "-c", "--config", offsetof(struct cli_arguments, config)},
-    {CLI_OPTION_PID_FILE, "", "--pid-file", offsetof(struct cli_arguments, pid_file)},
+/* An option as it is written. */
+struct option {
+    const char *name;
+    const char *brief; /* NULL: it has no short form */
+    const char *value; /* what stands behind it; NULL: nothing */
 };
 
-enum { VALUED_OPTIONS = sizeof(valued_options) / sizeof(valued_options[0]) };
+static const struct option OPTIONS[CLI_OPTION_COUNT] = {
+    [CLI_CONFIG] = {"--config", "-c", "file"},
+    [CLI_CONTROL_SOCKET] = {"--control-socket", NULL, "path"},
+    [CLI_PID_FILE] = {"--pid-file", NULL, "path"},
+    [CLI_JSON] = {"--json", NULL, NULL},
+    [CLI_FAILURES] = {"--failures", NULL, NULL},
+    [CLI_IN_FLIGHT] = {"--in-flight", NULL, NULL},
+    [CLI_CRASHES] = {"--crashes", NULL, NULL},
+    [CLI_ROUTE] = {"--route", NULL, "name"},
+    [CLI_STATUS] = {"--status", NULL, "status"},
+    [CLI_REASON] = {"--reason", NULL, "reason"},
+    [CLI_CLIENT] = {"--client", NULL, "address"},
+    [CLI_WORKER] = {"--worker", NULL, "number"},
+    [CLI_LIMIT] = {"--limit", NULL, "number"},
+};
+
+static bool takes(const struct cli_command *command, unsigned option)
+{
+    return (command->takes & CLI_TAKES(option)) != 0;
+}
 
 static int unknown_option(const struct cli_command *command, const char *word)
 {
     struct suggestion suggestion;
     suggest_init(&suggestion, span_of_string(word));
     suggest_offer(&suggestion, SPAN("--help"));
-    for (size_t i = 0; i < VALUED_OPTIONS; i++) {
-        if ((command->options & valued_options[i].option) != 0) {
-            suggest_offer(&suggestion, span_of_string(valued_options[i].full));
+    for (unsigned i = 0; i < CLI_OPTION_COUNT; i++) {
+        if (takes(command, i)) {
+            suggest_offer(&suggestion, span_of_string(OPTIONS[i].name));
         }
     }
     const char *what = word[0] == '-' ? "unknown option" : "unexpected argument";
     return fail_usage(command->name, what, word, &suggestion);
 }
 
-/* The option with a value that this word is, or VALUED_OPTIONS. `--name=value`: *value is set. */
-static size_t find_valued(const struct cli_command *command, const char *word, const char **value)
+/* Whether the word is this option; *value is what stands behind its `=`, or NULL. */
+static bool is_option(const struct option *option, const char *word, const char **value)
 {
-    for (size_t i = 0; i < VALUED_OPTIONS; i++) {
-        const char *full = valued_options[i].full;
-        size_t size = strlen(full);
-        if ((command->options & valued_options[i].option) == 0) {
-            continue;
-        }
-        if (strncmp(word, full, size) == 0 && word[size] == '=') {
-            *value = word + size + 1;
-            return i;
-        }
-        if (is_one_of(word, valued_options[i].brief, full)) {
-            return i;
-        }
+    size_t size = strlen(option->name);
+    *value = NULL;
+    if (option->value != NULL && strncmp(word, option->name, size) == 0 && word[size] == '=') {
+        *value = word + size + 1;
+        return true;
     }
-    return VALUED_OPTIONS;
+    return strcmp(word, option->name) == 0 ||
+           (option->brief != NULL && strcmp(word, option->brief) == 0);
+}
+
+/* Takes an option and its value off the words, which end at the last one taken. 0, or why not. */
+static int read_option(const struct cli_command *command, char ***words,
+                       struct cli_arguments *arguments)
+{
+    const char *value = NULL;
+    unsigned index = 0;
+    while (index < CLI_OPTION_COUNT &&
+           !(takes(command, index) && is_option(&OPTIONS[index], **words, &value))) {
+        index++;
+    }
+    if (index == CLI_OPTION_COUNT) {
+        return unknown_option(command, **words);
+    }
+    const struct option *option = &OPTIONS[index];
+    if (option->value != NULL && value == NULL) {
+        value = *++*words;
+    }
+    if (option->value != NULL && (value == NULL || value[0] == '\0')) {
+        char what[48];
+        (void)snprintf(what, sizeof(what), "no %s behind", option->value);
+        *words -= value == NULL ? 1 : 0;
+        return fail_usage(command->name, what, option->name, NULL);
+    }
+    if (arguments->values[index] != NULL) {
+        return fail_usage(command->name, "a second", option->name, NULL);
+    }
+    arguments->values[index] = option->value == NULL ? "" : value;
+    return CLI_OK;
 }
 
 /* Reads the words behind a command. -1: run it; otherwise the exit code. */
@@ -111,26 +149,12 @@ static int read_arguments(const struct cli_command *command, char **words,
             (void)fputs(command->help, stdout);
             return finish_output(CLI_OK);
         }
-        const char *value = NULL;
-        size_t option = find_valued(command, *words, &value);
-        if (option == VALUED_OPTIONS || (*words)[0] == '\0') {
-            return unknown_option(command, *words);
+        int wrong = read_option(command, &words, arguments);
+        if (wrong != CLI_OK) {
+            return wrong;
         }
-        const char *full = valued_options[option].full;
-        if (value == NULL) {
-            value = words[1];
-            words += value != NULL ? 1 : 0;
-        }
-        if (value == NULL || value[0] == '\0') {
-            return fail_usage(command->name, "no file behind", full, NULL);
-        }
-        const char **place =
-            (const char **)(void *)((char *)arguments + valued_options[option].offset);
-        if (*place != NULL) {
-            return fail_usage(command->name, "given twice:", full, NULL);
-        }
-        *place = value;
     }
+    arguments->config = arguments->values[CLI_CONFIG];
     return -1;
 }
 

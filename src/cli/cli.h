@@ -10,21 +10,38 @@
 
 enum { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2 };
 
-/* What was said behind a command. */
-struct cli_arguments {
-    const char *config;   /* --config FILE; NULL: built-in */
-    const char *pid_file; /* --pid-file PATH; NULL: as configured */
-    char **environment;   /* of the process, borrowed */
+/* The options of all commands, --help aside. */
+enum cli_option {
+    CLI_CONFIG,
+    CLI_CONTROL_SOCKET,
+    CLI_PID_FILE,
+    CLI_JSON,
+    CLI_FAILURES,
+    CLI_IN_FLIGHT,
+    CLI_CRASHES,
+    CLI_ROUTE,
+    CLI_STATUS,
+    CLI_REASON,
+    CLI_CLIENT,
+    CLI_WORKER,
+    CLI_LIMIT,
+    CLI_OPTION_COUNT
 };
 
-/* What a command may take. */
-enum cli_option { CLI_OPTION_CONFIG = 1, CLI_OPTION_PID_FILE = 2 };
+#define CLI_TAKES(option) (1U << (option))
+
+/* What was said behind a command. */
+struct cli_arguments {
+    const char *config;                   /* --config FILE; NULL: built-in */
+    const char *values[CLI_OPTION_COUNT]; /* NULL: not given; "": given, and takes no value */
+    char **environment;                   /* of the process, borrowed */
+};
 
 struct cli_command {
     const char *name;
     const char *summary; /* one line in `sentinel --help` */
     const char *help;    /* the whole text of `sentinel NAME --help` */
-    unsigned options;    /* enum cli_option */
+    unsigned takes;      /* CLI_TAKES of each option that it knows */
     int (*run)(const struct cli_arguments *arguments);
 };
 
@@ -36,6 +53,7 @@ int cli_main(int argc, char **argv, char **environment);
 
 /* The commands' functions, one file each. */
 int command_run(const struct cli_arguments *arguments);
+int command_recent(const struct cli_arguments *arguments);
 int command_check(const struct cli_arguments *arguments);
 int command_config_example(const struct cli_arguments *arguments);
 int command_config_schema(const struct cli_arguments *arguments);

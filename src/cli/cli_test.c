@@ -74,10 +74,10 @@ static void every_command_has_help_that_names_it(void **state)
         assert_int_equal(outcome.exit_code, 0);
         ASSERT_SAID("Usage: sentinel ");
         ASSERT_SAID(command->name);
-        bool takes_config = (command->options & CLI_OPTION_CONFIG) != 0;
+        bool takes_config = (command->takes & CLI_TAKES(CLI_CONFIG)) != 0;
         assert_true(takes_config == (strstr(outcome.said, "--config") != NULL &&
                                      strstr(outcome.said, "OPTIONS") != NULL));
-        bool takes_pid_file = (command->options & CLI_OPTION_PID_FILE) != 0;
+        bool takes_pid_file = (command->takes & CLI_TAKES(CLI_PID_FILE)) != 0;
         assert_true(takes_pid_file == (strstr(outcome.said, "--pid-file PATH") != NULL));
     }
 }

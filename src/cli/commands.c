@@ -17,13 +17,15 @@ const struct cli_command cli_commands[] = {
         .name = "run",
         .summary = "start the proxy and stay in the foreground",
         .help =
-            "Usage: sentinel run [--config FILE] [--pid-file PATH]\n"
+            "Usage: sentinel run [--config FILE] [--pid-file PATH] [--control-socket PATH]\n"
             "\n"
             "Starts the proxy in the foreground. Messages go to standard error; the access log\n"
             "goes to standard output unless the configuration says otherwise.\n"
             "\n"
             "OPTIONS\n" CONFIG_OPTION
             "  --pid-file PATH    in place of the configured pid-file; off: none\n"
+            "  --control-socket PATH\n"
+            "                     in place of the configured control-socket; off: none\n"
             "\n"
             "SIGNALS\n"
             "  TERM, INT  finish the requests in flight, then end; a second one ends at once\n"
@@ -33,7 +35,7 @@ const struct cli_command cli_commands[] = {
             "  0  stopped as asked\n"
             "  1  the configuration or the start was refused\n"
             "  2  wrong usage\n",
-        .options = CLI_OPTION_CONFIG | CLI_OPTION_PID_FILE,
+        .takes = CLI_TAKES(CLI_CONFIG) | CLI_TAKES(CLI_PID_FILE) | CLI_TAKES(CLI_CONTROL_SOCKET),
         .run = command_run,
     },
     {
@@ -49,8 +51,44 @@ const struct cli_command cli_commands[] = {
                 "  0  the configuration is fine; warnings are possible\n"
                 "  1  it is not\n"
                 "  2  wrong usage\n",
-        .options = CLI_OPTION_CONFIG,
+        .takes = CLI_TAKES(CLI_CONFIG),
         .run = command_check,
+    },
+    {
+        .name = "recent",
+        .summary = "show what a running instance did last, does now, and crashed over",
+        .help =
+            "Usage: sentinel recent [OPTIONS]\n"
+            "\n"
+            "Asks a running instance, over its control socket, for the requests that its workers\n"
+            "finished last, newest first. Failed ones are kept longer than the others.\n"
+            "\n"
+            "OPTIONS\n"
+            "      --failures       only failed ones: with a reason, or a status of 500 and above\n"
+            "      --in-flight      requests under way instead, the oldest first, with their step\n"
+            "      --crashes        reports of crashed processes instead, newest first\n"
+            "      --route NAME     only those of this route\n"
+            "      --status CODE    only those with this status: 503, or 5xx\n"
+            "      --reason REASON  only those with this reason, as the access log names it\n"
+            "      --client ADDR    only those of this client\n"
+            "      --worker N       only those of this worker, counted from 0\n"
+            "      --limit N        at most so many lines, up to 10000; 50 without it\n"
+            "      --json           JSON, one object a line, instead of a table\n"
+            "      --control-socket PATH\n"
+            "                       where to ask; otherwise the control-socket of --config, or\n"
+            "                       /var/run/sentinel.sock\n"
+            "  -c, --config FILE    the configuration that the instance runs on\n"
+            "  -h, --help           this text\n"
+            "\n"
+            "EXIT CODES\n"
+            "  0  here it is\n"
+            "  1  no instance answers, or not in time\n"
+            "  2  wrong usage\n",
+        .takes = CLI_TAKES(CLI_CONFIG) | CLI_TAKES(CLI_CONTROL_SOCKET) | CLI_TAKES(CLI_JSON) |
+                 CLI_TAKES(CLI_FAILURES) | CLI_TAKES(CLI_IN_FLIGHT) | CLI_TAKES(CLI_CRASHES) |
+                 CLI_TAKES(CLI_ROUTE) | CLI_TAKES(CLI_STATUS) | CLI_TAKES(CLI_REASON) |
+                 CLI_TAKES(CLI_CLIENT) | CLI_TAKES(CLI_WORKER) | CLI_TAKES(CLI_LIMIT),
+        .run = command_recent,
     },
     {
         .name = "config-example",

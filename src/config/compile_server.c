@@ -212,6 +212,10 @@ static void compile_files(struct compilation *compilation, const struct section 
     struct span pid_file = section_text(section, KEY_SERVER_PID_FILE);
     server->pid_file = builder_text(&compilation->builder, pid_file);
     server->pid_file_place = place_of(compilation, section_setting(section, KEY_SERVER_PID_FILE));
+    struct span socket = section_text(section, KEY_SERVER_CONTROL_SOCKET);
+    server->control_socket = builder_text(&compilation->builder, socket);
+    server->control_place =
+        place_of(compilation, section_setting(section, KEY_SERVER_CONTROL_SOCKET));
 }
 
 /*
@@ -269,12 +273,11 @@ bool compile_server(struct compilation *compilation)
         compile_refuse_setting(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS,
                                "the admin listener is off");
     }
+    const struct section *observability = section_child(compilation->top, BLOCK_OBSERVABILITY);
     compile_files(compilation, section);
     compile_account(compilation, section);
-    compile_access_log(
-        compilation,
-        section_child(section_child(compilation->top, BLOCK_OBSERVABILITY), BLOCK_ACCESS_LOG));
-    server->flight_recorder = GENERATION_FLIGHT_DEFAULT;
+    compile_access_log(compilation, section_child(observability, BLOCK_ACCESS_LOG));
+    server->flight_recorder = section_number32(observability, KEY_OBSERVABILITY_FLIGHT_RECORDER);
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
     check_descriptors(compilation, section);
     compile_workers(compilation, section);

@@ -249,9 +249,12 @@ static bool check_server(const struct check *check, const struct generation_serv
            check_place(check, server->access_log_place) && server->pid_file.count > 0 &&
            check_text_as(check, server->pid_file, text_has_no_nul) &&
            check_place(check, server->pid_file_place) && check_account(&server->account) &&
-           check_access(check, &server->access) &&
-           server->flight_recorder <= GENERATION_FLIGHT_MAX && server->reserved == 0 &&
-           check_limits(&server->limits) && check_timeouts(&server->timeouts);
+           check_access(check, &server->access) && server->control_socket.count > 0 &&
+           check_text_as(check, server->control_socket, text_has_no_nul) &&
+           check_place(check, server->control_place) &&
+           schema_in_range(KEY_OBSERVABILITY_FLIGHT_RECORDER, server->flight_recorder) &&
+           server->reserved == 0 && check_limits(&server->limits) &&
+           check_timeouts(&server->timeouts);
 }
 
 static bool check_blocks(const struct check *check, struct ref ref)

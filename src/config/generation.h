@@ -16,8 +16,6 @@
 
 enum {
     GENERATION_SIZE_MAX = 64 * 1024 * 1024,
-    GENERATION_FLIGHT_DEFAULT = 256,
-    GENERATION_FLIGHT_MAX = 4096, /* finished requests that a worker keeps */
     GENERATION_SECURITY_MAX = 32, /* security fields of one response */
     GENERATION_HEAD_ADDED = 3072, /* bytes that a head may grow by beside them on its way: Via,
                                      X-Forwarded-*, Host, Date, framing, the place of a redirect */
@@ -149,6 +147,8 @@ struct generation_server {
     struct ref admin_hosts; /* struct ref[] of text: further Host values that are allowed */
     struct ref access_log;  /* text: "stdout", "off" or an absolute path */
     struct generation_place access_log_place; /* line 0 where it is not configured */
+    struct ref control_socket;                /* text: "off" or an absolute path */
+    struct generation_place control_place;    /* line 0 where it is not configured */
     uint32_t flight_recorder;                 /* finished requests that each worker keeps; 0: off */
     uint32_t reserved;
     struct ref pid_file;                    /* text: "off" or an absolute path */

@@ -177,6 +177,7 @@ static void walk_generation(const struct generation *generation)
     read_text(&walk, generation->header->server.access_log);
     read_text(&walk, generation->header->server.pid_file);
     read_access(&walk);
+    read_text(&walk, generation->header->server.control_socket);
     read_upstreams(&walk);
     read_routes(&walk);
     read_rules(&walk);

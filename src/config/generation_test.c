@@ -176,6 +176,8 @@ static void collect_header(struct block *block, struct refs *refs)
                                &header->server.access.query_names,
                                &header->server.access.request_captured,
                                &header->server.access.response_captured,
+                               &header->server.control_socket,
+                               &header->server.control_place.file,
                                &header->listeners,
                                &header->upstreams,
                                &header->endpoints,

@@ -23,11 +23,13 @@ struct connection {
     struct io_socket socket;
     struct timer timer;
     enum step step;
-    bool close;     /* after the answer */
-    bool chunked;   /* how a streamed body travels */
-    bool streaming; /* `text` has more to come */
+    bool close;   /* after the answer */
+    bool chunked; /* how a streamed body travels */
+    enum admin_body source;
+    bool streaming; /* the source has more to come */
     struct http1_scan scan;
     struct metrics_text text;
+    struct recent_text recent;
     size_t in_size;
     size_t out_size;
     size_t out_done;
@@ -84,8 +86,10 @@ static void begin_answer(struct admin *admin, struct connection *connection,
     ASSERT(!output.overflowed);
     connection->out_size = output.size;
     connection->out_done = 0;
-    connection->streaming = answer->streams_metrics && has_body;
+    connection->source = answer->source;
+    connection->streaming = answer->source != ADMIN_BODY_HERE && has_body;
     connection->text = (struct metrics_text){0};
+    connection->recent = (struct recent_text){0};
     connection->step = STEP_WRITE;
     connection->expires = io_now(admin->options.io) + ADMIN_ANSWER_DEADLINE;
     set_deadline(admin, connection);
@@ -125,13 +129,27 @@ static void answer_head(struct admin *admin, struct connection *connection)
     begin_answer(admin, connection, &answer, has_body);
 }
 
+/* Renders the next part of a streamed body, which may be empty. */
+static void render(struct admin *admin, struct connection *connection, struct output *output)
+{
+    const struct admin_source *source = &admin->options.source;
+    if (connection->source == ADMIN_BODY_METRICS) {
+        metrics_text_write(&connection->text, source->metrics, output);
+        connection->streaming = !connection->text.ended;
+        return;
+    }
+    const struct io *io = admin->options.io;
+    struct recent_clock clock = {io_now(io), io_wall(io)};
+    recent_text_write(&connection->recent, source->recent, &clock, output);
+    connection->streaming = !connection->recent.ended;
+}
+
 /* The next part of a streamed body, as one chunk, into the empty output. */
 static void produce(struct admin *admin, struct connection *connection)
 {
     uint8_t *body = connection->out + HTTP1_CHUNK_HEADER_MAX;
     struct output output = output_over(body, ADMIN_CHUNK_MAX);
-    metrics_text_write(&connection->text, admin->options.source.metrics, &output);
-    connection->streaming = !connection->text.ended;
+    render(admin, connection, &output);
     size_t end = HTTP1_CHUNK_HEADER_MAX + output.size;
     connection->out_done = HTTP1_CHUNK_HEADER_MAX;
     connection->out_size = end;
@@ -160,6 +178,9 @@ static enum status write_answer(struct admin *admin, struct connection *connecti
                 return OK;
             }
             produce(admin, connection);
+        }
+        if (connection->out_done == connection->out_size) {
+            continue; /* it looked at a part in which there was nothing to tell */
         }
         struct iovec piece = {connection->out + connection->out_done,
                               connection->out_size - connection->out_done};

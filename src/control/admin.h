@@ -4,6 +4,9 @@
  * but through admin_source. A request whose Host (or Origin) is foreign is refused with 403, so
  * that a web page in somebody's browser cannot read it by way of DNS.
  *
+ * The control socket is a second one, on a Unix socket: who may open its file may ask, whatever the
+ * Host, and GET /recent is answered there alone.
+ *
  *     HEAD --answer--> WRITE --kept alive--> HEAD
  *      |                 |
  *      |                 +--to be closed--> LINGER --> closed
@@ -19,6 +22,7 @@
 
 #include "base/timer_wheel.h"
 #include "control/metrics_text.h"
+#include "control/recent.h"
 #include "io/io.h"
 
 enum {
@@ -43,6 +47,7 @@ struct admin_source {
     const struct metrics_source *metrics;
     struct admin_unready (*unready)(const void *context);
     const void *context;
+    const struct recent_source *recent; /* the control socket's; NULL: this is the admin listener */
 };
 
 struct admin_options {
@@ -54,6 +59,8 @@ struct admin_options {
     uint8_t kind;          /* of connections and their timers */
     struct admin_source source;
 };
+
+static_assert((int)RECENT_PIECE_MAX <= (int)ADMIN_CHUNK_MAX, "a piece fits into a chunk");
 
 struct admin;
 

@@ -8,7 +8,7 @@ enum { TEXT_MAX = 256 };
 static void begin_body(struct admin_answer *answer, struct output *body, uint16_t status)
 {
     answer->status = status;
-    answer->streams_metrics = false;
+    answer->source = ADMIN_BODY_HERE;
     *body = output_over(answer->body, sizeof(answer->body));
 }
 
@@ -141,16 +141,19 @@ void admin_answer_request(struct admin_answer *answer, const struct generation *
     bool metrics = span_equal(head->path, SPAN("/metrics"));
     bool health = span_equal(head->path, SPAN("/health"));
     bool ready = span_equal(head->path, SPAN("/ready"));
-    if (is_foreign(generation, head)) {
+    bool recent = source->recent != NULL && span_equal(head->path, SPAN("/recent"));
+    if (source->recent == NULL && is_foreign(generation, head)) {
         answer_error(answer, 403, "foreign_host",
                      "this host name is not one of the admin listener; see admin allowed-hosts");
-    } else if (!metrics && !health && !ready) {
-        answer_error(answer, 404, "not_found", "there are /metrics, /health and /ready");
+    } else if (!metrics && !health && !ready && !recent) {
+        answer_error(answer, 404, "not_found",
+                     source->recent == NULL ? "there are /metrics, /health and /ready"
+                                            : "there are /recent, /metrics, /health and /ready");
     } else if (head->method != METHOD_GET && head->method != METHOD_HEAD) {
         answer_error(answer, 405, "method_not_allowed", "only GET and HEAD are allowed");
-    } else if (metrics) {
+    } else if (metrics || recent) {
         answer->status = 200;
-        answer->streams_metrics = true;
+        answer->source = metrics ? ADMIN_BODY_METRICS : ADMIN_BODY_RECENT;
         answer->body_size = 0;
     } else if (ready) {
         answer_ready(answer, source);
@@ -162,8 +165,12 @@ void admin_answer_request(struct admin_answer *answer, const struct generation *
 bool admin_write_head(const struct admin_answer *answer, struct output *output, bool chunked,
                       bool close)
 {
-    struct span type = answer->streams_metrics ? SPAN("text/plain; version=0.0.4; charset=utf-8")
-                                               : SPAN("application/json");
+    static const char *const TYPES[] = {
+        [ADMIN_BODY_HERE] = "application/json",
+        [ADMIN_BODY_METRICS] = "text/plain; version=0.0.4; charset=utf-8",
+        [ADMIN_BODY_RECENT] = "application/x-ndjson",
+    };
+    struct span type = span_of_string(TYPES[answer->source]);
     struct field entries[] = {
         {SPAN("Content-Type"), type, FIELD_CONTENT_TYPE},
         {SPAN("Cache-Control"), SPAN("no-store"), FIELD_CACHE_CONTROL},
@@ -176,9 +183,9 @@ bool admin_write_head(const struct admin_answer *answer, struct output *output, 
     size_t count = sizeof(entries) / sizeof(entries[0]) - (answer->status != 405);
     struct fields fields = {entries, count, count};
     struct http1_delivery delivery = {
-        .framing = !answer->streams_metrics ? FRAMING_LENGTH
-                   : chunked                ? FRAMING_CHUNKED
-                                            : FRAMING_CLOSE,
+        .framing = answer->source == ADMIN_BODY_HERE ? FRAMING_LENGTH
+                   : chunked                         ? FRAMING_CHUNKED
+                                                     : FRAMING_CLOSE,
         .content_length = answer->body_size,
         .connection = close ? HTTP1_CONNECTION_CLOSE : HTTP1_CONNECTION_DEFAULT,
     };

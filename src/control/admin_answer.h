@@ -1,6 +1,6 @@
 /*
  * What the admin listener answers, apart from connections: from a parsed request to a status,
- * fields and a body, or the decision to stream /metrics. Pure but for the source it asks.
+ * fields and a body, or the decision to stream one. Pure but for the source it asks.
  */
 #ifndef SENTINEL_CONTROL_ADMIN_ANSWER_H
 #define SENTINEL_CONTROL_ADMIN_ANSWER_H
@@ -11,9 +11,12 @@
 
 enum { ADMIN_BODY_MAX = 1024 };
 
+/* Where a body comes from. */
+enum admin_body { ADMIN_BODY_HERE, ADMIN_BODY_METRICS, ADMIN_BODY_RECENT };
+
 struct admin_answer {
     uint16_t status;
-    bool streams_metrics; /* the body is /metrics; else it is `body` */
+    enum admin_body source; /* the two others are streamed */
     size_t body_size;
     uint8_t body[ADMIN_BODY_MAX];
 };

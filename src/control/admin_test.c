@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "control/admin.h"
@@ -30,6 +31,7 @@ struct fixture {
     struct fixture_generation compiled;
     struct io *io;
     int listener;
+    int control;
     struct sockaddr_in address;
     void *words;
     void *own;
@@ -45,6 +47,16 @@ struct fixture {
 static const struct segment_identity FIRST = {PROCESS_WORKER, 0, 3};
 static const struct segment_identity SECOND = {PROCESS_WORKER, 0, 5};
 static const struct segment_identity LOGGER = {PROCESS_LOGGER, 0, 1};
+/* A Unix socket whose name the system chooses, outside of the file system. */
+static int listen_on_a_path(void)
+{
+    const struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&name, sizeof(sa_family_t)), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    return fd;
+}
 
 static int setup(void **state)
 {
@@ -63,6 +75,7 @@ static int setup(void **state)
     assert_int_equal(listen(fixture->listener, 64), 0);
     assert_int_equal(getsockname(fixture->listener, (struct sockaddr *)&fixture->address, &size),
                      0);
+    fixture->control = listen_on_a_path();
     fixture->words = fixture_region(health_size(generation));
     fixture->own = fixture_region(metrics_size(generation));
     fixture->ledger_memory = fixture_region(ledger_size(generation));
@@ -73,6 +86,7 @@ static int setup(void **state)
         .io = fixture->io,
         .generation = generation,
         .admin = fixture->listener,
+        .control = fixture->control,
         .health = fixture->words,
         .metrics = fixture->own,
         .ledger = fixture->ledger_memory,
@@ -91,6 +105,7 @@ static int teardown(void **state)
     controller_destroy(fixture->controller);
     io_epoll_destroy(fixture->io);
     (void)close(fixture->listener);
+    (void)close(fixture->control);
     free(fixture->words);
     free(fixture->own);
     free(fixture->ledger_memory);
@@ -139,6 +154,20 @@ static void hear(struct fixture *fixture, int client, const char *until)
         }
     }
     fail_msg("no end of: %s", fixture->response);
+}
+
+/* The same over the control socket. */
+static void ask_control(struct fixture *fixture, const char *request)
+{
+    struct sockaddr_un name;
+    socklen_t size = sizeof(name);
+    int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(client >= 0);
+    assert_int_equal(getsockname(fixture->control, (struct sockaddr *)&name, &size), 0);
+    assert_int_equal(connect(client, (const struct sockaddr *)&name, size), 0);
+    say(client, request);
+    hear(fixture, client, NULL);
+    (void)close(client);
 }
 
 /* One request on a connection of its own; the response is read to the end. */
@@ -238,6 +267,7 @@ static void a_successor_shows_what_its_predecessor_and_the_dead_had_counted(void
     struct controller_options options = {.io = fixture->io,
                                          .generation = generation,
                                          .admin = fixture->listener,
+                                         .control = -1,
                                          .health = fixture->words,
                                          .metrics = fixture->own,
                                          .ledger = fixture->ledger_memory};
@@ -415,6 +445,115 @@ static void a_slow_head_and_an_idle_connection_end_in_time(void **state)
     (void)close(idle);
 }
 
+/* A worker that has finished one request, failed another, and holds a third. */
+static void *make_flight(const struct fixture *fixture)
+{
+    static const struct flight_outcome GOOD = {
+        .route = 0, .endpoint = 0, .attempts = 1, .status = 200, .total = 1500, .first_byte = 9};
+    static const struct flight_outcome BAD = {.route = FLIGHT_NONE,
+                                              .endpoint = FLIGHT_NONE,
+                                              .reason = REASON_NO_ROUTE,
+                                              .status = 404,
+                                              .first_byte = FLIGHT_NO_TIME};
+    const struct generation *generation = &fixture->compiled.generation;
+    struct flight_recorder recorder;
+    struct flight_request request = {.began = 1000000,
+                                     .client = {.family = ADDRESS_IPV4, .ip = {10, 0, 0, 7}},
+                                     .id = SPAN("abc"),
+                                     .method = SPAN("GET"),
+                                     .host = SPAN("h\"x"),
+                                     .path = SPAN("/good\x01")};
+    void *memory = fixture_region(flight_size(PROCESS_WORKER, generation));
+    assert_true(flight_recorder_init(&recorder, memory, PROCESS_WORKER, generation, 1));
+    uint32_t slots[3];
+    for (unsigned i = 0; i < 3; i++) {
+        slots[i] = flight_begin(&recorder, &request);
+        flight_step(&recorder, slots[i], 3, 6, 1);
+        flight_describe(&recorder, slots[i], &request);
+    }
+    flight_end(&recorder, slots[0], &GOOD);
+    flight_end(&recorder, slots[1], &BAD);
+    flight_attempt(&recorder, slots[2], 0, 2);
+    flight_doing(&recorder, FLIGHT_EXCHANGE, slots[2]);
+    flight_recorder_deinit(&recorder);
+    return memory;
+}
+
+static const struct segment_identity WORKER = {PROCESS_WORKER, 0, 7};
+
+static void the_control_socket_tells_what_the_recorders_hold(void **state)
+{
+    static const char REQUEST[] = "GET /recent HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    struct fixture *fixture = (struct fixture *)*state;
+    void *flight = make_flight(fixture);
+    controller_set_flight(fixture->controller, &WORKER, 42, flight);
+    ask_control(fixture, REQUEST);
+    expect_status(fixture, "200");
+    expect_text(fixture, "application/x-ndjson");
+    expect_text(fixture, "{\"kind\":\"process\",\"role\":\"worker\",\"index\":0,"
+                         "\"incarnation\":7,\"pid\":42,\"phase\":\"exchange\"");
+    expect_text(fixture, "{\"kind\":\"in-flight\",\"worker\":0,"
+                         "\"time\":\"1970-01-01T00:00:01.000000Z\",\"request_id\":\"abc\"");
+    expect_text(fixture, "\"client\":\"10.0.0.7\",\"listener\":\"http\",\"method\":\"GET\","
+                         "\"host\":\"h\\\"x\",\"host_cut\":false,\"path\":\"/good?\"");
+    expect_text(fixture, "\"endpoint\":\"127.0.0.1:8081\",\"attempts\":2,"
+                         "\"step\":\"FORWARD, awaiting the response head\"");
+    expect_text(fixture, "\"route\":\"api\",\"upstream\":\"backend\","
+                         "\"endpoint\":\"127.0.0.1:8081\",\"attempts\":1,\"status\":200,"
+                         "\"reason\":null,\"first_byte_ms\":0.009,\"total_ms\":1.500}\n");
+    expect_text(fixture, "\"status\":404,\"reason\":\"no_route\",\"first_byte_ms\":null");
+    expect_text(fixture, "{\"kind\":\"end\"}\n");
+    controller_set_flight(fixture->controller, &WORKER, 0, NULL);
+    ask_control(fixture, REQUEST);
+    assert_null(strstr(fixture->response, "\"kind\":\"process\""));
+    expect_text(fixture, "{\"kind\":\"end\"}\n");
+    free(flight);
+}
+
+static void the_admin_listener_tells_nobody_of_requests(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    ask(fixture, "GET /recent HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    expect_status(fixture, "404");
+    ask_control(fixture, "GET /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    expect_status(fixture, "404");
+    expect_text(fixture, "/recent");
+    ask_control(fixture, "HEAD /recent HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    expect_status(fixture, "200");
+    assert_null(strstr(fixture->response, "kind"));
+}
+
+static void a_crash_is_reported_and_the_last_reports_are_kept(void **state)
+{
+    enum { ABORTED = 6 }; /* a wait status */
+    struct fixture *fixture = (struct fixture *)*state;
+    const struct generation *generation = &fixture->compiled.generation;
+    void *flight = make_flight(fixture);
+    const struct crash_report *report =
+        controller_report_crash(fixture->controller, &WORKER, 42, flight, ABORTED);
+    char line[CRASH_LINE_MAX];
+    assert_true(crash_report_line(report, generation, 0, line));
+    assert_non_null(strstr(line, "crash report 1: worker 0 (pid 42, incarnation 7, up "));
+    assert_non_null(strstr(line, " ended by SIGABRT while running the exchange in slot 2; "));
+    assert_non_null(strstr(line, "exchanges in flight: 1"));
+    assert_true(crash_report_line(report, generation, 1, line));
+    assert_non_null(strstr(line, "running GET h\"x/good?, id abc, client 10.0.0.7, step FORWARD, "
+                                 "awaiting the response head for "));
+    assert_non_null(strstr(line, ", endpoint 127.0.0.1:8081, attempt 2"));
+    assert_false(crash_report_line(report, generation, 2, line));
+    for (unsigned i = 0; i < CRASH_REPORTS_MAX; i++) {
+        report = controller_report_crash(fixture->controller, &WORKER, 42, flight, 3 << 8);
+    }
+    assert_true(crash_report_line(report, generation, 0, line));
+    assert_non_null(strstr(line, "ended with code 3 while"));
+    ask_control(fixture, "GET /recent HTTP/1.0\r\n\r\n");
+    assert_null(strstr(fixture->response, "\"kind\":\"crash\",\"crash\":1,"));
+    expect_text(fixture, "{\"kind\":\"crash\",\"crash\":2,");
+    expect_text(fixture, "{\"kind\":\"crash-exchange\",\"crash\":17,\"running\":true,");
+    free(flight);
+    assert_true(crash_is_one(ABORTED) && crash_is_one(3 << 8) && !crash_is_one(0));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -432,6 +571,9 @@ int main(void)
         TEST(a_connection_serves_request_after_request_pipelined_ones_too),
         TEST(a_head_that_comes_byte_by_byte_is_read),
         TEST(one_client_more_waits_until_another_leaves),
+        TEST(the_control_socket_tells_what_the_recorders_hold),
+        TEST(the_admin_listener_tells_nobody_of_requests),
+        TEST(a_crash_is_reported_and_the_last_reports_are_kept),
         TEST(a_slow_head_and_an_idle_connection_end_in_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

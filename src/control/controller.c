@@ -9,7 +9,10 @@
 #include "observe/ledger.h"
 #include "observe/metrics.h"
 
-enum { KIND_ADMIN_LISTENER, KIND_ADMIN, KIND_HEALTH };
+enum { KIND_ADMIN_LISTENER, KIND_ADMIN, KIND_CONTROL_LISTENER, KIND_CONTROL, KIND_HEALTH };
+
+/* Places in the list of processes. */
+enum { PLACE_CONTROLLER, PLACE_LOGGER, PLACE_WORKERS };
 
 enum {
     SOCKETS_MAX = 256, /* served in one turn: timers come to their right */
@@ -26,8 +29,13 @@ struct controller {
     struct metrics own;
     struct metrics_source source;
     struct health_checks *health;
-    struct admin *admin; /* NULL: no admin listener */
-    bool was_up;         /* all workers have been up at some time */
+    struct admin *admin;         /* NULL: no admin listener */
+    struct admin *control;       /* the same code on the control socket; NULL: none */
+    struct flight_recorder none; /* where nobody looks */
+    struct crash_reports crashes;
+    struct recent_process *processes; /* owned; see PLACE_CONTROLLER */
+    struct recent_source recent;
+    bool was_up; /* all workers have been up at some time */
     bool draining;
     struct segment_identity logger_identity;
     struct segment_identity *identities; /* of the workers whose cells are shown */
@@ -59,6 +67,7 @@ static enum status open_parts(struct controller *controller)
         .generation = options->generation,
         .board = &controller->board,
         .kind = KIND_HEALTH,
+        .flight = controller->options.flight,
         .on_change = options->on_health,
         .change_context = options->health_context,
     };
@@ -67,9 +76,6 @@ static enum status open_parts(struct controller *controller)
         errno = ENOMEM;
         return ERROR;
     }
-    if (options->admin < 0) {
-        return OK;
-    }
     struct admin_options admin = {
         .io = options->io,
         .wheel = &controller->wheel,
@@ -77,10 +83,23 @@ static enum status open_parts(struct controller *controller)
         .listener = options->admin,
         .kind_listener = KIND_ADMIN_LISTENER,
         .kind = KIND_ADMIN,
-        .source = {&controller->source, tell_unready, controller},
+        .source = {&controller->source, tell_unready, controller, NULL},
     };
-    controller->admin = admin_create(&admin);
-    return controller->admin != NULL ? OK : ERROR;
+    if (options->admin >= 0) {
+        controller->admin = admin_create(&admin);
+    }
+    if (options->admin >= 0 && controller->admin == NULL) {
+        return ERROR;
+    }
+    if (options->control < 0) {
+        return OK;
+    }
+    admin.listener = options->control;
+    admin.kind_listener = KIND_CONTROL_LISTENER;
+    admin.kind = KIND_CONTROL;
+    admin.source.recent = &controller->recent;
+    controller->control = admin_create(&admin);
+    return controller->control != NULL ? OK : ERROR;
 }
 
 uint64_t controller_bytes(const struct generation *generation)
@@ -103,6 +122,9 @@ struct controller *controller_create(const struct controller_options *options)
         return NULL;
     }
     controller->options = *options;
+    if (options->flight == NULL) {
+        controller->options.flight = &controller->none;
+    }
     timer_wheel_init(&controller->wheel, io_now(options->io));
     health_board_init(&controller->board, options->health, options->generation);
     metrics_init(&controller->own, options->metrics, options->generation);
@@ -123,7 +145,14 @@ struct controller *controller_create(const struct controller_options *options)
         .health = &controller->board,
         .started = io_wall(options->io),
     };
-    if (open_parts(controller) != OK) {
+    controller->processes = calloc(PLACE_WORKERS + (size_t)workers, sizeof(struct recent_process));
+    controller->recent = (struct recent_source){
+        .generation = options->generation,
+        .processes = controller->processes,
+        .process_count = PLACE_WORKERS + workers,
+        .crashes = &controller->crashes,
+    };
+    if (controller->processes == NULL || open_parts(controller) != OK) {
         int saved = errno;
         controller_destroy(controller);
         errno = saved;
@@ -138,6 +167,8 @@ void controller_destroy(struct controller *controller)
         return;
     }
     admin_destroy(controller->admin);
+    admin_destroy(controller->control);
+    free(controller->processes);
     health_checks_destroy(controller->health);
     ledger_view_deinit(&controller->ledger);
     free(controller->identities);
@@ -178,6 +209,36 @@ void controller_set_process(struct controller *controller, const struct segment_
     controller->identities[identity->index] = *identity;
 }
 
+static struct recent_process describe(const struct controller *controller,
+                                      const struct segment_identity *identity, int32_t pid,
+                                      const void *flight)
+{
+    struct recent_process process = {.identity = *identity, .pid = pid};
+    flight_view_init(&process.view, flight, identity->role, controller->options.generation);
+    return process;
+}
+
+void controller_set_flight(struct controller *controller, const struct segment_identity *identity,
+                           int32_t pid, const void *flight)
+{
+    ASSERT(identity->role != PROCESS_COMPILER);
+    uint32_t place = identity->role == PROCESS_CONTROLLER ? PLACE_CONTROLLER
+                     : identity->role == PROCESS_LOGGER   ? PLACE_LOGGER
+                                                          : PLACE_WORKERS + identity->index;
+    ASSERT(place < controller->recent.process_count);
+    controller->processes[place] = describe(controller, identity, pid, flight);
+}
+
+const struct crash_report *controller_report_crash(struct controller *controller,
+                                                   const struct segment_identity *identity,
+                                                   int32_t pid, const void *flight, int wait_status)
+{
+    struct io *io = controller->options.io;
+    const struct recent_process process = describe(controller, identity, pid, flight);
+    const struct recent_clock clock = {io_now(io), io_wall(io)};
+    return crash_reports_add(&controller->crashes, &process, wait_status, &clock);
+}
+
 void controller_drain(struct controller *controller)
 {
     controller->draining = true;
@@ -185,18 +246,30 @@ void controller_drain(struct controller *controller)
 
 static void serve(struct controller *controller, struct io_socket *socket)
 {
+    const struct flight_recorder *flight = controller->options.flight;
     switch (socket->kind) {
     case KIND_ADMIN_LISTENER:
+        flight_doing(flight, FLIGHT_ADMIN, 0);
         admin_on_listener(controller->admin);
         return;
     case KIND_ADMIN:
+        flight_doing(flight, FLIGHT_ADMIN, 0);
         admin_on_ready(controller->admin, socket);
+        return;
+    case KIND_CONTROL_LISTENER:
+        flight_doing(flight, FLIGHT_CONTROL, 0);
+        admin_on_listener(controller->control);
+        return;
+    case KIND_CONTROL:
+        flight_doing(flight, FLIGHT_CONTROL, 0);
+        admin_on_ready(controller->control, socket);
         return;
     case KIND_HEALTH:
         health_checks_on_ready(controller->health, socket);
         return;
     case CONTROLLER_FOREIGN:
         ASSERT(controller->options.on_foreign != NULL);
+        flight_doing(flight, FLIGHT_CHANNEL, 0);
         controller->options.on_foreign(controller->options.foreign_context, socket);
         return;
     default:
@@ -206,8 +279,13 @@ static void serve(struct controller *controller, struct io_socket *socket)
 
 static void fire(struct controller *controller, struct timer *timer)
 {
+    const struct flight_recorder *flight = controller->options.flight;
     if (timer->kind == KIND_ADMIN) {
+        flight_doing(flight, FLIGHT_ADMIN, 0);
         admin_on_timer(controller->admin, timer);
+    } else if (timer->kind == KIND_CONTROL) {
+        flight_doing(flight, FLIGHT_CONTROL, 0);
+        admin_on_timer(controller->control, timer);
     } else {
         ASSERT(timer->kind == KIND_HEALTH);
         health_checks_on_timer(controller->health, timer);
@@ -217,7 +295,9 @@ static void fire(struct controller *controller, struct timer *timer)
 void controller_turn(struct controller *controller)
 {
     struct io *io = controller->options.io;
+    flight_doing(controller->options.flight, FLIGHT_WAIT, 0);
     io_wait(io, timer_wheel_next(&controller->wheel));
+    flight_turn(controller->options.flight, io_now(io));
     controller->was_up |= workers_up(controller) >= controller->source.worker_count;
     struct io_socket *socket = NULL;
     for (unsigned i = 0; i < SOCKETS_MAX && (socket = io_next_ready(io)) != NULL; i++) {

@@ -11,6 +11,7 @@
 #define SENTINEL_CONTROL_CONTROLLER_H
 
 #include "config/generation.h"
+#include "control/crash_report.h"
 #include "io/io.h"
 #include "observe/health.h"
 #include "observe/segment.h"
@@ -23,8 +24,10 @@ enum { CONTROLLER_FOREIGN = 255 };
 struct controller_options {
     struct io *io;
     const struct generation *generation; /* borrowed for the controller's life */
-    int admin;     /* the listening descriptor of the admin address; -1: none */
-    void *health;  /* borrowed: health_size bytes of the own segment */
+    int admin;                      /* the listening descriptor of the admin address; -1: none */
+    int control;                    /* that of the control socket; -1: none */
+    struct flight_recorder *flight; /* borrowed: says what the controller does */
+    void *health;                   /* borrowed: health_size bytes of the own segment */
     void *metrics; /* borrowed: metrics_size bytes of the own segment, what itself counts */
     const void
         *ledger; /* borrowed: the totals of processes that have ended; NULL: there are none */
@@ -55,6 +58,22 @@ void controller_destroy(struct controller *controller);
  */
 void controller_set_process(struct controller *controller, const struct segment_identity *identity,
                             const void *metrics);
+
+/*
+ * Shows what this process is doing from now on: the SEGMENT_FLIGHT of its segment, which stays
+ * mapped until the next call for the same role and index. NULL: the process is gone.
+ */
+void controller_set_flight(struct controller *controller, const struct segment_identity *identity,
+                           int32_t pid, const void *flight);
+
+/*
+ * A process has crashed: what it was doing is taken from its memory, once, and kept. The report
+ * stays valid until the next.
+ */
+const struct crash_report *controller_report_crash(struct controller *controller,
+                                                   const struct segment_identity *identity,
+                                                   int32_t pid, const void *flight,
+                                                   int wait_status);
 
 /* From now on /ready says no: the process was told to stop. */
 void controller_drain(struct controller *controller);

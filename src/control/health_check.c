@@ -250,12 +250,14 @@ void health_checks_on_ready(struct health_checks *checks, struct io_socket *sock
 {
     struct health_check *check = CONTAINER_OF(socket, struct health_check, socket);
     ASSERT(check->step != CHECK_WAITING);
+    flight_doing(checks->options.flight, FLIGHT_HEALTH, check->endpoint);
     run(checks, check);
 }
 
 void health_checks_on_timer(struct health_checks *checks, struct timer *timer)
 {
     struct health_check *check = CONTAINER_OF(timer, struct health_check, timer);
+    flight_doing(checks->options.flight, FLIGHT_HEALTH, check->endpoint);
     if (check->step == CHECK_WAITING) {
         begin(checks, check);
     } else {

@@ -17,6 +17,7 @@
 #include "base/prng.h"
 #include "base/timer_wheel.h"
 #include "io/io.h"
+#include "observe/flight_recorder.h"
 #include "observe/health.h"
 
 enum { HEALTH_HEAD_MAX = 8192 }; /* bytes of a check's request, and of the answer's head */
@@ -41,7 +42,8 @@ struct health_options {
     struct timer_wheel *wheel;
     const struct generation *generation;
     struct health_board *board;
-    uint8_t kind;               /* of their sockets and timers */
+    uint8_t kind;                         /* of their sockets and timers */
+    const struct flight_recorder *flight; /* told which endpoint is being checked */
     health_listener *on_change; /* told when an endpoint changes its state; NULL: nobody */
     void *change_context;
 };

@@ -196,6 +196,7 @@ static struct world *begin(const char *config, uint64_t seed, const struct sim_o
         .io = world->io,
         .generation = generation,
         .admin = -1,
+        .control = -1,
         .health = world->words,
         .metrics = world->totals,
         .on_health = on_health,

@@ -294,7 +294,8 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
             listener->error = socket->error;
             return ERROR;
         }
-        socket->ready = IO_READABLE | IO_WRITABLE; /* worth a try: most clients talk first */
+        socket->stream = peer->family != ADDRESS_NONE; /* what is said of TCP holds there only */
+        socket->ready = IO_READABLE | IO_WRITABLE;     /* worth a try: most clients talk first */
         queue_socket(io, socket);
         return OK;
     }

@@ -29,7 +29,7 @@ struct channel_message {
     uint32_t kind; /* enum channel_kind */
     uint32_t role; /* the identity, of CHANNEL_SEGMENT and CHANNEL_GONE */
     uint32_t index;
-    uint32_t reserved;
+    int32_t wait_status; /* of CHANNEL_GONE: how it ended, as of waitpid */
     uint64_t incarnation;
 };
 

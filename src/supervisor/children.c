@@ -61,6 +61,9 @@ void children_deinit(struct children *children)
     for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
         clear(&children->items[i]);
     }
+    for (; children->remains_count > 0; children->remains_count--) {
+        close_descriptor(&children->remains[children->remains_count - 1].segment_fd);
+    }
     close_descriptor(&children->life[0]);
     close_descriptor(&children->life[1]);
     close_descriptor(&children->commons);
@@ -129,21 +132,26 @@ static bool reads(enum process_role reader, enum process_role owner)
     UNREACHABLE("a role");
 }
 
+static struct channel_message message_of(enum channel_kind kind,
+                                         const struct segment_identity *identity, int wait_status)
+{
+    return (struct channel_message){.kind = kind,
+                                    .role = (uint32_t)identity->role,
+                                    .index = identity->index,
+                                    .wait_status = wait_status,
+                                    .incarnation = identity->incarnation};
+}
+
 /* Tells a child of another's segment, or of its end, if it has to do with it. */
 static void tell_of(struct children *children, uint32_t reader, uint32_t owner,
-                    enum channel_kind kind)
+                    enum channel_kind kind, int wait_status)
 {
     const struct child *child = &children->items[owner];
     if (reader == owner || !child->ready || child->segment_fd < 0 ||
         !reads(supervisor_role(reader), supervisor_role(owner))) {
         return;
     }
-    struct channel_message message = {
-        .kind = kind,
-        .role = (uint32_t)child->segment.identity.role,
-        .index = child->segment.identity.index,
-        .incarnation = child->segment.identity.incarnation,
-    };
+    struct channel_message message = message_of(kind, &child->segment.identity, wait_status);
     send_or_kill(children, reader, &message, kind == CHANNEL_SEGMENT ? child->segment_fd : -1);
 }
 
@@ -151,18 +159,72 @@ static void tell_of(struct children *children, uint32_t reader, uint32_t owner,
 static void hand_others(struct children *children, uint32_t reader)
 {
     for (uint32_t owner = 0; owner < SUPERVISOR_SLOTS_MAX; owner++) {
-        tell_of(children, reader, owner, CHANNEL_SEGMENT);
+        tell_of(children, reader, owner, CHANNEL_SEGMENT, 0);
     }
 }
 
 /* Tells all that live that a child has become ready, with its segment, or has ended. */
-static void announce(struct children *children, uint32_t owner, enum channel_kind kind)
+static void announce(struct children *children, uint32_t owner, enum channel_kind kind,
+                     int wait_status)
 {
     for (uint32_t reader = 0; reader < SUPERVISOR_SLOTS_MAX; reader++) {
         if (children->items[reader].pid != 0) {
-            tell_of(children, reader, owner, kind);
+            tell_of(children, reader, owner, kind, wait_status);
         }
     }
+}
+
+/* Tells the controller of a process that it does not know, or knows no more, and of its end. */
+static void tell_of_remains(struct children *children, const struct remains *remains)
+{
+    struct channel_message segment = message_of(CHANNEL_SEGMENT, &remains->identity, 0);
+    struct channel_message gone =
+        message_of(CHANNEL_GONE, &remains->identity, remains->wait_status);
+    send_or_kill(children, SUPERVISOR_SLOT_CONTROLLER, &segment, remains->segment_fd);
+    send_or_kill(children, SUPERVISOR_SLOT_CONTROLLER, &gone, -1);
+}
+
+static void drop_first_remains(struct children *children)
+{
+    close_descriptor(&children->remains[0].segment_fd);
+    children->remains_count--;
+    memmove(children->remains, children->remains + 1,
+            children->remains_count * sizeof(children->remains[0]));
+}
+
+static void hand_remains(struct children *children)
+{
+    while (children->remains_count > 0) {
+        tell_of_remains(children, &children->remains[0]);
+        drop_first_remains(children);
+    }
+}
+
+/*
+ * Sees to it that a crash gets its report. A controller that knew the process has been told; one
+ * that did not, since the process was not ready, is given what it left. Without a controller that
+ * is kept for the next one, who so reports the end of the one before it.
+ */
+static void report_crash(struct children *children, uint32_t slot, int wait_status)
+{
+    struct child *child = &children->items[slot];
+    const struct child *controller = &children->items[SUPERVISOR_SLOT_CONTROLLER];
+    bool ended_well = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+    if (ended_well || child->segment_fd < 0) {
+        return;
+    }
+    struct remains remains = {child->segment.identity, child->segment_fd, wait_status};
+    if (controller != child && controller->pid != 0 && controller->channel >= 0) {
+        if (!child->ready) {
+            tell_of_remains(children, &remains);
+        }
+        return;
+    }
+    if (children->remains_count == REMAINS_MAX) {
+        drop_first_remains(children);
+    }
+    children->remains[children->remains_count++] = remains;
+    child->segment_fd = -1;
 }
 
 static enum status make_segment(struct children *children, uint32_t slot,
@@ -218,7 +280,7 @@ static void fill_spec(struct children *children, uint32_t slot, const struct chi
         spec->listeners = world->listeners->count;
         spec->client_key = children->client_key;
     } else if (spec->role == PROCESS_CONTROLLER) {
-        spec->listeners = world->listeners->admin >= 0 ? 1 : 0;
+        spec->listeners = LISTENERS_OF_CONTROLLER;
     } else if (spec->role == PROCESS_COMPILER && world->config != NULL) {
         (void)snprintf(spec->config, sizeof(spec->config), "%s", world->config);
     }
@@ -247,7 +309,8 @@ static enum status fork_child(struct children *children, uint32_t slot,
         .shared = role == PROCESS_WORKER       ? children->commons
                   : role == PROCESS_CONTROLLER ? children->ledger_fd
                                                : -1,
-        .listeners = role == PROCESS_CONTROLLER ? &world->listeners->admin : world->listeners->fds,
+        .listeners =
+            role == PROCESS_CONTROLLER ? world->listeners->controller : world->listeners->fds,
         .spec = &children->spec,
         .environment = role == PROCESS_COMPILER ? world->environment : NULL,
     };
@@ -278,6 +341,9 @@ enum status children_spawn(struct children *children, uint32_t slot,
         clear(child);
         return ERROR;
     }
+    if (supervisor_role(slot) == PROCESS_CONTROLLER) {
+        hand_remains(children);
+    }
     hand_others(children, slot);
     return OK;
 }
@@ -306,7 +372,7 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
         return false;
     }
     child->ready = true;
-    announce(children, slot, CHANNEL_SEGMENT);
+    announce(children, slot, CHANNEL_SEGMENT, 0);
     return true;
 }
 
@@ -328,7 +394,8 @@ bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
         for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
             if (children->items[i].pid == pid) {
                 fold(children, i);
-                announce(children, i, CHANNEL_GONE);
+                announce(children, i, CHANNEL_GONE, status);
+                report_crash(children, i, status);
                 clear(&children->items[i]);
                 *slot = i;
                 *wait_status = status;

@@ -1,13 +1,14 @@
 /*
  * The supervisor's children as the system knows them: process ids, control channels, segments. The
  * machine (supervisor.h) decides, this does. A child's segment is handed to those that read it: the
- * logger and the controller get all workers', each worker the controller's (health of endpoints),
- * the logger's (how far its ring was read) and the other workers' (how many connections they hold).
- * It is handed out once its owner says that it is
- * ready: before that, what is in it has not begun. When the owner has ended, those who hold it are
- * told. The commons (observe/commons.h) are given to each worker when it is made. What a child had
- * counted is entered into the ledger (observe/ledger.h), which each controller is given, when it is
- * reaped: before anyone is told of its end.
+ * logger and the controller get all workers' (the controller the logger's, too), each worker the
+ * controller's (health of endpoints), the logger's (how far its ring was read) and the other
+ * workers' (how many connections they hold). It is handed out once its owner says that it is ready:
+ * before that, what is in it has not begun. When the owner has ended, those who hold it are told;
+ * of a crash the controller is told in any case, the next one if there is none just then. The
+ * commons (observe/commons.h) are given to each worker when it is made. What a child had counted is
+ * entered into the ledger (observe/ledger.h), which each controller is given, when it is reaped:
+ * before anyone is told of its end.
  *
  * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
  */
@@ -31,8 +32,19 @@ struct child {
     struct segment segment; /* read-only; not mapped for the compiler */
 };
 
+/* What a crashed process left behind, until a controller can be told of it. */
+struct remains {
+    struct segment_identity identity;
+    int segment_fd;
+    int wait_status;
+};
+
+enum { REMAINS_MAX = 8 }; /* of more, the oldest are forgotten; their ends have been logged */
+
 struct children {
     struct child items[SUPERVISOR_SLOTS_MAX];
+    struct remains remains[REMAINS_MAX];
+    uint32_t remains_count;
     int executable;
     int null;
     int life[2];          /* see SPAWN_FD_LIFE */

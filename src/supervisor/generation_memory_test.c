@@ -146,8 +146,11 @@ static void listeners_are_bound_once_and_reopened_after_a_stop(void **state)
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), OK);
     close(fd);
 
-    struct listeners first = {.admin = -1};
-    assert_int_equal(listeners_open(&first, &generation), OK);
+    struct listeners first;
+    struct listeners second;
+    listeners_init(&first);
+    listeners_init(&second);
+    assert_int_equal(listeners_open(&first, &generation, "off"), OK);
     assert_int_equal(first.count, 1);
     int listening = 0;
     socklen_t size = sizeof(listening);
@@ -156,18 +159,18 @@ static void listeners_are_bound_once_and_reopened_after_a_stop(void **state)
     assert_true((fcntl(first.fds[0], F_GETFL) & O_NONBLOCK) != 0);
     assert_true((fcntl(first.fds[0], F_GETFD) & FD_CLOEXEC) != 0);
 
-    struct listeners second = {.admin = -1};
-    assert_int_equal(listeners_open(&second, &generation), ERROR); /* in use */
+    assert_int_equal(listeners_open(&second, &generation, "off"), ERROR); /* in use */
     assert_null(second.fds);
-    assert_int_equal(second.admin, -1);
+    assert_int_equal(second.controller[LISTENERS_ADMIN], -1);
 
-    int admin = first.admin;
+    int admin = first.controller[LISTENERS_ADMIN];
     listeners_stop(&first);
     assert_int_equal(first.count, 0);
-    assert_int_equal(first.admin, admin); /* stays to show how the drain goes */
+    assert_int_equal(first.controller[LISTENERS_ADMIN],
+                     admin); /* stays to show how the drain goes */
     listeners_close(&first);
     listeners_close(&first);
-    assert_int_equal(listeners_open(&second, &generation), OK);
+    assert_int_equal(listeners_open(&second, &generation, "off"), OK);
     listeners_close(&second);
     generation_memory_unmap(&mapping);
 }

@@ -58,8 +58,8 @@ static enum status open_admin(struct listeners *listeners, const struct address 
     if (address->family == ADDRESS_NONE) {
         return OK;
     }
-    listeners->admin = bind_address(address);
-    if (listeners->admin >= 0) {
+    listeners->controller[LISTENERS_ADMIN] = bind_address(address);
+    if (listeners->controller[LISTENERS_ADMIN] >= 0) {
         return OK;
     }
     int error = errno;
@@ -70,9 +70,17 @@ static enum status open_admin(struct listeners *listeners, const struct address 
     return ERROR;
 }
 
-enum status listeners_open(struct listeners *listeners, const struct generation *generation)
+void listeners_init(struct listeners *listeners)
 {
-    struct listeners opened = {.count = generation->header->listeners.count, .admin = -1};
+    *listeners = (struct listeners){.controller = {-1, -1}, .control = {.fd = -1}};
+}
+
+enum status listeners_open(struct listeners *listeners, const struct generation *generation,
+                           const char *control_socket)
+{
+    struct listeners opened;
+    listeners_init(&opened);
+    opened.count = generation->header->listeners.count;
     opened.fds = calloc(opened.count > 0 ? opened.count : 1, sizeof(int));
     if (opened.fds == NULL) {
         log_message(LOG_ERROR, "out of memory for %u listeners", opened.count);
@@ -90,6 +98,10 @@ enum status listeners_open(struct listeners *listeners, const struct generation 
     if (open_admin(&opened, &generation->header->server.admin) != OK) {
         status = ERROR;
     }
+    if (control_socket_open(&opened.control, control_socket, generation) != OK) {
+        status = ERROR;
+    }
+    opened.controller[LISTENERS_CONTROL] = opened.control.fd;
     if (status != OK) {
         listeners_close(&opened);
         return ERROR;
@@ -113,8 +125,10 @@ void listeners_stop(struct listeners *listeners)
 void listeners_close(struct listeners *listeners)
 {
     listeners_stop(listeners);
-    if (listeners->admin >= 0) {
-        (void)close(listeners->admin);
+    if (listeners->controller[LISTENERS_ADMIN] >= 0) {
+        (void)close(listeners->controller[LISTENERS_ADMIN]);
     }
-    listeners->admin = -1;
+    control_socket_close(&listeners->control);
+    listeners->controller[LISTENERS_ADMIN] = -1;
+    listeners->controller[LISTENERS_CONTROL] = -1;
 }

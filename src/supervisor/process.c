@@ -68,7 +68,8 @@ static enum status open_listeners(struct process *process)
         return ERROR;
     }
     for (uint32_t i = 0; i < count; i++) {
-        process->listeners[i] = SPAWN_FD_LISTENERS + (int)i;
+        int fd = SPAWN_FD_LISTENERS + (int)i;
+        process->listeners[i] = fcntl(fd, F_GETFD) >= 0 ? fd : -1;
     }
     return OK;
 }
@@ -200,7 +201,7 @@ static bool map_peer(const struct process *process, const struct channel_message
 }
 
 enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      int *log, bool *orphaned)
+                                      int *detail, bool *orphaned)
 {
     for (;;) { /* each round takes a message off a bounded queue */
         struct channel_message message;
@@ -224,14 +225,17 @@ enum process_order process_next_order(const struct process *process, struct segm
         case CHANNEL_QUIT:
             return PROCESS_ORDER_QUIT;
         case CHANNEL_LOG:
-            if (log != NULL) {
-                *log = descriptor;
+            if (detail != NULL) {
+                *detail = descriptor;
                 return PROCESS_ORDER_LOG;
             }
             (void)close(descriptor);
             break;
         case CHANNEL_GONE:
             segment->identity = channel_identity(&message);
+            if (detail != NULL) {
+                *detail = message.wait_status;
+            }
             return PROCESS_ORDER_GONE;
         case CHANNEL_SEGMENT:
             if (map_peer(process, &message, descriptor, segment)) {

@@ -19,7 +19,7 @@ struct process {
     struct generation generation;  /* not the compiler's */
     struct segment segment;        /* its own, for writing; not the compiler's */
     struct flight_recorder flight; /* in that segment */
-    int *listeners;                /* spec->listeners descriptors */
+    int *listeners;                /* spec->listeners descriptors; -1: not given */
     void *commons;                 /* a worker's; written by all workers */
 };
 
@@ -47,18 +47,18 @@ enum process_order {
     PROCESS_ORDER_NONE,    /* nothing has come */
     PROCESS_ORDER_DRAIN,   /* finish what runs, then end; also when the supervisor has died */
     PROCESS_ORDER_QUIT,    /* end */
-    PROCESS_ORDER_LOG,     /* *log is the descriptor to write the log to from now on */
+    PROCESS_ORDER_LOG,     /* *detail is the descriptor to write the log to from now on */
     PROCESS_ORDER_SEGMENT, /* *segment is another process's, mapped for reading */
-    PROCESS_ORDER_GONE,    /* the process of segment->identity has ended */
+    PROCESS_ORDER_GONE,    /* the process of segment->identity has ended, *detail tells how */
 };
 
 /*
  * Takes the next order off the control channel. Once the supervisor is gone each call says
  * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Segments that cannot be
  * mapped are logged and skipped. The caller unmaps the segments and closes the log that it gets;
- * with NULL for `log`, which is everyone but the logger, a log is dropped.
+ * with NULL for `detail` a log is dropped. The detail of GONE is as of waitpid.
  */
 enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      int *log, bool *orphaned);
+                                      int *detail, bool *orphaned);
 
 #endif

@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "control/controller.h"
 #include "io/io_epoll.h"
 #include "observe/ledger.h"
 #include "observe/log.h"
+#include "supervisor/listen.h"
 #include "supervisor/process.h"
 #include "supervisor/process_watch.h"
 
@@ -21,20 +23,28 @@ struct control {
     struct controller *controller;
     struct process_watch watch;
     const void *ledger;      /* mapped; NULL: not yet */
-    struct segment logger;   /* not mapped: not known yet */
-    struct segment *workers; /* by index; likewise */
+    struct segment *workers; /* by index; not mapped: not known yet */
+    struct segment logger;   /* likewise */
+    struct segment former;   /* what the controller before this one left when it crashed */
     bool quit;
 };
 
-/* Where the segment of such a process is kept; NULL: it is none that the controller looks at. */
+/* Where the segment of such a process is kept; NULL: it is of no interest here. */
 static struct segment *place_of(struct control *control, const struct segment_identity *identity)
 {
-    if (identity->role == PROCESS_LOGGER) {
+    switch (identity->role) {
+    case PROCESS_COMPILER:
+        return NULL;
+    case PROCESS_LOGGER:
         return &control->logger;
+    case PROCESS_CONTROLLER:
+        return &control->former;
+    case PROCESS_WORKER:
+        return identity->index < control->process->generation.header->server.workers
+                   ? &control->workers[identity->index]
+                   : NULL;
     }
-    uint32_t workers = control->process->generation.header->server.workers;
-    bool known = identity->role == PROCESS_WORKER && identity->index < workers;
-    return known ? &control->workers[identity->index] : NULL;
+    UNREACHABLE("a role");
 }
 
 static void adopt(struct control *control, struct segment *segment)
@@ -44,21 +54,46 @@ static void adopt(struct control *control, struct segment *segment)
         segment_unmap(segment);
         return;
     }
-    controller_set_process(control->controller, &segment->identity,
-                           segment_region_read(segment, SEGMENT_METRICS));
+    const struct segment_identity *identity = &segment->identity;
+    if (identity->role != PROCESS_CONTROLLER) {
+        controller_set_process(control->controller, identity,
+                               segment_region_read(segment, SEGMENT_METRICS));
+        controller_set_flight(control->controller, identity, segment_pid(segment),
+                              segment_region_read(segment, SEGMENT_FLIGHT));
+    }
     segment_unmap(place);
     *place = *segment;
 }
 
-/* Its totals are in the ledger, its gauges end with it. */
-static void part_with(struct control *control, const struct segment_identity *identity)
+/* What the crashed process was doing, told on the operator's log. */
+static void report(struct control *control, const struct segment *segment, int wait_status)
 {
-    struct segment *place = place_of(control, identity);
-    if (place != NULL && segment_is_mapped(place) &&
-        place->identity.incarnation == identity->incarnation) {
-        controller_set_process(control->controller, identity, NULL);
-        segment_unmap(place);
+    const struct crash_report *made =
+        controller_report_crash(control->controller, &segment->identity, segment_pid(segment),
+                                segment_region_read(segment, SEGMENT_FLIGHT), wait_status);
+    char line[CRASH_LINE_MAX];
+    for (uint32_t i = 0; crash_report_line(made, &control->process->generation, i, line); i++) {
+        log_message(LOG_ERROR, "%s", line);
     }
+}
+
+/* Its totals are in the ledger, its gauges end with it. */
+static void part_with(struct control *control, const struct segment_identity *identity,
+                      int wait_status)
+{
+    struct segment *segment = place_of(control, identity);
+    if (segment == NULL || !segment_is_mapped(segment) ||
+        segment->identity.incarnation != identity->incarnation) {
+        return;
+    }
+    if (crash_is_one(wait_status)) {
+        report(control, segment, wait_status);
+    }
+    if (identity->role != PROCESS_CONTROLLER) {
+        controller_set_process(control->controller, identity, NULL);
+        controller_set_flight(control->controller, identity, 0, NULL);
+    }
+    segment_unmap(segment);
 }
 
 static void take_orders(struct control *control)
@@ -66,7 +101,8 @@ static void take_orders(struct control *control)
     bool orphaned = false;
     while (!control->quit) { /* the queue of orders is bounded */
         struct segment segment = {0};
-        switch (process_next_order(control->process, &segment, NULL, &orphaned)) {
+        int detail = 0;
+        switch (process_next_order(control->process, &segment, &detail, &orphaned)) {
         case PROCESS_ORDER_NONE:
             return;
         case PROCESS_ORDER_QUIT:
@@ -77,12 +113,13 @@ static void take_orders(struct control *control)
             control->quit = orphaned;
             break;
         case PROCESS_ORDER_LOG:
+            (void)close(detail); /* the logger's */
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt(control, &segment);
             break;
         case PROCESS_ORDER_GONE:
-            part_with(control, &segment.identity);
+            part_with(control, &segment.identity, detail);
             break;
         }
     }
@@ -124,7 +161,9 @@ static enum status control_open(struct control *control)
     struct controller_options options = {
         .io = control->io,
         .generation = &process->generation,
-        .admin = process->spec->listeners > 0 ? process->listeners[0] : -1,
+        .admin = process->listeners[LISTENERS_ADMIN],
+        .control = process->listeners[LISTENERS_CONTROL],
+        .flight = &control->process->flight,
         .health = segment_region(&process->segment, SEGMENT_HEALTH),
         .metrics = segment_region(&process->segment, SEGMENT_METRICS),
         .ledger = control->ledger,
@@ -134,7 +173,12 @@ static enum status control_open(struct control *control)
         .health_context = control,
     };
     control->controller = controller_create(&options);
-    return control->controller != NULL ? OK : ERROR;
+    if (control->controller == NULL) {
+        return ERROR;
+    }
+    controller_set_flight(control->controller, &process->segment.identity, getpid(),
+                          segment_region_read(&process->segment, SEGMENT_FLIGHT));
+    return OK;
 }
 
 static void control_close(struct control *control)
@@ -148,8 +192,9 @@ static void control_close(struct control *control)
          control->workers != NULL && i < control->process->generation.header->server.workers; i++) {
         segment_unmap(&control->workers[i]);
     }
-    free(control->workers);
     segment_unmap(&control->logger);
+    segment_unmap(&control->former);
+    free(control->workers);
     ledger_unmap(control->ledger, &control->process->generation);
 }
 

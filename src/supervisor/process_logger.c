@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "control/logger.h"
@@ -69,6 +70,7 @@ static void take_orders(struct logging *logging)
         case PROCESS_ORDER_DRAIN:
             break; /* the logger has no part in it, or is an orphan now */
         case PROCESS_ORDER_LOG:
+            flight_doing(&logging->process->flight, FLIGHT_REOPEN_LOG, 0);
             logger_set_output(logging->logger, log);
             break;
         case PROCESS_ORDER_SEGMENT:
@@ -106,6 +108,13 @@ static void sleep_at_most(struct logging *logging, int milliseconds)
     }
 }
 
+static uint64_t monotonic_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 int process_log(struct process *process)
 {
     uint32_t workers = process->generation.header->server.workers;
@@ -125,11 +134,15 @@ int process_log(struct process *process)
                  &process->generation);
     process_send_ready();
     while (!logging.quit) {
+        flight_turn(&process->flight, monotonic_now());
+        flight_doing(&process->flight, FLIGHT_WRITE_LOG, 0);
         int pause = logger_turn(logging.logger);
         publish(&logging);
+        flight_doing(&process->flight, FLIGHT_WAIT, 0);
         segment_count_turn(&process->segment);
         sleep_at_most(&logging, pause);
     }
+    flight_doing(&process->flight, FLIGHT_END, 0);
     if (!logger_flush(logging.logger, FLUSH_TIMEOUT_MS)) {
         log_message(LOG_WARNING, "the access log did not take everything in time");
     }

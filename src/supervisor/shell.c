@@ -38,6 +38,7 @@ struct shell {
     struct listeners listeners;
     struct pid_file pid_file;
     const char *pid_file_override;
+    const char *control_socket; /* of the command line; NULL: as configured */
     struct generation generation;
     struct generation_memory memory;
     struct pollfd polled[1 + SUPERVISOR_SLOTS_MAX];
@@ -109,7 +110,8 @@ static void open_listeners(struct shell *shell)
         push(shell, (struct supervisor_event){.kind = SUPERVISOR_REFUSED});
         return;
     }
-    bool listening = listeners_open(&shell->listeners, &shell->generation) == OK;
+    bool listening =
+        listeners_open(&shell->listeners, &shell->generation, shell->control_socket) == OK;
     bool logging = log_file_open(&shell->world.log, &shell->generation) == OK;
     if (!listening || !logging) { /* each has said what is wrong */
         push(shell, (struct supervisor_event){.kind = SUPERVISOR_REFUSED});
@@ -331,7 +333,8 @@ static void raise_descriptor_limit(void)
 static enum status shell_open(struct shell *shell, const struct shell_options *options)
 {
     shell->signals = -1;
-    shell->listeners.admin = -1;
+    listeners_init(&shell->listeners);
+    shell->control_socket = options->control_socket;
     shell->pid_file.fd = -1;
     shell->pid_file_override = options->pid_file;
     shell->timer_at = UINT64_MAX;

@@ -9,7 +9,8 @@
 struct shell_options {
     const char *config;   /* the configuration file; NULL: built-in */
     const char *pid_file; /* in place of the configured one; "off": none; NULL: as configured */
-    char **environment;   /* of this process; for the compiler alone */
+    const char *control_socket; /* the same of the control socket */
+    char **environment;         /* of this process; for the compiler alone */
 };
 
 /* Runs Sentinel until it is stopped. The exit code: 0 stopped, 1 configuration or start refused. */

@@ -58,7 +58,7 @@ struct spawn_options {
     int segment;
     int life;
     int shared;           /* what the role has at SPAWN_FD_COMMONS or SPAWN_FD_LEDGER */
-    const int *listeners; /* spec->listeners of them */
+    const int *listeners; /* spec->listeners of them; -1: its number stays closed */
     const struct spawn_spec *spec;
     char *const *environment; /* NULL: empty but for the sanitizers' variables */
 };

@@ -219,8 +219,8 @@ def run(tmp_path):
     started = []
 
     def start(*words, **extra):
-        process = subprocess.Popen([binary(), 'run', '--pid-file', 'off', *words],
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        process = subprocess.Popen([binary(), 'run', '--pid-file', 'off', '--control-socket', 'off',
+                                    *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, env=environment(**extra))
         started.append(process)
         return process

@@ -55,9 +55,9 @@ def test_the_admin_listener_can_be_off(tmp_path, is_on):
                     f'    admin {{\n        address "{address}"\n    }}\n}}\n'
                     f'listener "l" {{\n    address "127.0.0.1:{port}"\n}}\n'
                     'route "r" {\n    respond 200\n}\n')
-    process = subprocess.Popen([binary(), 'run', '--pid-file', 'off', '--config', path],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               env=environment())
+    process = subprocess.Popen([binary(), 'run', '--pid-file', 'off', '--control-socket', 'off',
+                                '--config', path], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, env=environment())
     try:
         wait_for(lambda: answers(port), 20, 'an answer')
         if is_on:

@@ -22,7 +22,8 @@ def start(tmp_path, echo):
         text = Plan([echo], server=server).render(tmp_path, *free_ports(2))
         config.write_text(text if server else text.replace('pid-file', '// pid-file'))
         errors = open(tmp_path / f'{len(started)}.stderr', 'w+')
-        process = subprocess.Popen([binary(), 'run', '--config', str(config), *words],
+        process = subprocess.Popen([binary(), 'run', '--config', str(config),
+                                    '--control-socket', 'off', *words],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=errors, env=environment(), **who)
         process.said = lambda: (tmp_path / errors.name).read_text()

@@ -182,7 +182,8 @@ def lone(tmp_path):
     def start(text):
         config = tmp_path / f'lone-{len(started)}.kdl'
         config.write_text(text)
-        process = subprocess.Popen([binary(), 'run', '--config', str(config)],
+        process = subprocess.Popen([binary(), 'run', '--config', str(config),
+                                    '--control-socket', 'off'],
                                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, text=True, env=environment())
         started.append(process)

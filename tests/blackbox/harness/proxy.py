@@ -116,7 +116,11 @@ class Sentinel:
         self.lock = threading.Lock()
         self.errors_path = folder / 'stderr'
         self.errors_file = open(self.errors_path, 'wb')
-        words = [] if 'pid-file' in text else ['--pid-file', 'off']  # parallel tests never meet
+        configured = re.search(r'\bcontrol-socket "([^"]*)"', text)
+        self.socket = configured[1] if configured else str(folder / 'control.sock')
+        # Parallel tests never meet.
+        words = [] if 'pid-file' in text else ['--pid-file', 'off']
+        words += [] if configured else ['--control-socket', self.socket]
         self.process = subprocess.Popen([binary(), 'run', '--config', str(self.config), *words],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=self.errors_file, env=environment())
@@ -210,6 +214,12 @@ class Sentinel:
         want = set(labels.items())
         return sum(value for (found, pairs), value in self.metrics().items()
                    if found == name and want <= pairs)
+
+    def recent(self, *words):
+        """What `sentinel recent WORDS... --json` says, line by line."""
+        done = command('recent', '--control-socket', self.socket, '--json', *words)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
 
     # The end.
 

@@ -1,0 +1,232 @@
+#include "control/crash_report.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "base/assert.h"
+
+enum { SENTENCE_MAX = 160 };
+
+bool crash_is_one(int wait_status)
+{
+    return WIFSIGNALED(wait_status) || WEXITSTATUS(wait_status) != 0;
+}
+
+static bool is_running(const struct crash_report *report, uint32_t slot)
+{
+    return report->activity.phase == FLIGHT_EXCHANGE && report->activity.detail == slot;
+}
+
+/* Puts an exchange where it belongs among the oldest; the one that was running stands first. */
+static void tell(struct crash_report *report, const struct flight_entry *entry, bool running)
+{
+    uint32_t first = report->running ? 1 : 0;
+    uint32_t at = running ? 0 : first;
+    while (!running && at < report->told && report->exchanges[at].began <= entry->began) {
+        at++;
+    }
+    if (at >= CRASH_EXCHANGES_MAX) {
+        return;
+    }
+    uint32_t moved = report->told < CRASH_EXCHANGES_MAX ? report->told : CRASH_EXCHANGES_MAX - 1;
+    for (uint32_t i = moved; i > at; i--) {
+        report->exchanges[i] = report->exchanges[i - 1];
+    }
+    report->exchanges[at] = *entry;
+    report->told = moved + 1;
+    report->running = report->running || running;
+}
+
+const struct crash_report *crash_reports_add(struct crash_reports *reports,
+                                             const struct recent_process *process, int wait_status,
+                                             const struct recent_clock *clock)
+{
+    struct crash_report *report = &reports->items[reports->count % CRASH_REPORTS_MAX];
+    struct flight_entry entry;
+    report->number = ++reports->count;
+    report->seen = clock->now;
+    report->time = clock->wall;
+    report->identity = process->identity;
+    report->pid = process->pid;
+    report->wait_status = wait_status;
+    report->running = false;
+    report->told = 0;
+    flight_read_activity(&process->view, &report->activity);
+    report->in_flight = report->activity.untold;
+    uint32_t count = flight_count(&process->view, FLIGHT_IN_FLIGHT);
+    for (uint32_t i = 0; i < count; i++) {
+        if (flight_read(&process->view, FLIGHT_IN_FLIGHT, i, &entry)) {
+            report->in_flight++;
+            tell(report, &entry, is_running(report, i));
+        }
+    }
+    return report;
+}
+
+const struct crash_report *crash_reports_get(const struct crash_reports *reports, uint32_t index)
+{
+    uint64_t kept = reports->count < CRASH_REPORTS_MAX ? reports->count : CRASH_REPORTS_MAX;
+    return index < kept ? &reports->items[(reports->count - kept + index) % CRASH_REPORTS_MAX]
+                        : NULL;
+}
+
+/* ---- Words ---- */
+
+struct line {
+    char *text;
+    size_t size;
+};
+
+static void add(struct line *line, const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void add(struct line *line, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int wanted = vsnprintf(line->text, line->size, format, arguments);
+    va_end(arguments);
+    size_t used = wanted < 0 ? 0 : (size_t)wanted < line->size ? (size_t)wanted : line->size - 1;
+    line->text += used;
+    line->size -= used;
+}
+
+static void add_signal(struct line *line, int signal)
+{
+    const char *name = sigabbrev_np(signal);
+    if (name != NULL) {
+        add(line, "SIG%s", name);
+    } else {
+        add(line, "signal %d", signal);
+    }
+}
+
+/* As one would say it: 0.123 s, 75 s, 3 min, 5 h. */
+static void add_time(struct line *line, uint64_t microseconds)
+{
+    uint64_t seconds = microseconds / 1000000;
+    if (seconds < 10) {
+        add(line, "%llu.%03llu s", (unsigned long long)seconds,
+            (unsigned long long)(microseconds / 1000 % 1000));
+    } else if (seconds < 120) {
+        add(line, "%llu s", (unsigned long long)seconds);
+    } else if (seconds < 7200) {
+        add(line, "%llu min", (unsigned long long)(seconds / 60));
+    } else {
+        add(line, "%llu h", (unsigned long long)(seconds / 3600));
+    }
+}
+
+static const char *fault_text(unsigned fault)
+{
+    static const char *const TEXTS[FLIGHT_FAULT_COUNT] = {
+        [FLIGHT_FAULT_NONE] = "sent to it",
+        [FLIGHT_FAULT_NULL] = "at a null pointer",
+        [FLIGHT_FAULT_STACK] = "near its stack",
+        [FLIGHT_FAULT_ELSEWHERE] = "at an address of no account",
+    };
+    ASSERT(fault < FLIGHT_FAULT_COUNT);
+    return TEXTS[fault];
+}
+
+void crash_report_end(const struct crash_report *report, char *text, size_t size)
+{
+    struct line line = {text, size};
+    if (WIFSIGNALED(report->wait_status)) {
+        int signal = WTERMSIG(report->wait_status);
+        add(&line, "by ");
+        add_signal(&line, signal);
+        if (report->activity.signal == signal && report->activity.fault != FLIGHT_FAULT_NONE) {
+            add(&line, " (%s)", fault_text(report->activity.fault));
+        }
+        return;
+    }
+    add(&line, "with code %d", WEXITSTATUS(report->wait_status));
+}
+
+static void tell_process(const struct crash_report *report, const struct generation *generation,
+                         struct line *line)
+{
+    char text[SENTENCE_MAX];
+    add(line, "crash report %llu: %s", (unsigned long long)report->number,
+        recent_role(report->identity.role));
+    if (report->identity.role == PROCESS_WORKER) {
+        add(line, " %u", report->identity.index);
+    }
+    crash_report_end(report, text, sizeof(text));
+    add(line, " (pid %d, incarnation %llu, up ", report->pid,
+        (unsigned long long)report->identity.incarnation);
+    add_time(line, recent_elapsed(report->seen, report->activity.started));
+    add(line, ") ended %s while ", text);
+    recent_activity(&report->activity, generation, text, sizeof(text));
+    add(line, "%s; its turn began ", text);
+    add_time(line, recent_elapsed(report->seen, report->activity.turned));
+    add(line, " ago");
+    if (report->identity.role == PROCESS_WORKER) {
+        add(line, "; exchanges in flight: %llu", (unsigned long long)report->in_flight);
+    }
+}
+
+static void tell_request(const struct flight_entry *entry, struct line *line)
+{
+    if (entry->torn) {
+        add(line, "(its request was being written)");
+        return;
+    }
+    if (entry->id_size == 0) {
+        add(line, "(its head was being read)");
+        return;
+    }
+    bool has_path = entry->path_size > 0;
+    add(line, "%.*s %.*s%s%.*s%s%s", SPAN_ARGS(flight_method(entry)), SPAN_ARGS(flight_host(entry)),
+        entry->host_cut ? "..." : "", SPAN_ARGS(has_path ? flight_path(entry) : SPAN("-")),
+        entry->path_cut ? "..." : "", entry->has_query ? "?" : "");
+}
+
+static void tell_exchange(const struct crash_report *report, const struct generation *generation,
+                          uint32_t index, struct line *line)
+{
+    const struct flight_entry *entry = &report->exchanges[index];
+    char step[SENTENCE_MAX];
+    char client[ADDRESS_TEXT_MAX] = "-";
+    recent_step(entry, step, sizeof(step));
+    add(line, "crash report %llu: %s ", (unsigned long long)report->number,
+        report->running && index == 0 ? "running" : "in flight");
+    tell_request(entry, line);
+    if (entry->client.family != ADDRESS_NONE) {
+        (void)address_print_host(&entry->client, client);
+    }
+    add(line, ", id %.*s, client %s, step %s for ",
+        SPAN_ARGS(entry->id_size > 0 ? flight_id(entry) : SPAN("-")), client, step);
+    add_time(line, recent_elapsed(report->seen, entry->since));
+    if (entry->route != FLIGHT_NONE) {
+        struct ref name = generation_route(generation, entry->route)->name;
+        add(line, ", route %.*s", SPAN_ARGS(generation_text(generation, name)));
+    }
+    if (entry->endpoint != FLIGHT_NONE) {
+        struct ref name = generation_endpoint(generation, entry->endpoint)->text;
+        add(line, ", endpoint %.*s, attempt %u", SPAN_ARGS(generation_text(generation, name)),
+            entry->attempts);
+    }
+}
+
+bool crash_report_line(const struct crash_report *report, const struct generation *generation,
+                       uint32_t index, char text[CRASH_LINE_MAX])
+{
+    struct line line = {text, CRASH_LINE_MAX};
+    if (index == 0) {
+        tell_process(report, generation, &line);
+        return true;
+    }
+    if (index <= report->told) {
+        tell_exchange(report, generation, index - 1, &line);
+        return true;
+    }
+    if (index > report->told + 1 || report->in_flight == report->told) {
+        return false;
+    }
+    add(&line, "crash report %llu: and %llu more in flight", (unsigned long long)report->number,
+        (unsigned long long)(report->in_flight - report->told));
+    return true;
+}

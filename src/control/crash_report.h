@@ -1,0 +1,57 @@
+/*
+ * Reports of crashes: what a process was doing when it ended and should not have, taken from the
+ * segment that it left. Made in the controller process, told on the operator's log by its shell,
+ * and kept for `sentinel recent --crashes`. The exchanges in flight at a crash have no access
+ * record: this is where they are seen.
+ *
+ * Bounds: the last CRASH_REPORTS_MAX reports, CRASH_EXCHANGES_MAX exchanges each; all allocated
+ * within the struct. They end with the controller.
+ */
+#ifndef SENTINEL_CONTROL_CRASH_REPORT_H
+#define SENTINEL_CONTROL_CRASH_REPORT_H
+
+#include "control/recent.h"
+
+enum { CRASH_REPORTS_MAX = 16, CRASH_EXCHANGES_MAX = 16, CRASH_LINE_MAX = 832 };
+
+struct crash_report {
+    uint64_t number; /* from 1; 0: no report */
+    uint64_t seen;   /* monotonic */
+    uint64_t time;   /* on the wall clock */
+    struct segment_identity identity;
+    int32_t pid;
+    int wait_status; /* as of waitpid */
+    struct flight_activity activity;
+    uint64_t in_flight; /* all of them */
+    uint32_t told;      /* of which are below */
+    bool running;       /* the first one below was running when it happened */
+    struct flight_entry exchanges[CRASH_EXCHANGES_MAX]; /* the oldest */
+};
+
+struct crash_reports {
+    uint64_t count; /* made so far */
+    struct crash_report items[CRASH_REPORTS_MAX];
+};
+
+/* Whether an end of this kind is a crash: by a signal, or with a code other than 0. */
+bool crash_is_one(int wait_status);
+
+/* Makes a report from what the process left, in the place of the oldest; valid until the next. */
+const struct crash_report *crash_reports_add(struct crash_reports *reports,
+                                             const struct recent_process *process, int wait_status,
+                                             const struct recent_clock *clock);
+
+/* The report of this place, the oldest first; NULL behind the last. */
+const struct crash_report *crash_reports_get(const struct crash_reports *reports, uint32_t index);
+
+/*
+ * The line of the operator's log of this index (0: what happened, then its exchanges, then how many
+ * more there were), NUL-terminated. False behind the last.
+ */
+bool crash_report_line(const struct crash_report *report, const struct generation *generation,
+                       uint32_t index, char line[CRASH_LINE_MAX]);
+
+/* `by SIGSEGV`, `with code 3`: how it ended, NUL-terminated. */
+void crash_report_end(const struct crash_report *report, char *text, size_t size);
+
+#endif
