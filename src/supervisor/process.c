@@ -19,6 +19,7 @@
 #include "observe/log.h"
 #include "proxy/client_board.h"
 #include "supervisor/channel.h"
+#include "supervisor/crash_handler.h"
 #include "supervisor/privileges.h"
 
 /* The name in tools that show no arguments; the system keeps 15 bytes. */
@@ -95,6 +96,9 @@ static enum status open_shared(struct process *process)
                               role, &process->generation, now_us)) {
         log_message(LOG_ERROR, "out of memory for the flight recorder");
         return ERROR;
+    }
+    if (crash_handler_install(process->flight.header) != OK) {
+        log_message(LOG_WARNING, "crashes will not tell their cause: %s", strerror(errno));
     }
     if (role == PROCESS_WORKER) {
         process->commons = commons_map(SPAWN_FD_COMMONS, &process->generation);

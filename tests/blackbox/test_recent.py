@@ -278,6 +278,13 @@ def test_an_injected_abort_is_reported(sentinel, echo, role):
     assert crash['role'] == role and crash['ended'] == 'by SIGABRT'
 
 
+def test_a_fault_is_reported_as_what_it_was(sentinel, echo):
+    """Sent from outside; what a fault of its own leaves is crash_handler_test's matter."""
+    proxy = sentinel(echo)
+    replace(proxy, 'worker', signal.SIGILL)
+    assert 'ended by SIGILL while ' in crash_lines(proxy, 'worker 0 ')[0]
+
+
 def asked(proxy):
     """The crashes, or none while the controller is being replaced."""
     done = command('recent', '--control-socket', proxy.socket, '--json', '--crashes')
