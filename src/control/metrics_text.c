@@ -152,6 +152,9 @@ static void put_labels(struct output *output, const struct generation *generatio
     case METRIC_LABELS_REASON:
         put_reason(output, index);
         return;
+    case METRIC_LABELS_SHED:
+        put_label(output, "kind", span_of_string(metrics_shed_label((enum shed_kind)index)));
+        return;
     }
     UNREACHABLE("a label set");
 }

@@ -298,7 +298,7 @@ static bool may_persist(const struct http1_session *session, const struct respon
 {
     const struct session_context *context = session->wire.session.context;
     return !message->close && session->refusal == REASON_NONE && session->keep_alive &&
-           !session->draining && !context->draining && !context->crowded &&
+           !session->draining && !context->draining &&
            session->requests < context->limits.requests_max && !session->wire.in_broken &&
            !session->expects_continue;
 }
@@ -332,7 +332,10 @@ static enum status write_response(struct stream *stream, const struct response_m
         return render(session, message, &delivery);
     }
     bool unknown_length = message->framing == FRAMING_CHUNKED && !message->head_only;
-    session->keep_alive = may_persist(session, message) && !(unknown_length && session->http_1_0);
+    struct session_context *context = wire->session.context;
+    bool persists = may_persist(session, message) && !(unknown_length && session->http_1_0);
+    context->crowded_closes += persists && context->crowded ? 1 : 0;
+    session->keep_alive = persists && !context->crowded;
     if (delivery.framing == FRAMING_CHUNKED && session->http_1_0) {
         delivery.framing = message->head_only ? FRAMING_NONE : FRAMING_CLOSE;
     }

@@ -87,7 +87,8 @@ struct session_context {
     struct session_traffic upstreams;
     uint64_t spliced; /* body bytes that went through pipes; counted like the traffic */
     bool draining;
-    bool crowded; /* nearing max-connections: do not keep connections */
+    bool crowded;            /* a bound is near: do not keep connections */
+    uint64_t crowded_closes; /* answers that closed one for that reason */
 };
 
 struct session {

@@ -61,6 +61,8 @@ uint32_t metrics_series(const struct metrics_layout *layout, enum metric metric)
         return layout->endpoints;
     case METRIC_LABELS_REASON:
         return REASON_COUNT;
+    case METRIC_LABELS_SHED:
+        return SHED_KIND_COUNT;
     }
     UNREACHABLE("a label set");
 }
@@ -121,6 +123,17 @@ enum metrics_status metrics_status_slot(uint16_t status)
         return METRICS_STATUS_OTHER;
     }
     return (enum metrics_status)(STATUS_SLOTS[status] - 1);
+}
+
+const char *metrics_shed_label(enum shed_kind kind)
+{
+    static const char *const labels[] = {
+#define SHED(id, label) label,
+#include "observe/shed.def"
+#undef SHED
+    };
+    ASSERT((unsigned)kind < SHED_KIND_COUNT);
+    return labels[kind];
 }
 
 const char *metrics_status_label(enum metrics_status slot)

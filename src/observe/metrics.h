@@ -38,6 +38,15 @@ enum metric_labels {
     METRIC_LABELS_UPSTREAM_REASON, /* upstream * REASON_COUNT + reason */
     METRIC_LABELS_ENDPOINT,        /* endpoint of the generation (upstream, endpoint) */
     METRIC_LABELS_REASON,          /* reason */
+    METRIC_LABELS_SHED,            /* enum shed_kind */
+};
+
+/* What a worker gives up when a bound is near: proxy/shedding.h. */
+enum shed_kind {
+#define SHED(id, label) SHED_##id,
+#include "observe/shed.def"
+#undef SHED
+    SHED_KIND_COUNT
 };
 
 enum metrics_state { METRICS_STATE_ACTIVE, METRICS_STATE_IDLE, METRICS_STATE_COUNT };
@@ -183,6 +192,9 @@ static inline void metrics_upstream_leave(struct metrics *metrics, uint32_t upst
     metrics_subtract_at(metrics, METRIC_UPSTREAM_CONNECTIONS,
                         upstream * METRICS_STATE_COUNT + state, 1);
 }
+
+/* The label of a kind of shedding. */
+const char *metrics_shed_label(enum shed_kind kind);
 
 /* The slot of a status, and the label of a slot. */
 enum metrics_status metrics_status_slot(uint16_t status);

@@ -1,9 +1,10 @@
 /*
- * How many client connections are open, in all and of each client address, over all workers
- * together. Each worker keeps its own counts on a board in its segment, which it alone writes and
- * the other workers read: the sum over the boards is what max-connections and
- * connections-per-client bound. A board goes with its segment, so a worker that dies leaves no
- * count behind. IPv6 clients are counted by their /64, which is what one subscriber is given.
+ * How many client connections are open, in all and of each client address, and how many requests
+ * are in flight, over all workers together. Each worker keeps its own counts on a board in its
+ * segment, which it alone writes and the other workers read: the sum over the boards is what
+ * max-connections and connections-per-client bound. A board goes with its segment, so a worker that
+ * dies leaves no count behind. IPv6 clients are counted by their /64, which is what one subscriber
+ * is given.
  *
  * A client is known by a tag: the 64-bit SipHash of its address under a key that all workers of one
  * run share. Two clients of one tag would share their limit; nobody without the key can look for
@@ -41,6 +42,7 @@ struct client_cell {
 /* The memory of a board; cells as many as the generation says. All zero: nothing is counted. */
 struct client_board {
     _Atomic uint32_t connections;
+    _Atomic uint32_t requests;               /* in flight */
     _Alignas(16) struct client_cell cells[]; /* none lies across two cache lines */
 };
 
@@ -87,6 +89,15 @@ uint64_t client_counts_of(const struct client_counts *counts, const struct addre
 
 /* How many connections the other workers count. */
 uint64_t client_counts_elsewhere(const struct client_counts *counts);
+
+/* Says how many requests this worker has in flight. One store. */
+static inline void client_counts_set_requests(struct client_counts *counts, uint32_t requests)
+{
+    atomic_store_explicit(&counts->board->requests, requests, memory_order_relaxed);
+}
+
+/* How many requests the other workers have in flight. */
+uint64_t client_counts_requests_elsewhere(const struct client_counts *counts);
 
 /* Whether some other worker counts fewer connections than these. */
 bool client_counts_any_below(const struct client_counts *counts, uint32_t connections);

@@ -41,12 +41,19 @@ static uint64_t now_of(const struct exchange *exchange)
     return io_now(exchange->proxy->io);
 }
 
-static void close_lanes(struct exchange *exchange)
+static void close_request_lane(struct exchange *exchange)
 {
     lane_abort(&exchange->request_lane);
+    list_unlink(&exchange->request_stall.link);
+    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+}
+
+static void close_lanes(struct exchange *exchange)
+{
+    close_request_lane(exchange);
+    list_unlink(&exchange->response_stall.link);
     lane_abort(&exchange->response_lane);
     exchange_lose_replay(exchange);
-    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
     exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
 }
 
@@ -197,7 +204,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
     }
     enum status status = lane_run(lane, reason);
     if (status == ERROR && !lane->source_failed) {
-        exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+        close_request_lane(exchange);
         return END;
     }
     if (status != ERROR) {
@@ -237,8 +244,7 @@ static enum progress relay_interim(struct exchange *exchange)
 /* The attempt is lost: another one, or the answer that says why. */
 static enum progress after_loss(struct exchange *exchange)
 {
-    lane_abort(&exchange->request_lane);
-    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+    close_request_lane(exchange);
     if (!attempt_may_retry(exchange)) {
         return fail(exchange, exchange->attempt.reason);
     }
@@ -497,7 +503,7 @@ static enum progress step_finish(struct exchange *exchange)
     byte_queue_clear(&exchange->replay.bytes, &proxy->buffers);
     metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
     if (exchange->counted) {
-        proxy->requests_open--;
+        client_counts_set_requests(&proxy->clients, --proxy->requests_open);
     }
     slab_release(&proxy->exchanges, exchange);
     proxy_release_client(proxy, client, keep);
@@ -631,14 +637,18 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
     exchange->wall_began = io_wall(proxy->io) - (io_now(proxy->io) - exchange->began);
     exchange->request.max_forwards = UINT64_MAX;
     exchange->request.version = HTTP_1_1;
-    exchange->counted = proxy->requests_open < proxy->requests_max;
-    proxy->requests_open += exchange->counted ? 1 : 0;
+    exchange->counted = shedding_admits_request(proxy);
+    if (exchange->counted) {
+        client_counts_set_requests(&proxy->clients, ++proxy->requests_open);
+    }
     metrics_add(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
     for (int i = 0; i < DEADLINE_COUNT; i++) {
         exchange->deadlines[i] = UINT64_MAX;
     }
     list_init(&exchange->run_link);
     list_init(&exchange->wait_link);
+    list_init(&exchange->request_stall.link);
+    list_init(&exchange->response_stall.link);
     list_push_back(&proxy->open_exchanges, &exchange->open_link);
     timer_init(&exchange->timer, TIMER_EXCHANGE);
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);

@@ -77,6 +77,8 @@ struct exchange {
     struct lane response_lane;
     struct lane_pace request_pace;
     struct lane_pace response_pace;
+    struct stall request_stall;
+    struct stall response_stall;
     struct stream_sink request_sink;
     struct stream_sink response_sink;
     struct replay replay;

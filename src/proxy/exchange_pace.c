@@ -25,6 +25,7 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
     bool request = which == DEADLINE_REQUEST;
     uint64_t now = now_of(exchange);
     uint64_t progress = lane->bytes + sink->stream->progress_out;
+    shedding_note_lane(exchange, lane);
     if (lane->waits == LANE_WAITS_NOT) {
         *pace = (struct lane_pace){0};
         exchange_set_deadline(exchange, which, UINT64_MAX);

@@ -16,6 +16,7 @@
 #include "observe/rate_table.h"
 #include "observe/request_id.h"
 #include "proxy/client_board.h"
+#include "proxy/shedding.h"
 #include "upstream/pool.h"
 
 /* What a ready socket belongs to (io_socket.kind). */
@@ -35,9 +36,12 @@ struct connection {
     struct http1_session http;
     struct address peer;
     uint32_t listener;
-    bool trusted; /* the peer is one of the listener's trusted proxies */
-    bool counted; /* it counts against max-connections and its client's own limit */
-    bool active;  /* which gauge it stands in */
+    bool trusted;             /* the peer is one of the listener's trusted proxies */
+    bool counted;             /* it counts against max-connections and its client's own limit */
+    bool active;              /* which gauge it stands in */
+    enum session_step listed; /* as which it stands in a list of shedding's */
+    struct list shed_link;
+    uint64_t since; /* when it came there */
 };
 
 struct exchange;
@@ -63,14 +67,17 @@ struct proxy {
     struct client_counts clients;
     struct commons commons;
     struct rate_table rates;
+    struct shedding shedding;
     struct list runnable;         /* exchanges to run in this turn */
     struct list open_connections; /* links of sessions */
     struct list open_exchanges;
     uint32_t connections_max;       /* of all workers together */
     uint32_t connections_share;     /* this worker's: above it others take the new ones */
     uint32_t connections_room;      /* what this worker can hold: see worker_plan.h */
-    uint64_t connections_elsewhere; /* the other workers', as of the last accept */
-    uint32_t requests_max;          /* this worker's share */
+    uint64_t connections_elsewhere; /* the other workers', as of the last accept or look */
+    uint32_t requests_max;          /* of all workers together */
+    uint32_t requests_share;        /* this worker's: so many it admits without asking */
+    uint32_t requests_place;        /* what this worker has room for: somewhat more */
     uint32_t requests_open;         /* those that count */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
@@ -94,6 +101,9 @@ bool proxy_trusts(const struct proxy *proxy, uint32_t listener, const struct add
 
 /* Gives back the stream of a finished exchange and looks after its connection. */
 void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep);
+
+/* Acts on what a client's session has to say. The connection may be gone afterwards. */
+void proxy_serve_client(struct proxy *proxy, struct session *session);
 
 /* A slot or buffers came free: whoever waits first runs again. */
 void proxy_wake_waiters(struct proxy *proxy);

@@ -164,7 +164,10 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->connections_share =
         worker_plan_share(proxy->connections_max, server_of(worker)->workers, options->index);
     proxy->connections_room = plan.connections;
-    proxy->requests_max = plan.requests;
+    proxy->requests_max = server_of(worker)->limits.requests;
+    proxy->requests_share =
+        worker_plan_share(proxy->requests_max, server_of(worker)->workers, options->index);
+    proxy->requests_place = plan.requests;
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));
     prng_init(&proxy->prng, seed);
@@ -172,6 +175,7 @@ struct worker *worker_create(const struct worker_options *options)
     list_init(&proxy->runnable);
     list_init(&proxy->open_connections);
     list_init(&proxy->open_exchanges);
+    shedding_init(&proxy->shedding);
     client_counts_init(&proxy->clients, options->generation, options->board, &options->client_key,
                        &options->peers);
     commons_init(&proxy->commons, options->commons, options->generation);
@@ -211,6 +215,7 @@ static void forget_connection(struct proxy *proxy, struct connection *connection
     struct session *session = connection->session;
     ASSERT(session->step == SESSION_CLOSED);
     list_unlink(&session->link);
+    list_unlink(&connection->shed_link);
     if (connection->counted) {
         client_counts_leave(&proxy->clients, &connection->peer);
     }
@@ -220,8 +225,7 @@ static void forget_connection(struct proxy *proxy, struct connection *connection
     slab_release(&proxy->connections, connection);
 }
 
-/* Acts on what a client's session has to say. The connection may be gone afterwards. */
-static void serve_events(struct proxy *proxy, struct session *session)
+void proxy_serve_client(struct proxy *proxy, struct session *session)
 {
     struct stream *stream = NULL;
     enum session_event event = session->ops->next_event(session, &stream);
@@ -240,6 +244,7 @@ static void serve_events(struct proxy *proxy, struct session *session)
         }
         event = session->ops->next_event(session, &stream);
     }
+    shedding_note_connection(proxy, connection_of_session(session));
 }
 
 void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep)
@@ -250,7 +255,7 @@ void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep)
     if (session->step != SESSION_CLOSED) {
         note_state(proxy, connection, false);
     }
-    serve_events(proxy, session);
+    proxy_serve_client(proxy, session);
 }
 
 /* As serve_events, for an upstream's session. */
@@ -289,8 +294,9 @@ static enum reason admit(struct worker *worker, struct connection *connection)
     struct proxy *proxy = &worker->proxy;
     struct client_counts *clients = &proxy->clients;
     proxy->connections_elsewhere = client_counts_elsewhere(clients);
-    if (clients->connections >= proxy->connections_room ||
-        clients->connections + proxy->connections_elsewhere >= proxy->connections_max) {
+    bool full = clients->connections >= proxy->connections_room ||
+                clients->connections + proxy->connections_elsewhere >= proxy->connections_max;
+    if (full && !shedding_make_room(proxy)) {
         return REASON_CONNECTIONS_FULL;
     }
     if (client_counts_of(clients, &connection->peer) >=
@@ -316,7 +322,7 @@ static void begin_connection(struct worker *worker, struct connection *connectio
     } else {
         http1_session_refuse(&connection->http, refusal);
     }
-    serve_events(proxy, session);
+    proxy_serve_client(proxy, session);
 }
 
 /* No memory is left even to say so: the connection is taken off the queue and reset. */
@@ -342,10 +348,14 @@ static enum status accept_one(struct worker *worker, struct listener *listener)
 {
     struct proxy *proxy = &worker->proxy;
     struct connection *connection = slab_acquire(&proxy->connections);
+    if (connection == NULL && shedding_make_place(proxy)) {
+        connection = slab_acquire(&proxy->connections);
+    }
     if (connection == NULL) {
         return turn_away(worker, listener);
     }
-    *connection = (struct connection){.listener = listener->index};
+    *connection = (struct connection){.listener = listener->index, .listed = SESSION_CLOSED};
+    list_init(&connection->shed_link);
     http1_session_init(&connection->http, &proxy->sessions, TIMER_SESSION);
     struct session *session = &connection->http.wire.session;
     connection->session = session;
@@ -409,7 +419,7 @@ static void serve_socket(struct worker *worker, struct io_socket *socket)
     struct session *session = CONTAINER_OF(transport, struct session, transport);
     session->ops->run(session);
     if (socket->kind == SOCKET_CLIENT) {
-        serve_events(proxy, session);
+        proxy_serve_client(proxy, session);
     } else {
         serve_upstream_events(proxy, session);
     }
@@ -448,7 +458,7 @@ static void fire_timer(struct proxy *proxy, struct timer *timer)
     if (upstream) {
         serve_upstream_events(proxy, session);
     } else {
-        serve_events(proxy, session);
+        proxy_serve_client(proxy, session);
     }
 }
 
@@ -502,6 +512,8 @@ static void publish(struct proxy *proxy)
     metrics_add(metrics, METRIC_UPSTREAM_RECEIVED_BYTES, sessions->upstreams.received);
     metrics_add(metrics, METRIC_UPSTREAM_SENT_BYTES, sessions->upstreams.sent);
     metrics_add(metrics, METRIC_SPLICED_BYTES, sessions->spliced);
+    metrics_add_at(metrics, METRIC_SHED, SHED_KEEP_ALIVE, sessions->crowded_closes);
+    sessions->crowded_closes = 0;
     sessions->clients = (struct session_traffic){0};
     sessions->upstreams = (struct session_traffic){0};
     sessions->spliced = 0;
@@ -542,7 +554,7 @@ static void abort_rest(struct worker *worker)
         if (session->step != SESSION_BUSY) {
             record_cut_head(proxy, connection_of_session(session));
             session->ops->kill(session);
-            serve_events(proxy, session);
+            proxy_serve_client(proxy, session);
         }
     }
 }
@@ -556,6 +568,7 @@ static uint64_t next_wake(const struct worker *worker)
     uint64_t timers = timer_wheel_next(&proxy->wheel);
     uint64_t own = worker->drain_deadline < worker->accept_again ? worker->drain_deadline
                                                                  : worker->accept_again;
+    own = proxy->shedding.again < own ? proxy->shedding.again : own;
     return timers < own ? timers : own;
 }
 
@@ -596,8 +609,6 @@ void worker_turn(struct worker *worker)
     flight_doing(proxy->flight, FLIGHT_WAIT, 0);
     io_wait(proxy->io, next_wake(worker));
     flight_turn(proxy->flight, io_now(proxy->io));
-    proxy->sessions.crowded = (proxy->clients.connections + proxy->connections_elsewhere) * 100 >=
-                              (uint64_t)proxy->connections_max * CROWDED_PERCENT;
     serve_ready(worker);
     run_exchanges(proxy);
     flight_doing(proxy->flight, FLIGHT_TIMER, 0);
@@ -606,6 +617,7 @@ void worker_turn(struct worker *worker)
     if (worker->drain_deadline <= io_now(proxy->io)) {
         abort_rest(worker);
     }
+    shedding_turn(proxy);
     yield_or_not(worker);
     if (worker->accept_again <= io_now(proxy->io)) {
         resume_listeners(worker);
@@ -647,7 +659,7 @@ void worker_drain(struct worker *worker)
         list_unlink(&session->link);
         list_push_back(&proxy->open_connections, &session->link);
         session->ops->drain(session);
-        serve_events(proxy, session);
+        proxy_serve_client(proxy, session);
     }
     pool_drain(&proxy->pool);
 }
@@ -672,6 +684,10 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(list_is_empty(&proxy->buffers.head_waiters) && proxy->pipes.in_use == 0);
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
     ASSERT(list_is_empty(&proxy->pool.waiters));
+    ASSERT(list_is_empty(&proxy->shedding.lingers));
+    ASSERT(list_is_empty(&proxy->shedding.idle) && list_is_empty(&proxy->shedding.heads));
+    ASSERT(list_is_empty(&proxy->shedding.senders) && list_is_empty(&proxy->shedding.readers));
+    ASSERT(list_is_empty(&proxy->shedding.uploads));
     ASSERT(proxy->wheel.count <= slots->in_use); /* idle upstream connections have one each */
     for (uint32_t i = 0; i < proxy->upstreams.endpoint_count; i++) {
         ASSERT(proxy->upstreams.endpoints[i].in_use == 0);

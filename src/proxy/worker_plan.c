@@ -6,6 +6,7 @@
 
 enum {
     RESERVE_MIN = 8,
+    LENT_SHARE = 8,                  /* one part in so many more than its share */
     RESERVE_ALL = 1024,              /* all workers together, where that leaves each enough */
     CONNECTIONS_FLOOR = 256,         /* shares smaller than this are not worth holding anyone to */
     SMALL_HEAD = 2,                  /* the empty line that may come before a request line */
@@ -52,6 +53,18 @@ static uint32_t connections_of(const struct generation_server *server)
     uint32_t floor =
         server->connections < CONNECTIONS_FLOOR ? server->connections : CONNECTIONS_FLOOR;
     return most > floor ? most : floor;
+}
+
+/*
+ * What others do not use a worker may, up to an eighth above its share. Requests spread with the
+ * connections, so it takes little to even out the rest, and each costs some 50 KiB here.
+ */
+static uint32_t requests_of(const struct generation_server *server, uint32_t index)
+{
+    uint32_t most = server->limits.requests;
+    uint32_t share = worker_plan_share(most, server->workers, index);
+    uint32_t more = (share + LENT_SHARE - 1) / LENT_SHARE;
+    return more < most - share ? share + more : most;
 }
 
 static uint32_t reserve_of(uint32_t workers)
@@ -101,7 +114,7 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
     struct worker_plan_item *items = plan->items;
     *plan = (struct worker_plan){
         .connections = connections_of(server),
-        .requests = worker_plan_share(limits->requests, server->workers, index),
+        .requests = requests_of(server, index),
         .upstream_connections =
             worker_plan_share(limits->upstream_connections, server->workers, index),
         .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),

@@ -180,6 +180,11 @@ static void check_connections(const struct proxy *proxy)
         run_failed("%llu connections are open; max-connections is %u", (unsigned long long)sum,
                    habits->connections_max);
     }
+    sum = client_counts_requests_elsewhere(&proxy->observer);
+    if (sum > habits->requests_max) {
+        run_failed("%llu requests are in flight; max-requests is %u", (unsigned long long)sum,
+                   habits->requests_max);
+    }
     for (uint32_t i = 0; i < habits->hosts; i++) {
         struct address host = client_host(i);
         sum = client_counts_of(&proxy->observer, &host);

@@ -238,6 +238,7 @@ static void tune_shared_limits(struct prng *prng, struct habits *habits,
     habits->connections = 6;
     habits->connections_max = (uint32_t)sim_between(prng, 2, 16);
     habits->connections_per_client = (uint32_t)sim_between(prng, 1, 8);
+    habits->requests_max = (uint32_t)sim_between(prng, habits->workers, 12);
     habits->response_max = habits->request_body_max = sim_magnitude(prng, 256, 16 * 1024);
     habits->http10 = 0; /* a killed worker's FIN would end a body until close */
     habits->kills = sim_chance(prng, 300);

@@ -1,0 +1,341 @@
+#include "proxy/shedding.h"
+
+#include "base/assert.h"
+#include "proxy/exchange.h"
+
+enum {
+    HIGH_PERCENT = 90,
+    CALM_PERCENT = 80, /* below it `high` ends */
+    FULL_PERCENT = 95,
+    ROOM_PERCENT = 90, /* below it `full` ends */
+    IDLE_HIGH_US = 5 * 1000 * 1000,
+    LINGER_US = 250 * 1000,    /* our answer has most likely been read */
+    IDLE_LAST_US = 250 * 1000, /* a client that has just connected is about to send its request */
+    STALL_US = 1000 * 1000,
+    LINGERS_TRIED = 8,
+    LOOK_US = 100 * 1000, /* between two looks at the other workers while nothing is near */
+};
+
+void shedding_init(struct shedding *shedding)
+{
+    *shedding = (struct shedding){.again = UINT64_MAX};
+    list_init(&shedding->lingers);
+    list_init(&shedding->idle);
+    list_init(&shedding->heads);
+    list_init(&shedding->senders);
+    list_init(&shedding->readers);
+    list_init(&shedding->uploads);
+}
+
+/* ---- Who stands where ---- */
+
+void shedding_note_connection(struct proxy *proxy, struct connection *connection)
+{
+    enum session_step step = connection->session->step;
+    if (connection->listed == step) {
+        return;
+    }
+    connection->listed = step;
+    connection->since = io_now(proxy->io);
+    list_unlink(&connection->shed_link);
+    struct shedding *shedding = &proxy->shedding;
+    struct list *list = step == SESSION_IDLE     ? &shedding->idle
+                        : step == SESSION_HEAD   ? &shedding->heads
+                        : step == SESSION_LINGER ? &shedding->lingers
+                                                 : NULL;
+    if (list != NULL) {
+        list_push_back(list, &connection->shed_link);
+    }
+}
+
+/* Where an exchange stands for this lane; NULL: nobody waits, or for want of buffers only. */
+static struct list *place_of(struct exchange *exchange, const struct lane *lane, bool unsent)
+{
+    struct shedding *shedding = &exchange->proxy->shedding;
+    if (lane == &exchange->response_lane) {
+        return unsent ? &shedding->readers : NULL;
+    }
+    if (lane->waits == LANE_WAITS_SOURCE) {
+        return &shedding->senders;
+    }
+    return unsent ? &shedding->uploads : NULL;
+}
+
+void shedding_note_lane(struct exchange *exchange, const struct lane *lane)
+{
+    bool response = lane == &exchange->response_lane;
+    struct stall *stall = response ? &exchange->response_stall : &exchange->request_stall;
+    const struct stream_sink *sink = lane->sink.self;
+    struct list *place = place_of(exchange, lane, sink->stream->unsent > 0);
+    if (place == NULL) {
+        if (list_is_linked(&stall->link)) {
+            list_unlink(&stall->link);
+        }
+        return;
+    }
+    uint64_t progress = lane->bytes + sink->stream->progress_out;
+    if (list_is_linked(&stall->link) && stall->in == place &&
+        progress - stall->progress < SHED_STALL_BYTES) {
+        return;
+    }
+    list_unlink(&stall->link);
+    list_push_back(place, &stall->link);
+    stall->in = place;
+    stall->since = io_now(exchange->proxy->io);
+    stall->progress = progress;
+}
+
+/* ---- How near the bounds are ---- */
+
+static void judge(struct shed_level *level, uint64_t used, uint64_t bound)
+{
+    level->high = used * 100 >= bound * (level->high ? CALM_PERCENT : HIGH_PERCENT);
+    level->full = used * 100 >= bound * (level->full ? ROOM_PERCENT : FULL_PERCENT);
+}
+
+static bool is_any_near(const struct shedding *shedding)
+{
+    return shedding->connections.high || shedding->requests.high;
+}
+
+/* The others' counts, which change without us: read often only where it matters. */
+static void look_around(struct proxy *proxy, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    if (is_any_near(shedding) || now - shedding->looked >= LOOK_US) {
+        shedding->looked = now;
+        proxy->connections_elsewhere = client_counts_elsewhere(&proxy->clients);
+        shedding->requests_elsewhere = client_counts_requests_elsewhere(&proxy->clients);
+    }
+}
+
+/* The fuller of the two: the sum against the bound, or our own against the place we have. */
+static void judge_requests(struct proxy *proxy)
+{
+    uint64_t own = proxy->requests_open;
+    uint64_t sum = own + proxy->shedding.requests_elsewhere;
+    bool own_is_fuller = own * proxy->requests_max > sum * proxy->requests_place;
+    judge(&proxy->shedding.requests, own_is_fuller ? own : sum,
+          own_is_fuller ? proxy->requests_place : proxy->requests_max);
+}
+
+bool shedding_admits_request(struct proxy *proxy)
+{
+    uint64_t now = io_now(proxy->io);
+    uint32_t own = proxy->requests_open;
+    if (own >= proxy->requests_place) {
+        return false;
+    }
+    if (own < proxy->requests_share && !commons_is_borrowing(&proxy->commons, now)) {
+        return true; /* nobody is above his share, so the sum is below the bound */
+    }
+    if (own + client_counts_requests_elsewhere(&proxy->clients) >= proxy->requests_max) {
+        return false;
+    }
+    if (own >= proxy->requests_share) {
+        commons_note_borrowing(&proxy->commons, now);
+    }
+    return true;
+}
+
+/* ---- Shedding ---- */
+
+/* So long that it may go? Else that is when to look again. */
+static bool is_due(struct shedding *shedding, uint64_t since, uint64_t age, uint64_t now)
+{
+    if (now - since >= age) {
+        return true;
+    }
+    if (since + age < shedding->again) {
+        shedding->again = since + age;
+    }
+    return false;
+}
+
+static struct connection *first_connection(const struct list *list)
+{
+    return list_is_empty(list) ? NULL : CONTAINER_OF(list->next, struct connection, shed_link);
+}
+
+static void shed_lingers(struct proxy *proxy, uint64_t count, uint64_t age, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    struct connection *connection = first_connection(&shedding->lingers);
+    while (count > 0 && connection != NULL && is_due(shedding, connection->since, age, now)) {
+        metrics_count_at(proxy->metrics, METRIC_SHED, SHED_LINGERING);
+        connection->session->ops->kill(connection->session);
+        proxy_serve_client(proxy, connection->session);
+        count--;
+        connection = first_connection(&shedding->lingers);
+    }
+}
+
+bool shedding_make_place(struct proxy *proxy)
+{
+    shed_lingers(proxy, 1, 0, io_now(proxy->io));
+    return proxy->connections.in_use < proxy->connections.capacity;
+}
+
+/* Closes idle connections of that age; returns how many. A request that is here is served. */
+static uint64_t shed_idle(struct proxy *proxy, uint64_t count, uint64_t age, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    uint64_t done = 0;
+    struct connection *connection = first_connection(&shedding->idle);
+    while (done < count && connection != NULL && is_due(shedding, connection->since, age, now)) {
+        struct session *session = connection->session;
+        session->ops->drain(session);
+        if (session->step == SESSION_CLOSED) {
+            metrics_count_at(proxy->metrics, METRIC_SHED, SHED_IDLE_CONNECTION);
+        }
+        done++;
+        proxy_serve_client(proxy, session); /* out of the list, one way or the other */
+        connection = first_connection(&shedding->idle);
+    }
+    return done;
+}
+
+bool shedding_make_room(struct proxy *proxy)
+{
+    uint32_t before = proxy->clients.connections;
+    uint64_t now = io_now(proxy->io);
+    for (int i = 0; i < LINGERS_TRIED && !list_is_empty(&proxy->shedding.lingers); i++) {
+        shed_lingers(proxy, 1, 0, now);
+        if (proxy->clients.connections < before) {
+            return true; /* it counted: not all of them do */
+        }
+    }
+    return shed_idle(proxy, 1, IDLE_LAST_US, now) > 0 && proxy->clients.connections < before;
+}
+
+static void shed_heads(struct proxy *proxy, uint64_t count, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    struct connection *connection = first_connection(&shedding->heads);
+    while (count > 0 && connection != NULL && is_due(shedding, connection->since, STALL_US, now)) {
+        metrics_count_at(proxy->metrics, METRIC_SHED, SHED_SLOW_HEAD);
+        http1_session_refuse(&connection->http, REASON_CONNECTIONS_FULL);
+        proxy_serve_client(proxy, connection->session);
+        count--;
+        connection = first_connection(&shedding->heads);
+    }
+}
+
+/* Our part of what is too much, by our part of all there is. */
+static uint64_t own_part(uint64_t own, uint64_t sum, uint64_t bound)
+{
+    uint64_t room = bound * ROOM_PERCENT / 100;
+    uint64_t part = sum > room ? (sum - room) * own / sum + 1 : 0;
+    return part < SHED_TURN_MAX ? part : SHED_TURN_MAX;
+}
+
+static void shed_connections(struct proxy *proxy, uint64_t now)
+{
+    const struct shed_level *level = &proxy->shedding.connections;
+    uint64_t own = proxy->clients.connections;
+    uint64_t sum = own + proxy->connections_elsewhere;
+    if (level->high) {
+        (void)shed_idle(proxy, SHED_TURN_MAX, IDLE_HIGH_US, now);
+    }
+    if (level->full) {
+        shed_lingers(proxy, SHED_TURN_MAX, LINGER_US, now);
+        uint64_t count = own_part(own, sum, proxy->connections_max);
+        shed_heads(proxy, count - shed_idle(proxy, count, STALL_US, now), now);
+    }
+}
+
+static struct exchange *first_stalled(const struct list *list, bool request)
+{
+    if (list_is_empty(list)) {
+        return NULL;
+    }
+    return request ? CONTAINER_OF(list->next, struct exchange, request_stall.link)
+                   : CONTAINER_OF(list->next, struct exchange, response_stall.link);
+}
+
+/* Ends exchanges of a list that have stood still for long; returns how many. */
+static uint64_t shed_stalled(struct proxy *proxy, struct list *list, enum shed_kind kind,
+                             uint64_t count, uint64_t now)
+{
+    static const enum reason reasons[SHED_KIND_COUNT] = {
+        [SHED_SLOW_BODY] = REASON_SHED_SLOW_BODY,
+        [SHED_SLOW_READER] = REASON_SHED_SLOW_READER,
+        [SHED_SLOW_UPSTREAM] = REASON_BUFFERS_FULL,
+    };
+    bool request = kind != SHED_SLOW_READER;
+    uint64_t done = 0;
+    struct exchange *exchange = first_stalled(list, request);
+    while (done < count && exchange != NULL) {
+        const struct stall *stall = request ? &exchange->request_stall : &exchange->response_stall;
+        if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
+            break;
+        }
+        metrics_count_at(proxy->metrics, METRIC_SHED, kind);
+        exchange_fail(exchange, reasons[kind]); /* leaves the list */
+        exchange_wake(exchange);
+        done++;
+        exchange = first_stalled(list, request);
+    }
+    return done;
+}
+
+static void shed_requests(struct proxy *proxy, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    if (!shedding->requests.full) {
+        return;
+    }
+    uint64_t own = proxy->requests_open;
+    uint64_t count = own_part(own, own, proxy->requests_place);
+    uint64_t of_all = own_part(own, own + shedding->requests_elsewhere, proxy->requests_max);
+    count = of_all > count ? of_all : count;
+    count -= shed_stalled(proxy, &shedding->senders, SHED_SLOW_BODY, count, now);
+    (void)shed_stalled(proxy, &shedding->readers, SHED_SLOW_READER, count, now);
+}
+
+/* How many wait, up to a bound. */
+static uint64_t waiting(const struct list *waiters)
+{
+    uint64_t count = 0;
+    for (const struct list *link = waiters->next; link != waiters && count < SHED_TURN_MAX;
+         link = link->next) {
+        count++;
+    }
+    return count;
+}
+
+static void shed_buffers(struct proxy *proxy, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    const struct buffer_pool *buffers = &proxy->buffers;
+    if (buffer_pool_spare(buffers) > 0) {
+        return;
+    }
+    uint64_t count = waiting(&buffers->waiters);
+    if (count == 0 && buffers->slab.in_use == buffers->slab.capacity) {
+        count = waiting(&buffers->head_waiters);
+    }
+    if (count > 0) {
+        count -= shed_stalled(proxy, &shedding->readers, SHED_SLOW_READER, count, now);
+        (void)shed_stalled(proxy, &shedding->uploads, SHED_SLOW_UPSTREAM, count, now);
+    }
+}
+
+void shedding_turn(struct proxy *proxy)
+{
+    struct shedding *shedding = &proxy->shedding;
+    uint64_t now = io_now(proxy->io);
+    look_around(proxy, now);
+    judge(&shedding->connections, proxy->clients.connections + proxy->connections_elsewhere,
+          proxy->connections_max);
+    judge_requests(proxy);
+    proxy->sessions.crowded = is_any_near(shedding);
+    shedding->again = UINT64_MAX;
+    if (proxy->requests_open > proxy->requests_share) {
+        commons_note_borrowing(&proxy->commons, now); /* as long as it lasts */
+        shedding->again = now + COMMONS_BORROWING_TIME / 2;
+    }
+    shed_connections(proxy, now);
+    shed_requests(proxy, now);
+    shed_buffers(proxy, now);
+}

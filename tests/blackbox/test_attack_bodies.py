@@ -1,0 +1,111 @@
+"""Attacks on requests in flight and on buffers: the client beside them is served all the while.
+
+Each attack would hold what it takes for 10 s or more (request-body-idle and its rate,
+response-write-idle).
+"""
+from harness.attack import Flood, neighbour
+from harness.origins import read_request, read_to_end, response
+from harness.waiting import wait_for
+from harness.wire import request_bytes
+
+UPLOAD = request_bytes('/', 'POST', [('Content-Length', '100000')])
+
+
+def shed(proxy, kind):
+    return proxy.metric('sentinel_shed_total', kind=kind)
+
+
+def serving(body, times=200):
+    """A script that answers each request on a connection with this body."""
+    return [read_request, response(body)] * times + [read_to_end]
+
+
+def test_slow_bodies_make_room_for_other_requests(sentinel, echo):
+    proxy = sentinel(echo, limits='max-requests 40')
+    with Flood(proxy) as flood, neighbour(proxy):
+        flood.go_on(5, 20, UPLOAD, b'x')
+        assert flood.ended() > 20
+    assert shed(proxy, 'slow_body') > 20
+    assert proxy.logged('shed_slow_body')['status'] == 408
+
+
+def test_slow_bodies_at_several_workers_make_room_too(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2', limits='max-requests 60')
+    with Flood(proxy) as flood, neighbour(proxy):
+        flood.go_on(5, 25, UPLOAD, b'x')
+    assert shed(proxy, 'slow_body') > 10
+
+
+def test_slow_readers_do_not_keep_all_requests(sentinel, origin):
+    body = bytes(range(256)) * 16384
+    proxy = sentinel(origin(serving(body)), limits='max-requests 40',
+                     routes='''
+route "all" { match path-prefix="/"; upstream "backend" }
+route "ok" { match path="/ok"; respond 200 body="ok" }
+''')
+    with Flood(proxy, receive_buffer=4096) as flood, neighbour(proxy, target='/ok'):
+        flood.go_on(5, 20, request_bytes())
+    assert shed(proxy, 'slow_reader') > 10
+    assert proxy.logged('shed_slow_reader')['status'] == 200
+
+
+def test_slow_readers_do_not_keep_all_buffers(sentinel, origin):
+    body = bytes(range(256)) * 16384
+    server = origin(serving(body))
+    proxy = sentinel(server, limits='buffer-pool "512KiB"\nsplice-pipes 0')
+    with Flood(proxy, receive_buffer=4096) as flood:
+        for _ in range(60):
+            assert flood.open(request_bytes())
+        wait_for(lambda: proxy.metric('sentinel_buffers_in_use') >= 28, 20, 'a pool without spare')
+        with neighbour(proxy, size=len(body)) as client:
+            wait_for(lambda: client.served >= 6, 60, 'six bodies beside the slow readers')
+    assert shed(proxy, 'slow_reader') > 0
+    assert proxy.logged('shed_slow_reader')['status'] == 200
+
+
+def test_uploads_to_an_upstream_that_does_not_read_make_room(sentinel, origin):
+    stuck = origin([read_to_nothing])
+    body = bytes(range(256)) * 4096
+    good = origin(serving(body))
+    proxy = sentinel(good, limits='buffer-pool "512KiB"\nsplice-pipes 0', extra=f'''
+upstream "stuck" {{ target "{stuck.address}" }}
+route "stuck" {{ match path-prefix="/stuck"; upstream "stuck"; policies {{ max-body-size 0 }} }}
+''')
+    with Flood(proxy) as flood:
+        data = request_bytes('/stuck', 'PUT', [('Content-Length', str(2**30))])
+        for _ in range(40):
+            assert flood.open(data)
+
+        def full():
+            flood.drip(b'x' * 65536)
+            return proxy.metric('sentinel_buffers_in_use') >= 28
+        wait_for(full, 60, 'a pool without spare')
+        with neighbour(proxy, target='/ok', size=len(body)) as client:
+            wait_for(lambda: client.served >= 6, 60, 'six bodies beside the uploads')
+    assert shed(proxy, 'slow_upstream') > 0
+
+
+def read_to_nothing(origin, wire):
+    """Takes the head and not a byte of the body."""
+    wire.read_head()
+    origin.stopping.wait(120)
+
+
+def test_huge_bodies_cost_only_who_sends_them(sentinel, echo):
+    proxy = sentinel(echo)
+    data = request_bytes('/', 'POST', [('Transfer-Encoding', 'chunked')])
+    with Flood(proxy) as flood, neighbour(proxy):
+        for _ in range(20):
+            flood.open(data + b'40000000\r\n')
+
+        def refused():
+            flood.drip(b'x' * 65536)
+            return proxy.metric('sentinel_failures_total', reason='body_too_large') >= 10
+        wait_for(refused, 60, 'refused bodies')
+
+
+def test_a_pipelining_flood_takes_its_turns(sentinel, echo):
+    proxy = sentinel(echo)
+    with Flood(proxy) as flood, neighbour(proxy):
+        flood.go_on(4, 20, request_bytes() * 1500)
+    assert proxy.request().status == 200
