@@ -188,6 +188,44 @@ static void find_zero_run(const uint16_t groups[IPV6_GROUPS], size_t *start, siz
     }
 }
 
+/* Apart from printf: every request has its client's address printed. */
+static size_t print_octet(uint8_t octet, char *text)
+{
+    size_t used = 0;
+    if (octet >= 100) {
+        text[used++] = (char)('0' + octet / 100);
+    }
+    if (octet >= 10) {
+        text[used++] = (char)('0' + octet / 10 % 10);
+    }
+    text[used++] = (char)('0' + octet % 10);
+    return used;
+}
+
+static size_t print_ipv4(const uint8_t ip[4], char *text)
+{
+    size_t used = print_octet(ip[0], text);
+    for (size_t i = 1; i < IPV4_BYTES; i++) {
+        text[used++] = '.';
+        used += print_octet(ip[i], text + used);
+    }
+    text[used] = '\0';
+    return used;
+}
+
+/* Lower-case hexadecimal without leading zeros. */
+static size_t print_group(uint16_t group, char *text)
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t used = 0;
+    for (int shift = 12; shift >= 0; shift -= 4) {
+        if (used > 0 || shift == 0 || group >> shift != 0) {
+            text[used++] = digits[group >> shift & 15];
+        }
+    }
+    return used;
+}
+
 static size_t print_ipv6(const uint8_t ip[16], char *text)
 {
     uint16_t groups[IPV6_GROUPS];
@@ -205,9 +243,10 @@ static size_t print_ipv6(const uint8_t ip[16], char *text)
             i += run_length;
             continue;
         }
-        bool needs_colon = i > 0 && i != run_start + run_length;
-        used += (size_t)snprintf(text + used, ADDRESS_TEXT_MAX - used, "%s%x",
-                                 needs_colon ? ":" : "", groups[i]);
+        if (i > 0 && i != run_start + run_length) {
+            text[used++] = ':';
+        }
+        used += print_group(groups[i], text + used);
         i++;
     }
     text[used] = '\0';
@@ -218,8 +257,7 @@ size_t address_print_host(const struct address *address, char text[ADDRESS_TEXT_
 {
     switch ((enum address_family)address->family) {
     case ADDRESS_IPV4:
-        return (size_t)snprintf(text, ADDRESS_TEXT_MAX, "%u.%u.%u.%u", address->ip[0],
-                                address->ip[1], address->ip[2], address->ip[3]);
+        return print_ipv4(address->ip, text);
     case ADDRESS_IPV6:
         return print_ipv6(address->ip, text);
     case ADDRESS_NONE:

@@ -105,7 +105,12 @@ static void cascade(struct timer_wheel *wheel)
         wheel->occupied[level] &= ~(UINT64_C(1) << slot);
         for (struct list *link = list_pop_front(&moved); link != NULL;
              link = list_pop_front(&moved)) {
-            insert(wheel, CONTAINER_OF(link, struct timer, link));
+            struct timer *timer = CONTAINER_OF(link, struct timer, link);
+            if (timer->deadline == UINT64_MAX) {
+                wheel->count--; /* paused: nobody waits for it here */
+            } else {
+                insert(wheel, timer);
+            }
         }
     }
 }
@@ -149,6 +154,10 @@ struct timer *timer_wheel_expire(struct timer_wheel *wheel, uint64_t now)
                 wheel->count--;
                 timer->deadline = UINT64_MAX;
                 return timer;
+            }
+            if (timer->deadline == UINT64_MAX) {
+                wheel->count--; /* paused, as in cascade */
+                continue;
             }
             /* Its deadline was moved later meanwhile. After a jump beyond the horizon the new slot
              * may be past as well, but it is ahead of the wheel, which gets there. */

@@ -37,6 +37,16 @@ void timer_init(struct timer *timer, uint8_t kind);
 
 /* Sets or moves the deadline; UINT64_MAX cancels. */
 void timer_set(struct timer_wheel *wheel, struct timer *timer, uint64_t deadline);
+
+/*
+ * Unsets the deadline and leaves the timer in the wheel, whose next set costs a store again. For
+ * owners that stay where they are: before its memory goes, a timer must be cancelled.
+ */
+static inline void timer_pause(struct timer *timer)
+{
+    timer->deadline = UINT64_MAX;
+}
+
 void timer_cancel(struct timer_wheel *wheel, struct timer *timer);
 
 /*

@@ -181,7 +181,7 @@ bool admin_write_head(const struct admin_answer *answer, struct output *output, 
         {SPAN("Allow"), SPAN("GET, HEAD"), FIELD_OTHER}, /* with 405 only (RFC 9110, 15.5.6) */
     };
     size_t count = sizeof(entries) / sizeof(entries[0]) - (answer->status != 405);
-    struct fields fields = {entries, count, count};
+    struct fields fields = {.entries = entries, .count = count, .capacity = count};
     struct http1_delivery delivery = {
         .framing = answer->source == ADMIN_BODY_HERE ? FRAMING_LENGTH
                    : chunked                         ? FRAMING_CHUNKED

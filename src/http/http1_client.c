@@ -15,7 +15,7 @@ static void begin_exchange(struct http1_client *client)
     client->persistent = false;
     client->head_read = false;
     http1_scan_init(&wire->scan, HTTP1_RESPONSE);
-    timer_cancel(wire->session.context->wheel, &wire->session.timer);
+    timer_pause(&wire->session.timer);
 }
 
 static void finish_connect(struct http1_client *client)

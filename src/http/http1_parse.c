@@ -9,7 +9,6 @@ struct presence {
     uint64_t seen;
     uint64_t repeated;
 };
-static_assert(FIELD_COUNT <= 64, "a presence has one bit for each known field");
 
 static bool is_present(const struct presence *presence, enum field_id id)
 {
@@ -128,6 +127,7 @@ static enum reason read_fields(struct field_reader *reader, struct span rest)
         fields->count++;
     }
     reader->presence = presence;
+    fields->absent = ~presence.seen;
     return REASON_NONE;
 }
 

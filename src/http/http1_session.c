@@ -35,7 +35,7 @@ static void hand_out(struct http1_session *session, enum reason refusal)
     session->refusal = refusal;
     session->expects_continue = false;
     session->requests++;
-    timer_cancel(wire->session.context->wheel, &wire->session.timer);
+    timer_pause(&wire->session.timer);
 }
 
 /* Looks at what has arrived of a head. True when that settled it, one way or the other. */

@@ -165,22 +165,15 @@ bool fields_init(struct fields *fields, struct arena *arena, size_t capacity)
     if (entries == NULL) {
         return false;
     }
-    *fields = (struct fields){.entries = entries, .capacity = capacity};
-    return true;
-}
-
-bool fields_add(struct fields *fields, enum field_id id, struct span name, struct span value)
-{
-    ASSERT(fields->count <= fields->capacity);
-    if (fields->count == fields->capacity) {
-        return false;
-    }
-    fields->entries[fields->count++] = (struct field){.name = name, .value = value, .id = id};
+    *fields = (struct fields){.entries = entries, .capacity = capacity, .absent = UINT64_MAX};
     return true;
 }
 
 const struct field *fields_find(const struct fields *fields, enum field_id id)
 {
+    if ((fields->absent >> id & 1) != 0) {
+        return NULL;
+    }
     for (size_t i = 0; i < fields->count; i++) {
         if (fields->entries[i].id == id) {
             return &fields->entries[i];

@@ -8,6 +8,7 @@
 #define SENTINEL_HTTP_MESSAGE_H
 
 #include "base/arena.h"
+#include "base/assert.h"
 #include "base/reason.h"
 #include "base/span.h"
 #include "base/status.h"
@@ -64,7 +65,10 @@ struct fields {
     struct field *entries;
     size_t count;
     size_t capacity;
+    uint64_t absent; /* a bit for each id that surely is not among them: a search is spared */
 };
+
+static_assert(FIELD_COUNT <= 64, "a bit for each known field");
 
 /* The form of a request target (RFC 9112, section 3.2). */
 enum target_form { TARGET_ORIGIN, TARGET_ABSOLUTE, TARGET_AUTHORITY, TARGET_ASTERISK };
@@ -125,11 +129,24 @@ bool method_is_idempotent(enum method method);
 NODISCARD bool fields_init(struct fields *fields, struct arena *arena, size_t capacity);
 
 /* Appends; false when the capacity is used up. The spans are borrowed, not copied. */
-NODISCARD bool fields_add(struct fields *fields, enum field_id id, struct span name,
-                          struct span value);
+NODISCARD static inline bool fields_add(struct fields *fields, enum field_id id, struct span name,
+                                        struct span value)
+{
+    if (fields->count >= fields->capacity) {
+        return false;
+    }
+    fields->entries[fields->count++] = (struct field){.name = name, .value = value, .id = id};
+    fields->absent &= ~(UINT64_C(1) << id);
+    return true;
+}
 
 /* The first field with this id, or NULL. */
 const struct field *fields_find(const struct fields *fields, enum field_id id);
+
+static inline bool fields_have(const struct fields *fields, enum field_id id)
+{
+    return (fields->absent >> id & 1) == 0 && fields_find(fields, id) != NULL;
+}
 
 /* The first field with this name, ignoring case, or NULL. */
 const struct field *fields_find_name(const struct fields *fields, struct span name);

@@ -211,8 +211,16 @@ static enum status open_foreign(struct io *io, struct io_socket *socket, int fd,
     return OK;
 }
 
+static void set_stream_options(int fd)
+{
+    int on = 1;
+    /* Refused only on sockets that are no TCP, where it does not matter. */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 enum status io_listen(struct io *io, struct io_socket *socket, int fd, uint8_t kind)
 {
+    set_stream_options(fd); /* connections inherit them: no call for each */
     return open_foreign(io, socket, fd, kind, EPOLLIN | EPOLLEXCLUSIVE);
 }
 
@@ -238,13 +246,6 @@ void io_listen_resume(struct io *io, struct io_socket *listener)
     queue_socket(io, listener); /* what came meanwhile is found by trying */
 }
 
-static void set_stream_options(int fd)
-{
-    int on = 1;
-    /* Refused only on sockets that are no TCP, where it does not matter. */
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
 static enum status open_stream(struct io *io, struct io_socket *socket, int fd, uint8_t kind)
 {
     socket->fd = fd;
@@ -253,7 +254,6 @@ static enum status open_stream(struct io *io, struct io_socket *socket, int fd, 
     socket->stream = true;
     socket->foreign = false;
     socket->ready = 0;
-    set_stream_options(fd);
     if (register_socket(io, socket, (uint32_t)STREAM_EVENTS) != OK) {
         close(fd);
         socket->fd = -1;
@@ -318,6 +318,7 @@ enum status io_connect(struct io *io, struct io_socket *socket, const struct add
     if (fd < 0) {
         return fail(socket);
     }
+    set_stream_options(fd);
     if (open_stream(io, socket, fd, kind) != OK) {
         return ERROR;
     }
@@ -503,10 +504,10 @@ void io_close(struct io *io, struct io_socket *socket)
         return;
     }
     list_unlink(&socket->ready_link);
-    /* Explicit: a forked copy of the descriptor would keep the registration alive. */
-    (void)epoll_ctl(io->epoll, EPOLL_CTL_DEL, socket->fd, NULL);
-    if (!socket->foreign) {
-        close(socket->fd);
+    if (socket->foreign) {
+        (void)epoll_ctl(io->epoll, EPOLL_CTL_DEL, socket->fd, NULL);
+    } else {
+        close(socket->fd); /* ends the registration, too: nobody has a copy of the descriptor */
     }
     socket->fd = -1;
     socket->ready = 0;

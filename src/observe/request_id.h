@@ -13,6 +13,9 @@ enum {
     REQUEST_ID_SIZE_MAX = 64, /* of those taken over from a trusted peer */
 };
 
+/* Eight lower-case digits of these bits, in an order of no meaning. */
+void request_id_digits(uint32_t word, uint8_t digits[8]);
+
 /* Writes a fresh id: lower-case digits, no NUL. */
 void request_id_make(struct io *io, uint8_t id[REQUEST_ID_SIZE]);
 

@@ -81,14 +81,13 @@ static void end_flight(const struct exchange *exchange, uint64_t total)
     flight_end(exchange->proxy->flight, exchange->flight, &outcome);
 }
 
-void exchange_record(const struct exchange *exchange)
+static void write_access_record(const struct exchange *exchange, uint64_t total)
 {
     struct proxy *proxy = exchange->proxy;
     const struct connection *connection = connection_of_stream(exchange->client);
     const struct request_head *request = &exchange->request;
     char client[ADDRESS_TEXT_MAX];
     size_t client_size = address_print_host(&exchange->client_address, client);
-    uint64_t total = io_now(proxy->io) - exchange->began;
     struct access_record record = {
         .time = exchange->wall_began,
         .request_id = span_of(exchange->request_id, exchange->request_id_size),
@@ -113,6 +112,15 @@ void exchange_record(const struct exchange *exchange)
     };
     describe_route(exchange, &record);
     access_log_write(proxy->access_log, &record);
+}
+
+void exchange_record(const struct exchange *exchange)
+{
+    struct proxy *proxy = exchange->proxy;
+    uint64_t total = io_now(proxy->io) - exchange->began;
+    if (proxy->access_log->enabled) {
+        write_access_record(exchange, total);
+    }
     metrics_request(proxy->metrics, exchange->route_index, exchange->status, total);
     metrics_failure(proxy->metrics, exchange->reason);
     end_flight(exchange, total);

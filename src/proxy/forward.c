@@ -118,9 +118,8 @@ static bool add(struct fields *fields, enum field_id id, struct span value)
 
 static struct span print_address(struct exchange *exchange, const struct address *address)
 {
-    char text[ADDRESS_TEXT_MAX];
-    size_t size = address_print_host(address, text);
-    return arena_copy(&exchange->arena, span_of(text, size));
+    char *text = arena_alloc(&exchange->arena, ADDRESS_TEXT_MAX);
+    return text == NULL ? SPAN_EMPTY : span_of(text, address_print_host(address, text));
 }
 
 static bool is_forwarded_for(const struct field *field)
@@ -206,7 +205,11 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
     const struct field *parent = fields_find(given, FIELD_TRACEPARENT);
     const struct field *state = fields_find(given, FIELD_TRACESTATE);
     bool valid = parent != NULL && is_valid_traceparent(parent->value);
-    uint8_t value[TRACEPARENT_SIZE];
+    uint8_t *value = arena_alloc(&exchange->arena, TRACEPARENT_SIZE);
+    uint32_t own[2];
+    if (value == NULL) {
+        return false;
+    }
     if (valid) {
         memcpy(value, parent->value.data, TRACEPARENT_SIZE);
     } else {
@@ -214,19 +217,21 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
         request_id_make(exchange->proxy->io, value + 3);
         memcpy(value + TRACEPARENT_SIZE - 3, "-00", 3);
     }
-    uint8_t own[REQUEST_ID_SIZE];
-    request_id_make(exchange->proxy->io, own);
+    io_random(exchange->proxy->io, own, sizeof(own));
     value[35] = '-';
-    memcpy(value + 36, own, 16);
-    struct span copy = arena_copy(&exchange->arena, span_of(value, TRACEPARENT_SIZE));
-    bool added = copy.data != NULL && add(fields, FIELD_TRACEPARENT, copy);
+    request_id_digits(own[0], value + 36);
+    request_id_digits(own[1], value + 44);
+    bool added = add(fields, FIELD_TRACEPARENT, span_of(value, TRACEPARENT_SIZE));
     return added && (!valid || state == NULL || add(fields, FIELD_TRACESTATE, state->value));
 }
 
 static bool add_origin(struct exchange *exchange, struct fields *fields)
 {
-    struct span peer = print_address(exchange, &connection_of(exchange)->peer);
-    struct span client = print_address(exchange, &exchange->client_address);
+    /* Behind no trusted proxy the peer is the client. */
+    const struct connection *connection = connection_of(exchange);
+    struct span peer = print_address(exchange, &connection->peer);
+    struct span client =
+        connection->trusted ? print_address(exchange, &exchange->client_address) : peer;
     struct span chain = forwarded_for(exchange, peer);
     struct span proto = trusted_or(exchange, FIELD_X_FORWARDED_PROTO, SPAN("http"));
     struct span host = trusted_or(exchange, FIELD_X_FORWARDED_HOST, exchange->request.authority);
@@ -246,7 +251,8 @@ static bool add_via(struct exchange *exchange, struct fields *fields)
     const struct fields *given = &exchange->request.fields;
     struct span hop =
         exchange->request.version == HTTP_1_0 ? SPAN("1.0 sentinel") : SPAN("1.1 sentinel");
-    for (size_t i = 0; i < given->count; i++) {
+    size_t count = fields_have(given, FIELD_VIA) ? given->count : 0;
+    for (size_t i = 0; i < count; i++) {
         const struct field *field = &given->entries[i];
         if (field->id == FIELD_VIA && !fields_add(fields, FIELD_VIA, field->name, field->value)) {
             return false;
@@ -258,10 +264,11 @@ static bool add_via(struct exchange *exchange, struct fields *fields)
 /* Request fields that are not copied: they are set anew, or tell what only we may tell. */
 static bool is_replaced(const struct field *field)
 {
-    return (field_flags(field->id) & FIELD_IS_FORWARDED) != 0 || field->id == FIELD_HOST ||
-           field->id == FIELD_EXPECT || field->id == FIELD_CONTENT_LENGTH ||
-           field->id == FIELD_MAX_FORWARDS || field->id == FIELD_TRACEPARENT ||
-           field->id == FIELD_TRACESTATE || field->id == FIELD_VIA;
+    const uint64_t replaced = UINT64_C(1) << FIELD_HOST | UINT64_C(1) << FIELD_EXPECT |
+                              UINT64_C(1) << FIELD_CONTENT_LENGTH |
+                              UINT64_C(1) << FIELD_MAX_FORWARDS | UINT64_C(1) << FIELD_TRACEPARENT |
+                              UINT64_C(1) << FIELD_TRACESTATE | UINT64_C(1) << FIELD_VIA;
+    return (replaced >> field->id & 1) != 0 || (field_flags(field->id) & FIELD_IS_FORWARDED) != 0;
 }
 
 static bool add_conditional(struct exchange *exchange, struct fields *fields)
@@ -281,7 +288,7 @@ static bool add_conditional(struct exchange *exchange, struct fields *fields)
 
 static bool copy_request_fields(const struct fields *given, struct fields *fields)
 {
-    bool has_connection = fields_find(given, FIELD_CONNECTION) != NULL;
+    bool has_connection = fields_have(given, FIELD_CONNECTION);
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
         if (is_replaced(field) || is_connection_specific(given, field, has_connection)) {
@@ -371,7 +378,7 @@ bool forward_add_security(const struct exchange *exchange, struct fields *fields
 static bool copy_response_fields(const struct exchange *exchange, struct fields *fields)
 {
     const struct fields *given = &exchange->response.fields;
-    bool has_connection = fields_find(given, FIELD_CONNECTION) != NULL;
+    bool has_connection = fields_have(given, FIELD_CONNECTION);
     bool override = exchange->route->upstream_wins == 0;
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
@@ -397,8 +404,7 @@ bool forward_response(struct exchange *exchange, struct fields *fields)
     if (exchange->response.status < 200) {
         return true; /* interim responses carry what they were given and nothing of ours */
     }
-    if (fields_find(fields, FIELD_DATE) == NULL &&
-        !add(fields, FIELD_DATE, proxy_date(exchange->proxy))) {
+    if (!fields_have(fields, FIELD_DATE) && !add(fields, FIELD_DATE, proxy_date(exchange->proxy))) {
         return false;
     }
     return forward_add_security(exchange, fields);

@@ -127,20 +127,29 @@ static struct endpoint *pick_probe(const struct upstream *upstream,
     return NULL;
 }
 
-struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
-                               const struct tried_endpoints *tried, bool again, uint64_t now)
+static struct endpoint *choose(struct upstream *upstream, const struct health_view *health,
+                               const struct tried_endpoints *tried, bool again)
 {
     struct endpoint *found[CANDIDATES_MAX];
-    struct endpoint *probe =
-        upstream->ejected > 0 ? pick_probe(upstream, health, tried, now) : NULL;
-    if (probe != NULL) {
-        return probe;
-    }
     uint32_t count = candidates(upstream, health, tried, found);
     if (count == 0 && again) {
         count = candidates(upstream, health, NULL, found);
     }
     return count == 0 ? NULL : upstream->balancer->select(upstream, found, count);
+}
+
+struct endpoint *upstream_pick(struct upstream *upstream, const struct health_view *health,
+                               const struct tried_endpoints *tried, bool again, uint64_t now)
+{
+    struct endpoint *probe =
+        upstream->ejected > 0 ? pick_probe(upstream, health, tried, now) : NULL;
+    if (probe != NULL) {
+        return probe;
+    }
+    if (upstream->count == 1 && tried->count == 0 && is_usable(&upstream->endpoints[0], health)) {
+        return &upstream->endpoints[0];
+    }
+    return choose(upstream, health, tried, again);
 }
 
 /* Whether another endpoint would be left if this one were ejected. */
