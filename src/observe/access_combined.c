@@ -43,6 +43,9 @@ static void put_escaped(struct output *line, struct span text, size_t max)
     struct span mark = SPAN(JSON_CUT_MARK);
     size_t start = line->size;
     size_t cut = start; /* where the mark would go */
+    if (text.size <= max && json_plain(line, text)) {
+        return;
+    }
     for (size_t i = 0; i < text.size; i++) {
         uint8_t escaped[4];
         size_t size = escape_byte(text.data[i], escaped);

@@ -122,16 +122,20 @@ static void escape_slowly(struct output *output, struct span text, size_t max)
     }
 }
 
+bool json_plain(struct output *output, struct span text)
+{
+    uint8_t *place = output_take(output, text.size);
+    if (place == NULL || copy_plain(place, text)) {
+        return place != NULL;
+    }
+    output->size -= text.size;
+    return false;
+}
+
 void json_escape(struct output *output, struct span text, size_t max)
 {
     ASSERT(max >= sizeof(JSON_CUT_MARK) - 1);
-    size_t start = output->size;
-    uint8_t *place = text.size <= max ? output_take(output, text.size) : NULL;
-    if (place != NULL && !copy_plain(place, text)) {
-        output->size = start;
-        place = NULL;
-    }
-    if (place == NULL) {
+    if (text.size > max || !json_plain(output, text)) {
         escape_slowly(output, text, max);
     }
 }

@@ -7,6 +7,7 @@
 #define SENTINEL_OBSERVE_JSON_WRITE_H
 
 #include "base/output.h"
+#include "base/status.h"
 
 /* Stands at the end of a text that was cut, so that nobody takes it for the whole. */
 #define JSON_CUT_MARK "...[cut]"
@@ -17,6 +18,13 @@
  * DEL, C1) are escaped, too.
  */
 void json_escape(struct output *output, struct span text, size_t max);
+
+/*
+ * Appends the text as it is if every byte of it is printable ASCII other than the quote and the
+ * backslash, as nearly all are; else false, with nothing appended. For any format in which the rest
+ * needs escapes.
+ */
+NODISCARD bool json_plain(struct output *output, struct span text);
 
 /* json_escape between quotes; max does not count the quotes. */
 void json_string(struct output *output, struct span text, size_t max);
