@@ -380,6 +380,15 @@ struct admin *admin_create(const struct admin_options *options)
     return admin;
 }
 
+uint32_t admin_connections(const struct admin *admin)
+{
+    uint32_t count = 0;
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        count += admin->connections[i].step != STEP_FREE ? 1 : 0;
+    }
+    return count;
+}
+
 void admin_destroy(struct admin *admin)
 {
     if (admin == NULL) {

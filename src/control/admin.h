@@ -70,6 +70,9 @@ uint64_t admin_bytes(void);
 /* NULL with errno when memory or the listener cannot be had. */
 NODISCARD struct admin *admin_create(const struct admin_options *options);
 
+/* How many connections are open, of ADMIN_CONNECTIONS_MAX. */
+uint32_t admin_connections(const struct admin *admin);
+
 /* Closes all connections. Accepts NULL. */
 void admin_destroy(struct admin *admin);
 

@@ -292,6 +292,21 @@ static void fire(struct controller *controller, struct timer *timer)
     }
 }
 
+static void publish_admin(struct controller *controller)
+{
+    if (controller->admin != NULL) {
+        metrics_set_at(&controller->own, METRIC_LIMIT_UTILIZATION, LIMIT_ADMIN_CONNECTIONS,
+                       admin_connections(controller->admin) * UINT64_C(1000000) /
+                           ADMIN_CONNECTIONS_MAX);
+    }
+}
+
+uint64_t controller_shed(const struct controller *controller, enum shed_kind kind)
+{
+    return metrics_source_sum(&controller->source,
+                              controller->own.layout.offsets[METRIC_SHED] + kind);
+}
+
 void controller_turn(struct controller *controller)
 {
     struct io *io = controller->options.io;
@@ -309,4 +324,5 @@ void controller_turn(struct controller *controller)
          i++) {
         fire(controller, timer);
     }
+    publish_admin(controller);
 }

@@ -14,6 +14,7 @@
 #include "control/crash_report.h"
 #include "io/io.h"
 #include "observe/health.h"
+#include "observe/metrics.h"
 #include "observe/segment.h"
 
 struct controller;
@@ -77,6 +78,9 @@ const struct crash_report *controller_report_crash(struct controller *controller
 
 /* From now on /ready says no: the process was told to stop. */
 void controller_drain(struct controller *controller);
+
+/* How much all workers have shed of this kind, those that ended included. */
+uint64_t controller_shed(const struct controller *controller, enum shed_kind kind);
 
 /* One turn: waits at most until the next deadline, serves what is ready, fires due timers. */
 void controller_turn(struct controller *controller);

@@ -155,6 +155,9 @@ static void put_labels(struct output *output, const struct generation *generatio
     case METRIC_LABELS_SHED:
         put_label(output, "kind", span_of_string(metrics_shed_label((enum shed_kind)index)));
         return;
+    case METRIC_LABELS_LIMIT:
+        put_label(output, "limit", span_of_string(limit_info((enum limit)index)->label));
+        return;
     }
     UNREACHABLE("a label set");
 }
@@ -190,6 +193,26 @@ static void put_seconds(struct output *output, uint64_t microseconds)
     }
 }
 
+/* The fullest process, where each has the bound for itself. */
+static uint64_t highest(const struct metrics_source *source, uint32_t cell)
+{
+    uint64_t most = source->own != NULL ? metrics_cell_read(source->own, cell) : 0;
+    for (uint32_t i = 0; i < source->worker_count; i++) {
+        uint64_t value =
+            source->workers[i] != NULL ? metrics_cell_read(source->workers[i], cell) : 0;
+        most = value > most ? value : most;
+    }
+    return most;
+}
+
+/* A ratio: what is counted in parts per million. */
+static void put_ratio(struct output *output, const struct metrics_source *source, uint32_t cell,
+                      enum limit limit)
+{
+    bool sum = limit_info(limit)->how == LIMIT_SUM;
+    put_seconds(output, sum ? metrics_source_sum(source, cell) : highest(source, cell));
+}
+
 static void put_simple(struct output *output, const struct metrics_source *source,
                        const struct metric_info *info, uint32_t cell, uint32_t index)
 {
@@ -204,7 +227,9 @@ static void put_simple(struct output *output, const struct metrics_source *sourc
         output_byte(output, '}');
     }
     output_byte(output, ' ');
-    if (info->kind == METRIC_KIND_GAUGE) {
+    if (info->labels == METRIC_LABELS_LIMIT) {
+        put_ratio(output, source, cell + index, (enum limit)index);
+    } else if (info->kind == METRIC_KIND_GAUGE) {
         put_signed(output, value);
     } else {
         output_u64(output, value);

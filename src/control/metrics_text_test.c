@@ -235,6 +235,23 @@ static void what_the_workers_count_is_summed(void **state)
     EXPECT_VALUE(fixture, "sentinel_build_info{version=\"" SENTINEL_VERSION "\"}", 1);
 }
 
+static void parts_of_a_shared_bound_add_up_and_of_others_the_fullest_counts(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    for (unsigned i = 0; i < WORKERS; i++) {
+        metrics_set_at(&fixture->workers[i], METRIC_LIMIT_UTILIZATION, LIMIT_CONNECTIONS, 200000);
+        metrics_set_at(&fixture->workers[i], METRIC_LIMIT_UTILIZATION, LIMIT_BUFFERS,
+                       UINT64_C(100000) * i);
+        metrics_count_at(&fixture->workers[i], METRIC_SHED, SHED_SLOW_READER);
+    }
+    scrape(fixture);
+    EXPECT_VALUE(fixture, "sentinel_limit_utilization_ratio{limit=\"max-connections\"}", 0.6);
+    EXPECT_VALUE(fixture, "sentinel_limit_utilization_ratio{limit=\"buffer-pool\"}", 0.2);
+    EXPECT_VALUE(fixture, "sentinel_limit_utilization_ratio{limit=\"rate-table\"}", 0);
+    EXPECT_VALUE(fixture, "sentinel_shed_total{kind=\"slow_reader\"}", 3);
+    EXPECT_VALUE(fixture, "sentinel_shed_total{kind=\"slow_head\"}", 0);
+}
+
 static void what_never_occurred_is_left_out_where_labels_are_many(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -311,6 +328,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(what_the_workers_count_is_summed),
+        TEST(parts_of_a_shared_bound_add_up_and_of_others_the_fullest_counts),
         TEST(what_never_occurred_is_left_out_where_labels_are_many),
         TEST(a_histogram_is_cumulative_and_in_seconds),
         TEST(totals_outlive_their_worker_and_gauges_do_not),

@@ -63,6 +63,8 @@ uint32_t metrics_series(const struct metrics_layout *layout, enum metric metric)
         return REASON_COUNT;
     case METRIC_LABELS_SHED:
         return SHED_KIND_COUNT;
+    case METRIC_LABELS_LIMIT:
+        return LIMIT_COUNT;
     }
     UNREACHABLE("a label set");
 }
@@ -128,12 +130,34 @@ enum metrics_status metrics_status_slot(uint16_t status)
 const char *metrics_shed_label(enum shed_kind kind)
 {
     static const char *const labels[] = {
-#define SHED(id, label) label,
+#define SHED(id, label, text) label,
 #include "observe/shed.def"
 #undef SHED
     };
     ASSERT((unsigned)kind < SHED_KIND_COUNT);
     return labels[kind];
+}
+
+const char *metrics_shed_text(enum shed_kind kind)
+{
+    static const char *const texts[] = {
+#define SHED(id, label, text) text,
+#include "observe/shed.def"
+#undef SHED
+    };
+    ASSERT((unsigned)kind < SHED_KIND_COUNT);
+    return texts[kind];
+}
+
+const struct limit_info *limit_info(enum limit limit)
+{
+    static const struct limit_info rows[] = {
+#define LIMIT(id, label, how) {label, LIMIT_##how},
+#include "observe/limit.def"
+#undef LIMIT
+    };
+    ASSERT((unsigned)limit < LIMIT_COUNT);
+    return &rows[limit];
 }
 
 const char *metrics_status_label(enum metrics_status slot)

@@ -39,11 +39,30 @@ enum metric_labels {
     METRIC_LABELS_ENDPOINT,        /* endpoint of the generation (upstream, endpoint) */
     METRIC_LABELS_REASON,          /* reason */
     METRIC_LABELS_SHED,            /* enum shed_kind */
+    METRIC_LABELS_LIMIT,           /* enum limit; each process its part, in parts per million */
 };
+
+/* The bounds whose use is shown, and how the parts of the processes make a whole. */
+enum limit {
+#define LIMIT(id, label, how) LIMIT_##id,
+#include "observe/limit.def"
+#undef LIMIT
+    LIMIT_COUNT
+};
+
+enum limit_sum { LIMIT_SUM, LIMIT_HIGHEST };
+
+struct limit_info {
+    const char *label;
+    enum limit_sum how;
+};
+
+/* The row of a bound; asserts that it is in range. */
+const struct limit_info *limit_info(enum limit limit);
 
 /* What a worker gives up when a bound is near: proxy/shedding.h. */
 enum shed_kind {
-#define SHED(id, label) SHED_##id,
+#define SHED(id, label, text) SHED_##id,
 #include "observe/shed.def"
 #undef SHED
     SHED_KIND_COUNT
@@ -132,6 +151,15 @@ static inline void metrics_subtract_at(struct metrics *metrics, enum metric metr
     metrics_add_at(metrics, metric, index, UINT64_C(0) - n);
 }
 
+/* Sets one series of a gauge. */
+static inline void metrics_set_at(struct metrics *metrics, enum metric metric, uint32_t index,
+                                  uint64_t value)
+{
+    ASSERT(metrics->layout.offsets[metric] + index < metrics->layout.cells);
+    atomic_store_explicit(metrics->cells + metrics->layout.offsets[metric] + index, value,
+                          memory_order_relaxed);
+}
+
 /* The same for metrics without labels. */
 static inline void metrics_add(struct metrics *metrics, enum metric metric, uint64_t n)
 {
@@ -193,8 +221,9 @@ static inline void metrics_upstream_leave(struct metrics *metrics, uint32_t upst
                         upstream * METRICS_STATE_COUNT + state, 1);
 }
 
-/* The label of a kind of shedding. */
+/* The label of a kind of shedding, and a clause for logs that goes behind a number. */
 const char *metrics_shed_label(enum shed_kind kind);
+const char *metrics_shed_text(enum shed_kind kind);
 
 /* The slot of a status, and the label of a slot. */
 enum metrics_status metrics_status_slot(uint16_t status);

@@ -16,6 +16,7 @@
 #include "observe/rate_table.h"
 #include "observe/request_id.h"
 #include "proxy/client_board.h"
+#include "proxy/limits.h"
 #include "proxy/shedding.h"
 #include "upstream/pool.h"
 
@@ -68,6 +69,7 @@ struct proxy {
     struct commons commons;
     struct rate_table rates;
     struct shedding shedding;
+    struct limits limits;
     struct list runnable;         /* exchanges to run in this turn */
     struct list open_connections; /* links of sessions */
     struct list open_exchanges;

@@ -186,6 +186,7 @@ struct worker *worker_create(const struct worker_options *options)
         return NULL;
     }
     connect_context(worker);
+    limits_init(proxy);
     if (!open_listeners(worker)) {
         worker_destroy(worker);
         return NULL;
@@ -299,8 +300,9 @@ static enum reason admit(struct worker *worker, struct connection *connection)
     if (full && !shedding_make_room(proxy)) {
         return REASON_CONNECTIONS_FULL;
     }
-    if (client_counts_of(clients, &connection->peer) >=
-        server_of(worker)->limits.connections_per_client) {
+    uint64_t of_client = client_counts_of(clients, &connection->peer);
+    limits_note_client(&proxy->limits, of_client);
+    if (of_client >= server_of(worker)->limits.connections_per_client) {
         return REASON_CLIENT_CONNECTIONS;
     }
     client_counts_enter(clients, &connection->peer);
@@ -520,6 +522,7 @@ static void publish(struct proxy *proxy)
     uint32_t in_use = proxy->buffers.slab.in_use;
     metrics_add(metrics, METRIC_BUFFERS_IN_USE, (uint64_t)in_use - proxy->buffers_published);
     proxy->buffers_published = in_use;
+    limits_publish(proxy);
     metrics_add(metrics, METRIC_SPLICE_PIPES_IN_USE,
                 (uint64_t)proxy->pipes.in_use - proxy->pipes_published);
     proxy->pipes_published = proxy->pipes.in_use;

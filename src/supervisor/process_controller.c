@@ -26,8 +26,13 @@ struct control {
     struct segment *workers; /* by index; not mapped: not known yet */
     struct segment logger;   /* likewise */
     struct segment former;   /* what the controller before this one left when it crashed */
+    uint64_t shed_told[SHED_KIND_COUNT];  /* what the log has been told of */
+    uint64_t shed_again[SHED_KIND_COUNT]; /* when it may be told more */
+    bool ticked;
     bool quit;
 };
+
+enum { SHED_TELL_EVERY_US = 10 * 1000 * 1000 };
 
 /* Where the segment of such a process is kept; NULL: it is of no interest here. */
 static struct segment *place_of(struct control *control, const struct segment_identity *identity)
@@ -125,11 +130,34 @@ static void take_orders(struct control *control)
     }
 }
 
+/*
+ * Tells of what the workers shed, who do not write logs themselves: at once, then every ten seconds
+ * while it goes on. What a controller before this one knew is not told again.
+ */
+static void tell_shedding(struct control *control)
+{
+    uint64_t now = io_now(control->io);
+    for (unsigned kind = 0; kind < SHED_KIND_COUNT; kind++) {
+        uint64_t total = controller_shed(control->controller, (enum shed_kind)kind);
+        uint64_t told = control->shed_told[kind];
+        if (!control->ticked || total < told) {
+            control->shed_told[kind] = total;
+        } else if (total > told && now >= control->shed_again[kind]) {
+            control->shed_told[kind] = total;
+            control->shed_again[kind] = now + SHED_TELL_EVERY_US;
+            log_message(LOG_WARNING, "a bound is near: %llu %s", (unsigned long long)(total - told),
+                        metrics_shed_text((enum shed_kind)kind));
+        }
+    }
+    control->ticked = true;
+}
+
 static void on_foreign(void *context, struct io_socket *socket)
 {
     struct control *control = context;
     if (socket == &control->watch.tick) {
         process_watch_take_tick(&control->watch);
+        tell_shedding(control);
     } else if (socket == &control->watch.channel) {
         take_orders(control);
     }

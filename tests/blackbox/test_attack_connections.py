@@ -19,7 +19,10 @@ def test_an_idle_flood_makes_room_by_itself(sentinel, echo):
     with Flood(proxy) as flood, neighbour(proxy):
         flood.go_on(4, 100, b'')
         assert flood.ended() > 50
+        assert proxy.metric('sentinel_limit_utilization_ratio', limit='max-connections') >= 0.8
     assert shed(proxy, 'idle_connection') > 50
+    wait_for(lambda: 'idle connections were closed early' in proxy.errors_path.read_text(), 10,
+             'a line in the log')
 
 
 def test_an_idle_flood_at_several_workers_makes_room_by_itself(sentinel, echo):

@@ -226,3 +226,33 @@ def test_a_burst_is_as_many_as_the_rate_where_it_is_not_said(sentinel, echo):
     statuses = [proxy.request().status for _ in range(40)]
     assert statuses[:3] == [200] * 3 and 429 in statuses
     assert proxy.logged('client_request_rate')['status'] == 429
+
+
+def used(proxy, limit):
+    return proxy.metric('sentinel_limit_utilization_ratio', limit=limit)
+
+
+def test_the_use_of_each_bound_is_shown(sentinel, origin):
+    server = origin([read_request, hold, response(b'ok'), read_to_end])
+    proxy = sentinel(server, server='max-connections 20\nworkers 2', limits='max-requests 20\n'
+                     'max-upstream-connections 20\nconnections-per-client 8\n'
+                     'request-rate-per-client 1 burst=100\nbuffer-pool "256KiB"')
+    waiting = [proxy.connect(source='127.0.0.5') for _ in range(5)]
+    for client in waiting:
+        client.send(request_bytes())
+    server.wait_requests(5)
+    wait_for(lambda: used(proxy, 'max-requests') == 0.25, 10, 'five requests')
+    wait_for(lambda: used(proxy, 'max-connections') >= 0.25, 10, 'five connections')
+    wait_for(lambda: used(proxy, 'max-upstream-connections') >= 0.3, 10, 'three of ten')
+    wait_for(lambda: used(proxy, 'requests-of-worker') > 0, 10, 'a place for a request')
+    wait_for(lambda: used(proxy, 'client-table') > 0, 10, 'a client counted')
+    wait_for(lambda: used(proxy, 'rate-table') > 0, 10, 'a client with a rate')
+    wait_for(lambda: used(proxy, 'connections-per-client') >= 4 / 8, 10, 'a busy client')
+    wait_for(lambda: used(proxy, 'admin-connections') > 0, 10, 'the one that asks')
+    for limit in ('buffer-pool', 'splice-pipes', 'client-heads', 'upstream-heads'):
+        assert used(proxy, limit) >= 0
+    server.release()
+    for client in waiting:
+        client.close()
+    wait_for(lambda: used(proxy, 'max-requests') == 0, 10, 'the end of the requests')
+    wait_for(lambda: used(proxy, 'max-connections') == 0, 10, 'the end of the connections')
