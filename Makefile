@@ -4,13 +4,14 @@
 PREFIX  ?= /usr/local
 SECONDS ?= 300
 SEEDS   ?= 2000
+MINUTES ?= 10
 SWEEP   ?= 54
 POINTS  ?= 60
 FIRST   ?= 1
 CC      := gcc
 PYTHON  := /usr/bin/python3
 
-.PHONY: all release debug run test test-unit test-integration lint fmt fuzz sim bench install clean help
+.PHONY: all release debug run test test-unit test-integration lint fmt fuzz sim soak bench install clean help
 
 all: release
 
@@ -25,6 +26,7 @@ help:
 	@echo 'make fuzz            fuzz for SECONDS=300 in all'
 	@echo 'make sim SEEDS=2000  simulate, from seed FIRST=1; of SWEEP=54 seeds let allocations and'
 	@echo '                     calls fail in turn, POINTS=60 of each (0: every one)'
+	@echo 'make soak MINUTES=10 mixed traffic with faults; ends with PASS or FAIL and figures'
 	@echo 'make bench           CPU per request against nginx and haproxy'
 	@echo 'make install         PREFIX=/usr/local DESTDIR='
 	@echo 'make clean           remove build/'
@@ -70,6 +72,11 @@ sim:
 	@tools/setup test
 	@exec $(PYTHON) tools/run_tests.py --only sim --seeds $(SEEDS) --first-seed $(FIRST) \
 	    --sweep-seeds $(SWEEP) --sweep-points $(POINTS)
+
+soak:
+	@tools/setup build
+	@tools/build release sentinel
+	@exec $(PYTHON) tests/soak/run.py build/release/sentinel --minutes $(MINUTES)
 
 bench:
 	@tools/setup bench
