@@ -46,6 +46,7 @@ run:
 
 test:
 	@tools/setup test
+	@tools/promtool || true
 	@exec $(PYTHON) tools/run_tests.py
 
 test-unit:
@@ -54,6 +55,7 @@ test-unit:
 
 test-integration:
 	@tools/setup test
+	@tools/promtool || true
 	@exec $(PYTHON) tools/run_tests.py --only blackbox
 
 lint:

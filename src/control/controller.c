@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/hash.h"
 #include "control/admin.h"
 #include "control/health_check.h"
 #include "observe/health.h"
@@ -66,6 +67,7 @@ static enum status open_parts(struct controller *controller)
         .wheel = &controller->wheel,
         .generation = options->generation,
         .board = &controller->board,
+        .metrics = &controller->own,
         .kind = KIND_HEALTH,
         .flight = controller->options.flight,
         .on_change = options->on_health,
@@ -100,6 +102,13 @@ static enum status open_parts(struct controller *controller)
     admin.source.recent = &controller->recent;
     controller->control = admin_create(&admin);
     return controller->control != NULL ? OK : ERROR;
+}
+
+/* The same for the same configuration on every machine, so no secret key. */
+static uint64_t hash_of(const struct generation *generation)
+{
+    const struct hash_key key = {0};
+    return hash_keyed(&key, span_of(generation->base, generation->header->size));
 }
 
 uint64_t controller_bytes(const struct generation *generation)
@@ -143,7 +152,12 @@ struct controller *controller_create(const struct controller_options *options)
         .own = options->metrics,
         .totals = &controller->ledger.totals,
         .health = &controller->board,
+        .processes = options->ledger == NULL
+                         ? NULL
+                         : ledger_processes_read(options->ledger, options->generation),
+        .config_hash = hash_of(options->generation),
         .started = io_wall(options->io),
+        .now = io_wall(options->io),
     };
     controller->processes = calloc(PLACE_WORKERS + (size_t)workers, sizeof(struct recent_process));
     controller->recent = (struct recent_source){
@@ -312,6 +326,7 @@ void controller_turn(struct controller *controller)
     struct io *io = controller->options.io;
     flight_doing(controller->options.flight, FLIGHT_WAIT, 0);
     io_wait(io, timer_wheel_next(&controller->wheel));
+    controller->source.now = io_wall(io);
     flight_turn(controller->options.flight, io_now(io));
     controller->was_up |= workers_up(controller) >= controller->source.worker_count;
     struct io_socket *socket = NULL;

@@ -76,6 +76,11 @@ static void conclude(struct health_checks *checks, struct health_check *check, b
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
     io_close(checks->options.io, &check->socket);
+    metrics_count_at(checks->options.metrics, METRIC_HEALTH_CHECKS,
+                     check->endpoint * METRICS_RESULT_COUNT +
+                         (success ? METRICS_RESULT_SUCCESS : METRICS_RESULT_FAILURE));
+    metrics_observe(checks->options.metrics, METRIC_HEALTH_CHECK_DURATION, check->endpoint,
+                    io_now(checks->options.io) - check->began);
     enum health_state before = check->judge.state;
     health_judge_note(&check->judge, success, upstream->health_rise, upstream->health_fall);
     health_set(checks->options.board, check->endpoint, check->judge.state);

@@ -19,6 +19,7 @@
 #include "io/io.h"
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
+#include "observe/metrics.h"
 
 enum { HEALTH_HEAD_MAX = 8192 }; /* bytes of a check's request, and of the answer's head */
 
@@ -44,6 +45,7 @@ struct health_options {
     struct health_board *board;
     uint8_t kind;                         /* of their sockets and timers */
     const struct flight_recorder *flight; /* told which endpoint is being checked */
+    struct metrics *metrics;    /* where checks are counted; borrowed */
     health_listener *on_change; /* told when an endpoint changes its state; NULL: nobody */
     void *change_context;
 };

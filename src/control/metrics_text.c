@@ -2,12 +2,25 @@
 
 #include "base/reason.h"
 
+#if defined(__clang__)
+#define BUILD_COMPILER "clang " __clang_version__
+#else
+#define BUILD_COMPILER "gcc " __VERSION__
+#endif
+
 /* What follows the rows of metrics.def: what the controller itself knows. */
 enum {
     FAMILY_ENDPOINT_UP = METRIC_COUNT,
     FAMILY_BUILD_INFO,
     FAMILY_GENERATION,
+    FAMILY_CONFIG_INFO,
     FAMILY_START_TIME,
+    FAMILY_UPTIME,
+    FAMILY_PROCESS_PROCESSOR, /* these five are rows of process_families */
+    FAMILY_PROCESS_RESIDENT,
+    FAMILY_PROCESS_DESCRIPTORS,
+    FAMILY_PROCESS_STARTED,
+    FAMILY_PROCESS_RESTARTS,
     FAMILY_COUNT,
 };
 
@@ -149,6 +162,12 @@ static void put_labels(struct output *output, const struct generation *generatio
     case METRIC_LABELS_ENDPOINT:
         put_endpoint(output, generation, index);
         return;
+    case METRIC_LABELS_ENDPOINT_RESULT:
+        put_endpoint(output, generation, index / METRICS_RESULT_COUNT);
+        put_label(output, "result",
+                  index % METRICS_RESULT_COUNT == METRICS_RESULT_SUCCESS ? SPAN("success")
+                                                                         : SPAN("failure"));
+        return;
     case METRIC_LABELS_REASON:
         put_reason(output, index);
         return;
@@ -166,7 +185,18 @@ static void put_labels(struct output *output, const struct generation *generatio
 static bool is_sparse(enum metric_labels labels)
 {
     return labels == METRIC_LABELS_ROUTE_STATUS || labels == METRIC_LABELS_UPSTREAM_REASON ||
-           labels == METRIC_LABELS_REASON;
+           labels == METRIC_LABELS_ENDPOINT_RESULT || labels == METRIC_LABELS_REASON;
+}
+
+/* Whether nothing was observed: endpoints without health checks have no durations to show. */
+static bool is_idle_check(const struct metrics_source *source, const struct metric_info *info,
+                          uint32_t first)
+{
+    uint64_t count = 0;
+    for (uint32_t bucket = 0; bucket <= METRICS_BUCKETS; bucket++) {
+        count += metrics_source_sum(source, first + bucket);
+    }
+    return info->labels == METRIC_LABELS_ENDPOINT && count == 0;
 }
 
 static void put_signed(struct output *output, uint64_t value)
@@ -252,6 +282,9 @@ static void put_histogram(struct output *output, const struct metrics_source *so
 {
     uint32_t first = cell + index * METRICS_HISTOGRAM_CELLS;
     uint64_t count = 0;
+    if (is_idle_check(source, info, first)) {
+        return;
+    }
     for (uint32_t bucket = 0; bucket <= METRICS_BUCKETS; bucket++) {
         count += metrics_source_sum(source, first + bucket);
         put_histogram_name(output, source, info, "_bucket", index);
@@ -326,6 +359,139 @@ static uint32_t put_endpoint_up(const struct metrics_text *text,
     return series;
 }
 
+static const struct {
+    const char *name;
+    const char *type;
+    const char *help;
+} process_families[] = {
+    {"sentinel_process_cpu_seconds_total", "counter",
+     "Processor time of a process, in user and kernel mode."},
+    {"sentinel_process_resident_memory_bytes", "gauge",
+     "Memory of a process that is in use, shared pages included."},
+    {"sentinel_process_open_fds", "gauge", "Descriptors that a process has open."},
+    {"sentinel_process_start_time_seconds", "gauge",
+     "When a process began, in seconds since 1970."},
+    {"sentinel_process_restarts_total", "counter",
+     "Times that a process was started again after its end."},
+};
+
+static_assert(sizeof(process_families) / sizeof(process_families[0]) ==
+                  FAMILY_PROCESS_RESTARTS - FAMILY_PROCESS_PROCESSOR + 1,
+              "a row each");
+
+/* A process's figure; PROCESS_UNKNOWN: there is none to show. */
+static uint64_t process_figure(const struct process_row *row, uint32_t family)
+{
+    uint64_t began = process_row_read(&row->began);
+    uint64_t starts = process_row_read(&row->starts);
+    if (family == FAMILY_PROCESS_RESTARTS) {
+        return starts > 0 ? starts - 1 : PROCESS_UNKNOWN;
+    }
+    if (began == 0) {
+        return PROCESS_UNKNOWN;
+    }
+    return family == FAMILY_PROCESS_PROCESSOR     ? process_row_read(&row->processor)
+           : family == FAMILY_PROCESS_RESIDENT    ? process_row_read(&row->resident)
+           : family == FAMILY_PROCESS_DESCRIPTORS ? process_row_read(&row->descriptors)
+                                                  : began;
+}
+
+static void put_process_labels(struct output *output, uint32_t row)
+{
+    static const char *const names[] = {"supervisor", "logger", "controller", "worker"};
+    uint8_t digits[20];
+    struct output index = output_over(digits, sizeof(digits));
+    bool worker = row >= PROCESS_ROW_WORKERS;
+    output_u64(&index, worker ? row - PROCESS_ROW_WORKERS : 0);
+    put_label(output, "process", span_of_string(names[worker ? PROCESS_ROW_WORKERS : row]));
+    put_label(output, "index", output_bytes(&index));
+}
+
+static uint32_t put_process(const struct metrics_text *text, const struct metrics_source *source,
+                            struct output *output)
+{
+    uint32_t which = text->family - FAMILY_PROCESS_PROCESSOR;
+    const char *name = process_families[which].name;
+    if (text->series == 0) {
+        put_head(output, name, process_families[which].type, process_families[which].help);
+    }
+    uint32_t rows = source->processes == NULL ? 0 : process_table_rows(source->generation);
+    uint64_t value = text->series < rows
+                         ? process_figure(&source->processes[text->series], text->family)
+                         : PROCESS_UNKNOWN;
+    if (value != PROCESS_UNKNOWN) {
+        bool is_time =
+            text->family == FAMILY_PROCESS_PROCESSOR || text->family == FAMILY_PROCESS_STARTED;
+        put_string(output, name);
+        output_byte(output, '{');
+        put_process_labels(output, text->series);
+        OUTPUT_LITERAL(output, "} ");
+        if (is_time) {
+            put_seconds(output, value);
+        } else {
+            output_u64(output, value);
+        }
+        output_byte(output, '\n');
+    }
+    return rows;
+}
+
+/* When the instance began: the supervisor, where that is known. */
+static uint64_t instance_began(const struct metrics_source *source)
+{
+    uint64_t began =
+        source->processes == NULL ? 0 : process_row_read(&source->processes->began);
+    return began != 0 ? began : source->started;
+}
+
+static void put_hash(struct output *output, uint64_t hash)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (int shift = 60; shift >= 0; shift -= 4) {
+        output_byte(output, (uint8_t)digits[hash >> shift & 15]);
+    }
+}
+
+/* The families that are one line. */
+static void put_single(uint32_t family, const struct metrics_source *source, struct output *output)
+{
+    uint64_t began = instance_began(source);
+    switch (family) {
+    case FAMILY_BUILD_INFO:
+        put_head(output, "sentinel_build_info", "gauge", "The version that runs.");
+        OUTPUT_LITERAL(output, "sentinel_build_info{version=\"" SENTINEL_VERSION
+                               "\",compiler=\"" BUILD_COMPILER "\"} 1");
+        break;
+    case FAMILY_GENERATION:
+        put_head(output, "sentinel_config_generation", "gauge",
+                 "Number of the configuration in use.");
+        OUTPUT_LITERAL(output, "sentinel_config_generation ");
+        output_u64(output, source->generation->header->number);
+        break;
+    case FAMILY_CONFIG_INFO:
+        put_head(output, "sentinel_config_info", "gauge",
+                 "A hash of the configuration in use: equal ones are compiled from equal files.");
+        OUTPUT_LITERAL(output, "sentinel_config_info{hash=\"");
+        put_hash(output, source->config_hash);
+        OUTPUT_LITERAL(output, "\"} 1");
+        break;
+    case FAMILY_START_TIME:
+        put_head(output, "process_start_time_seconds", "gauge",
+                 "When this instance began, in seconds since 1970.");
+        OUTPUT_LITERAL(output, "process_start_time_seconds ");
+        put_seconds(output, began);
+        break;
+    case FAMILY_UPTIME:
+        put_head(output, "sentinel_uptime_seconds", "gauge", "How long this instance has run.");
+        OUTPUT_LITERAL(output, "sentinel_uptime_seconds ");
+        put_seconds(output, source->now > began ? source->now - began : 0);
+        break;
+    default:
+        UNREACHABLE("a metric family");
+    }
+    output_byte(output, '\n');
+}
+
 /* Renders the next piece; returns how many series its family has. */
 static uint32_t put_piece(const struct metrics_text *text, const struct metrics_source *source,
                           struct output *output)
@@ -333,30 +499,31 @@ static uint32_t put_piece(const struct metrics_text *text, const struct metrics_
     if (text->family < METRIC_COUNT) {
         return put_metric(text, source, output);
     }
-    switch (text->family) {
-    case FAMILY_ENDPOINT_UP:
+    if (text->family == FAMILY_ENDPOINT_UP) {
         return put_endpoint_up(text, source, output);
-    case FAMILY_BUILD_INFO:
-        put_head(output, "sentinel_build_info", "gauge", "The version that runs.");
-        OUTPUT_LITERAL(output, "sentinel_build_info{version=\"" SENTINEL_VERSION "\"} 1\n");
-        return 1;
-    case FAMILY_GENERATION:
-        put_head(output, "sentinel_config_generation", "gauge",
-                 "Number of the configuration in use.");
-        OUTPUT_LITERAL(output, "sentinel_config_generation ");
-        output_u64(output, source->generation->header->number);
-        output_byte(output, '\n');
-        return 1;
-    case FAMILY_START_TIME:
-        put_head(output, "process_start_time_seconds", "gauge",
-                 "When this process began, in seconds since 1970.");
-        OUTPUT_LITERAL(output, "process_start_time_seconds ");
-        put_seconds(output, source->started);
-        output_byte(output, '\n');
-        return 1;
-    default:
-        UNREACHABLE("a metric family");
     }
+    if (text->family >= FAMILY_PROCESS_PROCESSOR) {
+        return put_process(text, source, output);
+    }
+    put_single(text->family, source, output);
+    return 1;
+}
+
+uint64_t metrics_text_bound(const struct generation *generation)
+{
+    const uint64_t line = 2 * LABEL_MAX + LINE_EXTRA;
+    struct metrics_layout layout;
+    metrics_layout_init(&layout, generation);
+    uint64_t lines = layout.endpoints; /* FAMILY_ENDPOINT_UP */
+    lines += (uint64_t)(FAMILY_PROCESS_RESTARTS - FAMILY_PROCESS_PROCESSOR + 1) *
+             process_table_rows(generation);
+    lines += FAMILY_PROCESS_PROCESSOR - FAMILY_BUILD_INFO;
+    for (uint32_t metric = 0; metric < METRIC_COUNT; metric++) {
+        bool histogram = metric_info((enum metric)metric)->kind == METRIC_KIND_HISTOGRAM;
+        lines += (uint64_t)metrics_series(&layout, (enum metric)metric) *
+                 (histogram ? HISTOGRAM_LINES : 1);
+    }
+    return lines * line + (uint64_t)FAMILY_COUNT * HEAD_EXTRA;
 }
 
 void metrics_text_write(struct metrics_text *text, const struct metrics_source *source,

@@ -4,7 +4,9 @@
  * here allocates, and no piece is larger than METRICS_TEXT_PIECE_MAX, so a scrape of any size needs
  * one small buffer.
  *
- * Series with a status or reason that never occurred are left out: they are most of the table.
+ * Series with a status, reason or result that never occurred are left out: they are most of the
+ * table. Labels come from the configuration and from fixed lists, never from a peer, so the size of
+ * the text has a bound: metrics_text_bound.
  */
 #ifndef SENTINEL_CONTROL_METRICS_TEXT_H
 #define SENTINEL_CONTROL_METRICS_TEXT_H
@@ -12,6 +14,7 @@
 #include "base/output.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
+#include "observe/process_table.h"
 
 enum { METRICS_TEXT_PIECE_MAX = 16 * 1024 };
 
@@ -24,7 +27,10 @@ struct metrics_source {
     const void *own;              /* cells of the controller; NULL: it counts nothing */
     const struct metrics *totals; /* of processes that have ended */
     const struct health_board *health;
-    uint64_t started; /* microseconds since the Unix epoch */
+    const struct process_row *processes; /* rows of process_table_rows; NULL: not known */
+    uint64_t config_hash;                /* of the generation's bytes */
+    uint64_t started;                    /* of this process, microseconds since the Unix epoch */
+    uint64_t now;                        /* likewise */
 };
 
 /* How far one scrape has come. All zero: at the begin. */
@@ -40,6 +46,9 @@ struct metrics_text {
  */
 void metrics_text_write(struct metrics_text *text, const struct metrics_source *source,
                         struct output *output);
+
+/* No text for this generation is longer, whatever has happened. */
+uint64_t metrics_text_bound(const struct generation *generation);
 
 /* The sum of one cell over the live and the dead. */
 uint64_t metrics_source_sum(const struct metrics_source *source, uint32_t cell);

@@ -53,6 +53,8 @@ static int setup(void **state)
         .totals = &fixture->totals,
         .health = &fixture->board,
         .started = UINT64_C(1769860800250000),
+        .now = UINT64_C(1769860861750000),
+        .config_hash = UINT64_C(0x0123456789abcdef),
     };
     fixture->text = malloc(TEXT_MAX);
     assert_non_null(fixture->text);
@@ -232,7 +234,8 @@ static void what_the_workers_count_is_summed(void **state)
         fixture,
         "sentinel_endpoint_ejections_total{upstream=\"backend\",endpoint=\"127.0.0.1:8082\"}", 1);
     EXPECT_VALUE(fixture, "process_start_time_seconds", 1769860800.25);
-    EXPECT_VALUE(fixture, "sentinel_build_info{version=\"" SENTINEL_VERSION "\"}", 1);
+    EXPECT_VALUE(fixture, "sentinel_uptime_seconds", 61.5);
+    EXPECT_VALUE(fixture, "sentinel_config_info{hash=\"0123456789abcdef\"}", 1);
 }
 
 static void parts_of_a_shared_bound_add_up_and_of_others_the_fullest_counts(void **state)
@@ -322,6 +325,124 @@ static void an_endpoint_is_shown_down_only_where_checks_say_so(void **state)
                  0);
 }
 
+static void what_processes_take_is_shown_for_those_that_are_there(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct process_row *rows =
+        fixture_region(process_table_size(&fixture->compiled.generation));
+    assert_int_equal(process_table_rows(&fixture->compiled.generation), 3 + WORKERS);
+    const struct process_sample sample = {1500000, 4096000, 17};
+    process_row_begin(&rows[PROCESS_ROW_SUPERVISOR], UINT64_C(1769860801000000));
+    process_row_begin(&rows[PROCESS_ROW_WORKERS + 1], UINT64_C(1769860802500000));
+    process_row_set(&rows[PROCESS_ROW_WORKERS + 1], &sample);
+    process_row_begin(&rows[PROCESS_ROW_LOGGER], 1);
+    process_row_end(&rows[PROCESS_ROW_LOGGER]);
+    process_row_begin(&rows[PROCESS_ROW_LOGGER], 1);
+    process_row_end(&rows[PROCESS_ROW_LOGGER]);
+    fixture->source.processes = rows;
+    scrape(fixture);
+#define OF(name, process, index) name "{process=\"" process "\",index=\"" index "\"}"
+    EXPECT_VALUE(fixture, OF("sentinel_process_cpu_seconds_total", "worker", "1"), 1.5);
+    EXPECT_VALUE(fixture, OF("sentinel_process_resident_memory_bytes", "worker", "1"), 4096000);
+    EXPECT_VALUE(fixture, OF("sentinel_process_open_fds", "worker", "1"), 17);
+    EXPECT_VALUE(fixture, OF("sentinel_process_start_time_seconds", "worker", "1"), 1769860802.5);
+    EXPECT_VALUE(fixture, OF("sentinel_process_restarts_total", "worker", "1"), 0);
+    EXPECT_VALUE(fixture, OF("sentinel_process_restarts_total", "logger", "0"), 1);
+    assert_true(value_of(fixture, OF("sentinel_process_open_fds", "logger", "0")) < 0);
+    assert_true(value_of(fixture, OF("sentinel_process_open_fds", "worker", "0")) < 0);
+    assert_true(value_of(fixture, OF("sentinel_process_open_fds", "supervisor", "0")) < 0);
+#undef OF
+    EXPECT_VALUE(fixture, "process_start_time_seconds", 1769860801);
+    EXPECT_VALUE(fixture, "sentinel_uptime_seconds", 60.75);
+    free(rows);
+}
+
+static void checks_are_counted_by_result_and_timed(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+#define OF(name, more) name "{upstream=\"backend\",endpoint=\"127.0.0.1:8082\"" more "}"
+    scrape(fixture);
+    assert_true(value_of(fixture, OF("sentinel_health_check_duration_seconds_count", "")) < 0);
+    metrics_count_at(&fixture->totals, METRIC_HEALTH_CHECKS,
+                     METRICS_RESULT_COUNT + METRICS_RESULT_SUCCESS);
+    metrics_observe(&fixture->totals, METRIC_HEALTH_CHECK_DURATION, 1, 1500);
+    scrape(fixture);
+    EXPECT_VALUE(fixture, OF("sentinel_health_checks_total", ",result=\"success\""), 1);
+    assert_true(value_of(fixture, OF("sentinel_health_checks_total", ",result=\"failure\"")) < 0);
+    EXPECT_VALUE(fixture, OF("sentinel_health_check_duration_seconds_count", ""), 1);
+    EXPECT_VALUE(fixture, OF("sentinel_health_check_duration_seconds_sum", ""), 0.0015);
+#undef OF
+}
+
+/* A configuration with many parts, each name as long as can be. */
+static char *large_config(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    assert_non_null(stream);
+    (void)fputs("listener \"l\" { address \"127.0.0.1:1\"; }\n", stream);
+    for (int i = 0; i < 60; i++) {
+        (void)fprintf(stream,
+                      "upstream \"%060d\" { target \"127.0.0.1:%d\"\n target \"127.0.0.2:%d\"; }\n",
+                      i, 1000 + i, 1000 + i);
+    }
+    for (int i = 0; i < 300; i++) {
+        (void)fprintf(stream, "route \"%064d\" { match path=\"/%d\"; upstream \"%060d\"; }\n", i, i,
+                      i % 60);
+    }
+    (void)fclose(stream);
+    return text;
+}
+
+static void the_size_of_the_text_has_a_bound(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    struct fixture_generation large;
+    char *text = large_config();
+    fixture_compile(&large, text);
+    free(text);
+    const struct generation *generation = &large.generation;
+    struct metrics all;
+    void *cells = fixture_region(metrics_size(generation));
+    void *words = fixture_region(health_size(generation));
+    struct process_row *rows = fixture_region(process_table_size(generation));
+    struct health_board board;
+    metrics_init(&all, cells, generation);
+    health_board_init(&board, words, generation);
+    for (uint32_t i = 0; i < all.layout.cells; i++) {
+        metrics_cell_add(all.cells + i, UINT64_C(1) << 58); /* all there is, in many digits */
+    }
+    const struct process_sample sample = {UINT64_MAX - 1, UINT64_MAX - 1, UINT64_MAX - 1};
+    for (uint32_t i = 0; i < process_table_rows(generation); i++) {
+        process_row_begin(&rows[i], UINT64_MAX - 1);
+        process_row_set(&rows[i], &sample);
+    }
+    struct metrics_source source = fixture->source;
+    source.generation = generation;
+    source.worker_count = 0;
+    source.totals = &all;
+    source.health = &board;
+    source.processes = rows;
+    uint8_t *piece = malloc(METRICS_TEXT_PIECE_MAX);
+    assert_non_null(piece);
+    uint64_t size = 0;
+    struct metrics_text progress = {0};
+    while (!progress.ended) {
+        struct output output = output_over(piece, METRICS_TEXT_PIECE_MAX);
+        metrics_text_write(&progress, &source, &output);
+        assert_true(output.size > 0);
+        size += output.size;
+    }
+    assert_true(size > 300 * METRICS_STATUS_COUNT * 100);
+    assert_true(size <= metrics_text_bound(generation));
+    free(piece);
+    free(rows);
+    free(words);
+    free(cells);
+    fixture_free(&large);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -334,6 +455,9 @@ int main(void)
         TEST(totals_outlive_their_worker_and_gauges_do_not),
         TEST(names_cannot_break_a_label),
         TEST(an_endpoint_is_shown_down_only_where_checks_say_so),
+        TEST(what_processes_take_is_shown_for_those_that_are_there),
+        TEST(checks_are_counted_by_result_and_timed),
+        TEST(the_size_of_the_text_has_a_bound),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

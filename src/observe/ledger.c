@@ -35,9 +35,28 @@ static size_t copy_words(const struct generation *generation)
     return (words + LINE_WORDS - 1) / LINE_WORDS * LINE_WORDS;
 }
 
-size_t ledger_size(const struct generation *generation)
+/* Where the table of processes begins: copies are whole cache lines. */
+static size_t table_offset(const struct generation *generation)
 {
     return sizeof(struct ledger_memory) + 2 * copy_words(generation) * sizeof(uint64_t);
+}
+
+size_t ledger_size(const struct generation *generation)
+{
+    return table_offset(generation) + process_table_size(generation);
+}
+
+struct process_row *ledger_processes(const struct ledger *ledger,
+                                     const struct generation *generation)
+{
+    return (struct process_row *)(void *)((uint8_t *)ledger->memory + table_offset(generation));
+}
+
+const struct process_row *ledger_processes_read(const void *memory,
+                                                const struct generation *generation)
+{
+    return (const struct process_row *)(const void *)((const uint8_t *)memory +
+                                                      table_offset(generation));
 }
 
 /* The owner's place; `owners` for one that the ledger does not know. */

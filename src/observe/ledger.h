@@ -10,6 +10,8 @@
  * The writer fills the other one and then moves the version on, so that there is a whole copy at
  * every instant, wherever the writer stands; a reader that was overtaken looks again.
  *
+ * Behind the copies stands the table of processes (observe/process_table.h), which needs none.
+ *
  * Memory: ledger_size, twice the cells of a worker. Owners are the processes that count: the
  * logger, the controller, the workers. Their cells are added up and never used otherwise.
  */
@@ -17,6 +19,7 @@
 #define SENTINEL_OBSERVE_LEDGER_H
 
 #include "observe/metrics.h"
+#include "observe/process_table.h"
 #include "observe/segment.h"
 
 struct ledger_memory;
@@ -48,6 +51,12 @@ void ledger_init(struct ledger *ledger, void *memory, const struct generation *g
  * descriptor (close-on-exec), which the caller owns, is for ledger_map. -1 with errno.
  */
 NODISCARD int ledger_create(struct ledger *ledger, const struct generation *generation);
+
+/* The table of processes in a ledger's memory: the writer's, a reader's. */
+struct process_row *ledger_processes(const struct ledger *ledger,
+                                     const struct generation *generation);
+const struct process_row *ledger_processes_read(const void *memory,
+                                                const struct generation *generation);
 
 /* Unmaps what ledger_create made; harmless when it made nothing. */
 void ledger_destroy(struct ledger *ledger, const struct generation *generation);

@@ -59,6 +59,8 @@ uint32_t metrics_series(const struct metrics_layout *layout, enum metric metric)
         return layout->upstreams * REASON_COUNT;
     case METRIC_LABELS_ENDPOINT:
         return layout->endpoints;
+    case METRIC_LABELS_ENDPOINT_RESULT:
+        return layout->endpoints * METRICS_RESULT_COUNT;
     case METRIC_LABELS_REASON:
         return REASON_COUNT;
     case METRIC_LABELS_SHED:
@@ -187,9 +189,15 @@ void metrics_request(struct metrics *metrics, uint32_t route, uint16_t status, u
     ASSERT(row < metrics->layout.routes);
     metrics_count_at(metrics, METRIC_REQUESTS,
                      row * METRICS_STATUS_COUNT + metrics_status_slot(status));
-    uint32_t histogram = row * METRICS_HISTOGRAM_CELLS;
-    metrics_count_at(metrics, METRIC_REQUEST_DURATION, histogram + metrics_bucket(duration_us));
-    metrics_add_at(metrics, METRIC_REQUEST_DURATION, histogram + METRICS_BUCKETS + 1, duration_us);
+    metrics_observe(metrics, METRIC_REQUEST_DURATION, row, duration_us);
+}
+
+void metrics_observe(struct metrics *metrics, enum metric metric, uint32_t index,
+                     uint64_t duration_us)
+{
+    uint32_t first = index * METRICS_HISTOGRAM_CELLS;
+    metrics_count_at(metrics, metric, first + metrics_bucket(duration_us));
+    metrics_add_at(metrics, metric, first + METRICS_BUCKETS + 1, duration_us);
 }
 
 void metrics_failure(struct metrics *metrics, enum reason reason)

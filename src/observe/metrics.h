@@ -37,6 +37,7 @@ enum metric_labels {
     METRIC_LABELS_UPSTREAM_STATE,  /* upstream * METRICS_STATE_COUNT + state */
     METRIC_LABELS_UPSTREAM_REASON, /* upstream * REASON_COUNT + reason */
     METRIC_LABELS_ENDPOINT,        /* endpoint of the generation (upstream, endpoint) */
+    METRIC_LABELS_ENDPOINT_RESULT, /* endpoint * METRICS_RESULT_COUNT + enum metrics_result */
     METRIC_LABELS_REASON,          /* reason */
     METRIC_LABELS_SHED,            /* enum shed_kind */
     METRIC_LABELS_LIMIT,           /* enum limit; each process its part, in parts per million */
@@ -67,6 +68,8 @@ enum shed_kind {
 #undef SHED
     SHED_KIND_COUNT
 };
+
+enum metrics_result { METRICS_RESULT_FAILURE, METRICS_RESULT_SUCCESS, METRICS_RESULT_COUNT };
 
 enum metrics_state { METRICS_STATE_ACTIVE, METRICS_STATE_IDLE, METRICS_STATE_COUNT };
 
@@ -186,6 +189,10 @@ static inline void metrics_count_at(struct metrics *metrics, enum metric metric,
  * METRICS_NO_ROUTE; status is 0 when no answer was sent.
  */
 void metrics_request(struct metrics *metrics, uint32_t route, uint16_t status,
+                     uint64_t duration_us);
+
+/* Counts one more duration of a histogram's series. */
+void metrics_observe(struct metrics *metrics, enum metric metric, uint32_t index,
                      uint64_t duration_us);
 
 /* Counts a failed request or connection; REASON_NONE counts nothing. */

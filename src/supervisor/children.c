@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -14,6 +15,7 @@
 #include "observe/log.h"
 #include "supervisor/channel.h"
 #include "supervisor/process.h"
+#include "supervisor/process_sample.h"
 
 static void close_descriptor(int *fd)
 {
@@ -255,6 +257,13 @@ static enum status make_commons(struct children *children, uint32_t slot,
     return OK;
 }
 
+static uint64_t wall_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
 /* The ledger outlives each of those that it counts. */
 static enum status make_ledger(struct children *children, uint32_t slot,
                                const struct generation *generation)
@@ -262,9 +271,39 @@ static enum status make_ledger(struct children *children, uint32_t slot,
     if (supervisor_role(slot) != PROCESS_COMPILER && children->ledger_fd < 0) {
         children->ledger_fd = ledger_create(&children->ledger, generation);
         children->generation = generation;
+        if (children->ledger_fd >= 0) {
+            process_row_begin(ledger_processes(&children->ledger, generation), wall_now());
+        }
         return children->ledger_fd >= 0 ? OK : ERROR;
     }
     return OK;
+}
+
+static_assert((int)SUPERVISOR_SLOT_LOGGER == (int)PROCESS_ROW_LOGGER &&
+                  (int)SUPERVISOR_SLOT_CONTROLLER == (int)PROCESS_ROW_CONTROLLER &&
+                  (int)SUPERVISOR_SLOT_WORKERS == (int)PROCESS_ROW_WORKERS,
+              "a slot is a row, and the compiler's is the supervisor's");
+
+static struct process_row *row_of(const struct children *children, uint32_t slot)
+{
+    ASSERT(slot < process_table_rows(children->generation));
+    return ledger_processes(&children->ledger, children->generation) + slot;
+}
+
+void children_sample(struct children *children)
+{
+    if (children->ledger_fd < 0) {
+        return; /* there is nobody to tell yet */
+    }
+    struct process_sample sample = process_sample_of(getpid());
+    process_row_set(row_of(children, PROCESS_ROW_SUPERVISOR), &sample);
+    for (uint32_t slot = PROCESS_ROW_LOGGER; slot < process_table_rows(children->generation);
+         slot++) {
+        if (children->items[slot].pid > 0) {
+            sample = process_sample_of(children->items[slot].pid);
+            process_row_set(row_of(children, slot), &sample);
+        }
+    }
 }
 
 static void fill_spec(struct children *children, uint32_t slot, const struct children_world *world)
@@ -324,6 +363,9 @@ static enum status fork_child(struct children *children, uint32_t slot,
     }
     child->pid = pid;
     child->channel = ends[0];
+    if (role != PROCESS_COMPILER) {
+        process_row_begin(row_of(children, slot), wall_now());
+    }
     return OK;
 }
 
@@ -394,6 +436,9 @@ bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
         for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
             if (children->items[i].pid == pid) {
                 fold(children, i);
+                if (children->ledger_fd >= 0 && i != SUPERVISOR_SLOT_COMPILER) {
+                    process_row_end(row_of(children, i));
+                }
                 announce(children, i, CHANNEL_GONE, status);
                 report_crash(children, i, status);
                 clear(&children->items[i]);

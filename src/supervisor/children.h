@@ -77,6 +77,10 @@ void children_deinit(struct children *children);
 NODISCARD enum status children_spawn(struct children *children, uint32_t slot,
                                      const struct children_world *world);
 
+/* Looks at what each process takes of the machine, and tells the controllers, once there are any.
+ */
+void children_sample(struct children *children);
+
 /* Sends an order. A child that cannot be told any more is killed; its exit follows. */
 void children_tell(struct children *children, uint32_t slot, enum supervisor_order order);
 

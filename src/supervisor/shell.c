@@ -269,6 +269,7 @@ static void take_clock(struct shell *shell)
     if (!shell->ended && shell->tick_at <= now) {
         shell->tick_at = now + SUPERVISOR_SECOND;
         take_turns(shell);
+        children_sample(&shell->children);
     }
 }
 

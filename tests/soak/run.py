@@ -142,8 +142,9 @@ class Proxy:
         pids = self.pids()
         return {'rss': sum(field_of(f'/proc/{pid}/status', 'VmRSS') for pid in pids),
                 'pss': sum(field_of(f'/proc/{pid}/smaps_rollup', 'Pss') for pid in pids),
-                'own': sum(field_of(f'/proc/{pid}/status', 'RssAnon') +
-                           field_of(f'/proc/{pid}/status', 'RssShmem') for pid in self.workers()),
+                'own': sum(field_of(f'/proc/{pid}/smaps_rollup', 'Pss_Anon') +
+                           field_of(f'/proc/{pid}/smaps_rollup', 'Pss_Shmem')
+                           for pid in self.workers()),
                 'descriptors': sum(map(descriptors_of, pids))}
 
     def stop(self):
