@@ -45,7 +45,7 @@ struct health_options {
     struct health_board *board;
     uint8_t kind;                         /* of their sockets and timers */
     const struct flight_recorder *flight; /* told which endpoint is being checked */
-    struct metrics *metrics;    /* where checks are counted; borrowed */
+    struct metrics *metrics;              /* where checks are counted; borrowed */
     health_listener *on_change; /* told when an endpoint changes its state; NULL: nobody */
     void *change_context;
 };

@@ -439,8 +439,7 @@ static uint32_t put_process(const struct metrics_text *text, const struct metric
 /* When the instance began: the supervisor, where that is known. */
 static uint64_t instance_began(const struct metrics_source *source)
 {
-    uint64_t began =
-        source->processes == NULL ? 0 : process_row_read(&source->processes->began);
+    uint64_t began = source->processes == NULL ? 0 : process_row_read(&source->processes->began);
     return began != 0 ? began : source->started;
 }
 

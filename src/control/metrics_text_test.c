@@ -328,8 +328,7 @@ static void an_endpoint_is_shown_down_only_where_checks_say_so(void **state)
 static void what_processes_take_is_shown_for_those_that_are_there(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
-    struct process_row *rows =
-        fixture_region(process_table_size(&fixture->compiled.generation));
+    struct process_row *rows = fixture_region(process_table_size(&fixture->compiled.generation));
     assert_int_equal(process_table_rows(&fixture->compiled.generation), 3 + WORKERS);
     const struct process_sample sample = {1500000, 4096000, 17};
     process_row_begin(&rows[PROCESS_ROW_SUPERVISOR], UINT64_C(1769860801000000));

@@ -610,9 +610,11 @@ size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fi
     /* ...and the response: its fields as forwarded, later its trailers; or an answer of ours. */
     const size_t response = limits->head_max + http1_response_arena_kept(limits) + piece;
     const size_t relaying = larger(forwarded_fields, trailers + allowed_trailers);
-    const size_t redirecting = 2 * limits->request_line_max; /* path and query once more */
-    const size_t answering = larger(response + relaying, redirecting) + ANSWER_ARENA_MAX;
-    return larger(parsing, kept + trailers + larger(sending, answering));
+    const size_t answering = response + larger(relaying, ANSWER_ARENA_MAX);
+    /* A redirect repeats the path, which may fill a line by its escapes, and two thirds of a line
+     * of query, which is what such a path leaves. */
+    const size_t redirecting = limits->request_line_max * 5 / 3 + ANSWER_ARENA_MAX;
+    return larger(parsing, kept + trailers + larger(sending, larger(answering, redirecting)));
 }
 
 bool exchange_begin(struct proxy *proxy, struct stream *client)

@@ -85,10 +85,9 @@ struct process_sample process_sample_of(pid_t pid)
     if (fd >= 0) {
         ssize_t got = read(fd, text, sizeof(text));
         (void)close(fd);
-        enum status ignored =
-            process_sample_parse(span_of(text, got > 0 ? (size_t)got : 0),
-                                 (uint64_t)sysconf(_SC_CLK_TCK),
-                                 (uint64_t)sysconf(_SC_PAGESIZE), &sample);
+        enum status ignored = process_sample_parse(span_of(text, got > 0 ? (size_t)got : 0),
+                                                   (uint64_t)sysconf(_SC_CLK_TCK),
+                                                   (uint64_t)sysconf(_SC_PAGESIZE), &sample);
         (void)ignored; /* then they stay unknown */
     }
     (void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);

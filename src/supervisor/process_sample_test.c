@@ -1,9 +1,9 @@
 #include "supervisor/process_sample.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
