@@ -48,6 +48,8 @@ static void print_server(FILE *stream, const struct generation *generation)
     }
     (void)fputs("pid file ", stream);
     print_text(stream, generation, server->pid_file);
+    (void)fputs("\ncontrol socket ", stream);
+    print_text(stream, generation, server->control_socket);
     (void)fputc('\n', stream);
 }
 

@@ -487,6 +487,7 @@ static void the_summary_lists_routes_in_matching_order(void **state)
         summary,
         "3 workers, 10000 connections, admin 127.0.0.1:9090\n"
         "pid file /var/run/sentinel.pid\n"
+        "control socket /var/run/sentinel.sock\n"
         "listener \"l\" on [::1]:80\n"
         "upstream \"u\", unchecked: [::1]:81 (weight 2)\n"
         "routes, in the order in which they are tried:\n"

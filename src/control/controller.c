@@ -114,12 +114,15 @@ static uint64_t hash_of(const struct generation *generation)
 uint64_t controller_bytes(const struct generation *generation)
 {
     return sizeof(struct controller) + generation->header->server.workers * sizeof(const void *) +
-           health_checks_bytes(generation) + admin_bytes();
+           (PLACE_WORKERS + (uint64_t)generation->header->server.workers) *
+               sizeof(struct recent_process) +
+           health_checks_bytes(generation) + 2 * admin_bytes();
 }
 
 uint64_t controller_descriptors(const struct generation *generation)
 {
-    return (uint64_t)generation->header->endpoints.count + ADMIN_CONNECTIONS_MAX + 1;
+    /* The admin listener and the control socket, each with its connections. */
+    return (uint64_t)generation->header->endpoints.count + 2 * (ADMIN_CONNECTIONS_MAX + 1);
 }
 
 struct controller *controller_create(const struct controller_options *options)

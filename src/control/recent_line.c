@@ -89,20 +89,22 @@ bool recent_line_is_sound(struct span line)
     return find(line, NULL, &member);
 }
 
-/* The byte that an escape at the begin of rest stands for, of what it takes. */
-static char unescape(struct span rest, size_t *taken)
+/* The byte that stands at the begin of rest, escaped or not, of what it takes. */
+static uint8_t unescape(struct span rest, size_t *taken)
 {
+    uint8_t byte = rest.data[0];
     *taken = 1;
-    if (rest.data[0] != '\\' || rest.size < 2) {
-        return rest.data[0] >= 0x20 && rest.data[0] < 0x7f ? (char)rest.data[0] : '?';
+    if (byte == '\\' && rest.size > 1) {
+        byte = rest.data[1];
+        *taken = 2;
+        if (byte == 'u') {
+            *taken = rest.size < 6 ? rest.size : 6;
+        }
+        if (byte != '"' && byte != '\\' && byte != '/') {
+            return '?'; /* only what is not printable is written so */
+        }
     }
-    if (rest.data[1] == 'u') {
-        *taken = rest.size < 6 ? rest.size : 6;
-        return '?'; /* only what is not printable is written so */
-    }
-    *taken = 2;
-    return rest.data[1] == '"' || rest.data[1] == '\\' || rest.data[1] == '/' ? (char)rest.data[1]
-                                                                              : '?';
+    return byte >= 0x20 && byte < 0x7f ? byte : '?';
 }
 
 bool recent_line_get(struct span line, const char *key, char *text, size_t size)
@@ -115,7 +117,7 @@ bool recent_line_get(struct span line, const char *key, char *text, size_t size)
     size_t used = 0;
     size_t taken = 0;
     for (size_t i = 0; i < member.value.size && used + 1 < size; i += taken) {
-        text[used++] = unescape(span_from(member.value, i), &taken);
+        text[used++] = (char)unescape(span_from(member.value, i), &taken);
     }
     text[used] = '\0';
     return true;

@@ -38,7 +38,9 @@ static struct layout layout_of(enum process_role role, const struct generation *
     if (role != PROCESS_WORKER || recent == 0) {
         return (struct layout){0};
     }
-    uint32_t slots = server->limits.requests / server->workers + 1 + FLIGHT_RESERVE;
+    /* A worker may go an eighth above its share of max-requests (proxy/worker_plan.h). */
+    uint32_t share = server->limits.requests / server->workers + 1;
+    uint32_t slots = share + share / 8 + 1 + FLIGHT_RESERVE;
     return (struct layout){
         .slots = slots < FLIGHT_SLOTS_MAX ? slots : FLIGHT_SLOTS_MAX,
         .recent = recent,
@@ -51,6 +53,11 @@ size_t flight_size(enum process_role role, const struct generation *generation)
     struct layout layout = layout_of(role, generation);
     size_t cells = (size_t)layout.slots + layout.recent + layout.failures;
     return sizeof(struct flight_header) + cells * sizeof(struct flight_cell);
+}
+
+size_t flight_own_bytes(enum process_role role, const struct generation *generation)
+{
+    return layout_of(role, generation).slots * sizeof(uint32_t);
 }
 
 /* ---- The writing end ---- */
@@ -68,7 +75,7 @@ bool flight_recorder_init(struct flight_recorder *recorder, void *memory, enum p
         .failures = layout.failures,
     };
     if (layout.slots > 0) {
-        recorder->free_slots = malloc(layout.slots * sizeof(uint32_t));
+        recorder->free_slots = malloc(flight_own_bytes(role, generation));
         if (recorder->free_slots == NULL) {
             *recorder = (struct flight_recorder){0};
             return false;

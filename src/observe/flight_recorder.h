@@ -92,6 +92,9 @@ struct flight_recorder {
 /* Bytes of the region for a process of this role. */
 size_t flight_size(enum process_role role, const struct generation *generation);
 
+/* Bytes that the owner allocates for its bookkeeping beside that. */
+size_t flight_own_bytes(enum process_role role, const struct generation *generation);
+
 /*
  * Starts recording into zeroed memory of flight_size bytes, aligned to 64; `now` is microseconds of
  * the monotonic clock. False without memory for the bookkeeping.

@@ -16,7 +16,7 @@
 
 #include "base/death_test.h"
 
-enum { RECENT = 8, FAILURES = 3, SLOTS = 2 + 1 + FLIGHT_RESERVE };
+enum { RECENT = 8, FAILURES = 3, SLOTS = 2 + 1 + 1 + FLIGHT_RESERVE };
 
 /* The few figures that the recorder takes from a generation. */
 struct fixture {
@@ -78,7 +78,7 @@ static void number_request(struct numbered *numbered, unsigned number)
 
 static void expect_number(const struct flight_entry *entry, unsigned number)
 {
-    struct numbered expected;
+    struct numbered expected = {.request = {0}};
     number_request(&expected, number);
     assert_int_equal(entry->began, number);
     assert_true(span_equal(flight_id(entry), expected.request.id));
@@ -92,7 +92,7 @@ static void expect_number(const struct flight_entry *entry, unsigned number)
 
 static uint32_t start(struct flight_recorder *recorder, unsigned number)
 {
-    struct numbered numbered;
+    struct numbered numbered = {.request = {0}};
     number_request(&numbered, number);
     struct flight_request bare = {
         .began = number, .client = numbered.request.client, .listener = 1};

@@ -181,6 +181,10 @@ struct worker *worker_create(const struct worker_options *options)
     commons_init(&proxy->commons, options->commons, options->generation);
     rate_table_init(&proxy->rates, &proxy->commons, options->generation);
     set_limits(worker);
+    /* Every exchange has its cell, as far as cells go. */
+    uint32_t cells = proxy->flight->slots;
+    ASSERT(cells == 0 || cells == FLIGHT_SLOTS_MAX ||
+           cells >= plan.items[WORKER_PLAN_EXCHANGES].count);
     if (!allocate(worker, &plan)) {
         worker_destroy(worker);
         return NULL;

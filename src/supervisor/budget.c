@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "control/controller.h"
 #include "observe/commons.h"
+#include "supervisor/children.h"
 #include "supervisor/process.h"
 #include "supervisor/supervisor.h"
 
@@ -32,7 +33,7 @@ static uint64_t add(uint64_t a, uint64_t b)
 static_assert((int)SEGMENT_REGION_COUNT == 6, "the regions of a worker's segment are rows here");
 
 static void add_worker(struct budget *budget, const struct worker_plan *plan,
-                       const struct segment_plan *segment)
+                       const struct segment_plan *segment, uint64_t flight_own)
 {
     uint64_t bytes[BUDGET_WORKER_ROWS];
     for (unsigned row = 0; row < WORKER_PLAN_ROWS; row++) {
@@ -44,7 +45,7 @@ static void add_worker(struct budget *budget, const struct worker_plan *plan,
     bytes[BUDGET_WORKER_METRICS] = segment->sizes[SEGMENT_METRICS];
     bytes[BUDGET_WORKER_RING] = segment->sizes[SEGMENT_RING];
     bytes[BUDGET_WORKER_CLIENTS] = segment->sizes[SEGMENT_CLIENTS];
-    bytes[BUDGET_WORKER_FLIGHT] = segment->sizes[SEGMENT_FLIGHT];
+    bytes[BUDGET_WORKER_FLIGHT] = segment->sizes[SEGMENT_FLIGHT] + flight_own;
     bytes[BUDGET_WORKER_PROCESS] = PROCESS_BYTES;
     for (unsigned row = 0; row < BUDGET_WORKER_ROWS; row++) {
         struct budget_item *item = &budget->items[row];
@@ -103,7 +104,7 @@ void budget_init(struct budget *budget, const struct generation *generation)
     for (uint32_t i = 0; i < budget->workers; i++) {
         struct worker_plan plan;
         worker_plan_init(&plan, generation, i);
-        add_worker(budget, &plan, &segment);
+        add_worker(budget, &plan, &segment, flight_own_bytes(PROCESS_WORKER, generation));
         if (i == 0) {
             budget->descriptors = plan.descriptors; /* the first has the largest shares */
         }
@@ -117,7 +118,8 @@ void budget_init(struct budget *budget, const struct generation *generation)
     set_single(budget, BUDGET_GENERATION, header->size);
     set_single(budget, BUDGET_CODE, CODE_BYTES);
     budget->supervisor_descriptors =
-        OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * ((uint64_t)header->listeners.count + 1) +
+        OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * ((uint64_t)header->listeners.count + 2) +
+        REMAINS_MAX +
         CHILD_DESCRIPTORS *
             (uint64_t)(SUPERVISOR_SLOTS_MAX - SUPERVISOR_WORKERS_MAX + budget->workers);
     budget->controller_descriptors = OWN_DESCRIPTORS + controller_descriptors(generation);
