@@ -248,6 +248,30 @@ static void tune_shared_limits(struct prng *prng, struct habits *habits,
     options->accept_error = prng_below(prng, 100);
 }
 
+/*
+ * Bounds that are always near, and clients that stand still: idle, in a head, in a body, before a
+ * response.
+ */
+static void tune_shedding(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->workers = (uint32_t)sim_between(prng, 1, WORKERS_MAX);
+    habits->clients = (uint32_t)sim_between(prng, 12, 32);
+    habits->connections = 5;
+    habits->connections_max = (uint32_t)sim_between(prng, 6, 40);
+    habits->requests_max = (uint32_t)sim_between(prng, habits->workers, 40);
+    habits->buffer_pool = 256 * 1024;
+    habits->response_max = habits->request_body_max = sim_magnitude(prng, 1024, 256 * 1024);
+    habits->silent = habits->slow_sender = 200;
+    habits->slow_reader = sim_chance(prng, 500) ? 200 : 900;
+    habits->origin_slow = 200;
+    habits->aborts = 50;
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->kills = sim_chance(prng, 200);
+    options->slow_link = 200;
+}
+
 /* One endpoint is gone for good, and workers with a probe under way die. */
 static void tune_probes(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
@@ -421,6 +445,7 @@ const struct scenario scenarios[] = {
     {"stale-pool", tune_stale_pool, NULL},
     {"workers", tune_workers, NULL},
     {"shared-limits", tune_shared_limits, NULL},
+    {"shedding", tune_shedding, NULL},
     {"probes", tune_probes, NULL},
     {"rates", tune_rates, NULL},
     {"splice", tune_splice, NULL},
