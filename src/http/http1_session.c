@@ -119,7 +119,8 @@ static void begin_linger(struct http1_session *session)
 {
     struct http1_wire *wire = &session->wire;
     struct session_context *context = wire->session.context;
-    if (wire->in_ended_by_peer || wire->in_broken) {
+    /* Not open: the simulator has killed the process, which is only being swept up. */
+    if (wire->in_ended_by_peer || wire->in_broken || !transport_is_open(&wire->session.transport)) {
         close_quietly(session);
         return;
     }
