@@ -34,6 +34,7 @@ struct connection {
     size_t out_size;
     size_t out_done;
     size_t drained;   /* LINGER */
+    uint64_t since;   /* its last progress: who did least for longest makes room */
     uint64_t expires; /* WRITE: the end of all patience with this answer */
     uint8_t in[ADMIN_HEAD_MAX];
     uint8_t out[OUT_MAX];
@@ -51,7 +52,8 @@ struct admin {
 
 static void set_deadline(struct admin *admin, struct connection *connection)
 {
-    timer_set(admin->options.wheel, &connection->timer, io_now(admin->options.io) + ADMIN_DEADLINE);
+    connection->since = io_now(admin->options.io);
+    timer_set(admin->options.wheel, &connection->timer, connection->since + ADMIN_DEADLINE);
 }
 
 static void close_connection(struct admin *admin, struct connection *connection)
@@ -298,6 +300,48 @@ static struct connection *find_free(struct admin *admin)
     return NULL;
 }
 
+/* Who goes first; equals go by age. */
+enum turn { TURN_IDLE, TURN_LINGER, TURN_PARTIAL, TURN_STALLED, TURN_NEVER };
+
+static enum turn turn_of(const struct admin *admin, const struct connection *connection)
+{
+    bool stalled = io_now(admin->options.io) - connection->since >= ADMIN_STALL;
+    switch (connection->step) {
+    case STEP_FREE:
+        return TURN_NEVER;
+    case STEP_HEAD:
+        return connection->in_size == 0 ? TURN_IDLE : TURN_PARTIAL;
+    case STEP_WRITE:
+        return stalled ? TURN_STALLED : TURN_NEVER;
+    case STEP_LINGER:
+        return TURN_LINGER;
+    }
+    UNREACHABLE("a step");
+}
+
+/*
+ * All places are taken, the last by this newcomer: whoever uses his least gives it up for the next
+ * one. So nobody is locked out by those who hold connections and ask nothing.
+ */
+static void make_room(struct admin *admin, const struct connection *newcomer)
+{
+    struct connection *victim = NULL;
+    enum turn first = TURN_NEVER;
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+        struct connection *connection = &admin->connections[i];
+        enum turn turn = turn_of(admin, connection);
+        bool sooner = turn < first || (turn == first && victim != NULL &&
+                                       connection->since < victim->since);
+        if (connection != newcomer && turn != TURN_NEVER && sooner) {
+            victim = connection;
+            first = turn;
+        }
+    }
+    if (victim != NULL) {
+        close_connection(admin, victim);
+    }
+}
+
 void admin_on_listener(struct admin *admin)
 {
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
@@ -315,6 +359,9 @@ void admin_on_listener(struct admin *admin)
         connection->in_size = 0;
         begin_head(admin, connection);
         run(admin, connection);
+        if (find_free(admin) == NULL) {
+            make_room(admin, connection);
+        }
     }
 }
 

@@ -12,8 +12,9 @@
  *      |                 +--to be closed--> LINGER --> closed
  *      +--deadline, end of input--> closed
  *
- * Bounds: ADMIN_CONNECTIONS_MAX connections, then no more are accepted; ADMIN_HEAD_MAX bytes of
- * head; request bodies are not read; ADMIN_DEADLINE for each state, and for any progress in
+ * Bounds: ADMIN_CONNECTIONS_MAX connections; before the last place is taken, the one that is idle for
+ * longest is closed, else the one that lingers, sends its head or takes no bytes for longest, and
+ * where all are being answered no more are accepted. ADMIN_HEAD_MAX bytes of head; request bodies are not read; ADMIN_DEADLINE for each state, and for any progress in
  * writing. An answer is produced in chunks of at most ADMIN_CHUNK_MAX bytes, as fast as the client
  * takes them.
  */
@@ -33,6 +34,7 @@ enum {
 
 /* Microseconds. */
 #define ADMIN_DEADLINE UINT64_C(5000000)         /* of a head, of progress in writing */
+#define ADMIN_STALL UINT64_C(1000000)            /* without progress: may be closed for another */
 #define ADMIN_ANSWER_DEADLINE UINT64_C(30000000) /* of a whole answer */
 
 /* Why /ready says no; all false: ready. */

@@ -407,26 +407,48 @@ static void a_head_that_comes_byte_by_byte_is_read(void **state)
     (void)close(client);
 }
 
-static void one_client_more_waits_until_another_leaves(void **state)
+/* Asks for /health on a new connection, which is closed after the answer. */
+static void expect_an_answer(struct fixture *fixture)
+{
+    int client = dial(fixture);
+    say(client, "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    hear(fixture, client, NULL);
+    expect_status(fixture, "200");
+    (void)close(client);
+}
+
+static void whoever_idles_longest_makes_room(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
-    int clients[ADMIN_CONNECTIONS_MAX];
-    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
+    int clients[ADMIN_CONNECTIONS_MAX - 1];
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX - 1; i++) {
         clients[i] = dial(fixture);
         say(clients[i], "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
         hear(fixture, clients[i], "ok");
     }
-    int late = dial(fixture);
-    say(late, "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    say(clients[0], "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    hear(fixture, clients[0], "ok"); /* those who are in are served */
-    struct pollfd polled = {.fd = late, .events = POLLIN};
-    assert_int_equal(poll(&polled, 1, 0), 0);
-    (void)close(clients[0]);
-    hear(fixture, late, NULL);
-    expect_status(fixture, "200");
-    (void)close(late);
-    for (unsigned i = 1; i < ADMIN_CONNECTIONS_MAX; i++) {
+    expect_an_answer(fixture); /* takes the last place: the first client goes */
+    hear(fixture, clients[0], NULL);
+    assert_int_equal(fixture->size, 0);
+    say(clients[ADMIN_CONNECTIONS_MAX - 2], "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    hear(fixture, clients[ADMIN_CONNECTIONS_MAX - 2], "ok");
+    for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX - 1; i++) {
+        (void)close(clients[i]);
+    }
+}
+
+static void nobody_is_locked_out_by_heads_that_never_end(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    int clients[4 * ADMIN_CONNECTIONS_MAX];
+    for (unsigned i = 0; i < 4 * ADMIN_CONNECTIONS_MAX; i++) {
+        clients[i] = dial(fixture);
+        say(clients[i], i % 2 == 0 ? "GET /hea" : "");
+        if (i % 8 == 0) {
+            expect_an_answer(fixture);
+        }
+    }
+    expect_an_answer(fixture);
+    for (unsigned i = 0; i < 4 * ADMIN_CONNECTIONS_MAX; i++) {
         (void)close(clients[i]);
     }
 }
@@ -570,7 +592,8 @@ int main(void)
         TEST(bad_bytes_are_answered_and_the_connection_closed),
         TEST(a_connection_serves_request_after_request_pipelined_ones_too),
         TEST(a_head_that_comes_byte_by_byte_is_read),
-        TEST(one_client_more_waits_until_another_leaves),
+        TEST(whoever_idles_longest_makes_room),
+        TEST(nobody_is_locked_out_by_heads_that_never_end),
         TEST(the_control_socket_tells_what_the_recorders_hold),
         TEST(the_admin_listener_tells_nobody_of_requests),
         TEST(a_crash_is_reported_and_the_last_reports_are_kept),
