@@ -15,9 +15,14 @@ int command_check(const struct cli_arguments *arguments)
     struct generation generation;
     bool opened = generation_open(&generation, compilation.block);
     ASSERT(opened); /* the compiler's word */
-    compile_print_summary(stdout, &generation);
-    figure_print(stdout, &generation, environment_of_system(arguments->environment).descriptors);
-    (void)puts("ok");
+    uint64_t limit = environment_of_system(arguments->environment).descriptors;
+    if (arguments->values[CLI_JSON] != NULL) {
+        figure_print_json(stdout, &generation, limit);
+    } else {
+        compile_print_summary(stdout, &generation);
+        figure_print(stdout, &generation, limit);
+        (void)puts("ok");
+    }
     compilation_close(&compilation);
     return CLI_OK;
 }

@@ -41,17 +41,20 @@ const struct cli_command cli_commands[] = {
     {
         .name = "check",
         .summary = "validate a configuration without starting anything",
-        .help = "Usage: sentinel check [--config FILE]\n"
+        .help = "Usage: sentinel check [--config FILE] [--json]\n"
                 "\n"
                 "Validates the configuration exactly as `sentinel run` would, and shows what it\n"
-                "comes to. All that is wrong is reported in one run, each with its place.\n"
+                "comes to, with the worst case of memory and descriptors. All that is wrong is\n"
+                "reported in one run, each with its place.\n"
                 "\n"
-                "OPTIONS\n" CONFIG_OPTION "\n" ENVIRONMENT "\n"
+                "OPTIONS\n" CONFIG_OPTION
+                "      --json         the worst case of memory and descriptors, as JSON\n"
+                "\n" ENVIRONMENT "\n"
                 "EXIT CODES\n"
                 "  0  the configuration is fine; warnings are possible\n"
                 "  1  it is not\n"
                 "  2  wrong usage\n",
-        .takes = CLI_TAKES(CLI_CONFIG),
+        .takes = CLI_TAKES(CLI_CONFIG) | CLI_TAKES(CLI_JSON),
         .run = command_check,
     },
     {

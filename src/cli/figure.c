@@ -102,3 +102,42 @@ void figure_print(FILE *stream, const struct generation *generation, uint64_t de
     print_memory(stream, &budget, generation->header->server.memory_budget);
     print_descriptors(stream, &budget, descriptor_limit);
 }
+
+static void print_json_items(FILE *stream, const struct budget *budget)
+{
+    for (unsigned row = 0; row < BUDGET_ROWS; row++) {
+        const struct budget_item *item = &budget->items[row];
+        (void)fprintf(stream, "%s{\"name\":\"%s\",\"key\":", row > 0 ? "," : "", item->name);
+        if (item->key != WORKER_PLAN_NO_KEY) {
+            (void)fprintf(stream, "\"%s\"", schema_key(item->key)->name);
+        } else {
+            (void)fputs("null", stream);
+        }
+        (void)fprintf(
+            stream,
+            ",\"objects\":%" PRIu32 ",\"per_worker\":%s,\"one\":%" PRIu64 ",\"all\":%" PRIu64 "}",
+            item->count, row < BUDGET_WORKER_ROWS ? "true" : "false", item->one, item->all);
+    }
+}
+
+void figure_print_json(FILE *stream, const struct generation *generation, uint64_t descriptor_limit)
+{
+    struct budget budget;
+    budget_init(&budget, generation);
+    const struct worker_plan_descriptors *descriptors = &budget.descriptors;
+    const struct worker_plan plan = {.descriptors = *descriptors};
+    (void)fprintf(stream,
+                  "{\"ok\":true,\"workers\":%" PRIu32 ",\"memory\":{\"total\":%" PRIu64
+                  ",\"budget\":%" PRIu64 ",\"workers\":%" PRIu64 ",\"items\":[",
+                  budget.workers, budget_bytes(&budget), generation->header->server.memory_budget,
+                  budget_workers(&budget));
+    print_json_items(stream, &budget);
+    (void)fprintf(stream,
+                  "]},\"descriptors\":{\"worker\":%" PRIu64 ",\"clients\":%" PRIu32
+                  ",\"upstreams\":%" PRIu32 ",\"listeners\":%" PRIu32 ",\"pipes\":%" PRIu32
+                  ",\"own\":%" PRIu32 ",\"controller\":%" PRIu64 ",\"supervisor\":%" PRIu64
+                  ",\"limit\":%" PRIu64 "}}\n",
+                  worker_plan_descriptors(&plan), descriptors->clients, descriptors->upstreams,
+                  descriptors->listeners, descriptors->pipes, descriptors->own,
+                  budget.controller_descriptors, budget.supervisor_descriptors, descriptor_limit);
+}

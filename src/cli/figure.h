@@ -11,4 +11,8 @@
 /* Prints the worst case of memory and descriptors as tables; limit 0: there is none. */
 void figure_print(FILE *stream, const struct generation *generation, uint64_t descriptor_limit);
 
+/* The same as one JSON object, a line of it; figures in bytes. */
+void figure_print_json(FILE *stream, const struct generation *generation,
+                       uint64_t descriptor_limit);
+
 #endif

@@ -330,8 +330,8 @@ static void make_room(struct admin *admin, const struct connection *newcomer)
     for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
         struct connection *connection = &admin->connections[i];
         enum turn turn = turn_of(admin, connection);
-        bool sooner = turn < first || (turn == first && victim != NULL &&
-                                       connection->since < victim->since);
+        bool sooner =
+            turn < first || (turn == first && victim != NULL && connection->since < victim->since);
         if (connection != newcomer && turn != TURN_NEVER && sooner) {
             victim = connection;
             first = turn;

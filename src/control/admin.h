@@ -12,11 +12,11 @@
  *      |                 +--to be closed--> LINGER --> closed
  *      +--deadline, end of input--> closed
  *
- * Bounds: ADMIN_CONNECTIONS_MAX connections; before the last place is taken, the one that is idle for
- * longest is closed, else the one that lingers, sends its head or takes no bytes for longest, and
- * where all are being answered no more are accepted. ADMIN_HEAD_MAX bytes of head; request bodies are not read; ADMIN_DEADLINE for each state, and for any progress in
- * writing. An answer is produced in chunks of at most ADMIN_CHUNK_MAX bytes, as fast as the client
- * takes them.
+ * Bounds: ADMIN_CONNECTIONS_MAX connections; before the last place is taken, the one that is idle
+ * for longest is closed, else the one that lingers, sends its head or takes no bytes for longest,
+ * and where all are being answered no more are accepted. ADMIN_HEAD_MAX bytes of head; request
+ * bodies are not read; ADMIN_DEADLINE for each state, and for any progress in writing. An answer is
+ * produced in chunks of at most ADMIN_CHUNK_MAX bytes, as fast as the client takes them.
  */
 #ifndef SENTINEL_CONTROL_ADMIN_H
 #define SENTINEL_CONTROL_ADMIN_H

@@ -18,6 +18,7 @@
 #include "io/io_epoll.h"
 #include "observe/access_log.h"
 #include "observe/commons.h"
+#include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
 #include "proxy/proxy.h"
@@ -100,6 +101,7 @@ struct parts {
     struct metrics metrics;
     struct access_log log;
     struct health_view health;
+    struct flight_recorder flight; /* records nothing */
     void *cells;
     void *ring;
     void *board;
@@ -157,6 +159,7 @@ static void a_worker_takes_exactly_what_its_plan_says(const char *text, uint32_t
         .health = &parts->health,
         .board = parts->board,
         .commons = parts->commons,
+        .flight = &parts->flight,
         .index = index,
     };
     uint64_t mapped_before = mapped;

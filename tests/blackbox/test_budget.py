@@ -1,4 +1,5 @@
 """The memory and descriptor figure: it is computed, printed, held, and enough for the worst heads."""
+import json
 import re
 import resource
 
@@ -39,6 +40,22 @@ def test_the_check_prints_the_figure(tmp_path):
     assert re.search(r"a worker's clients +\d+\n", done.stdout)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert re.search(rf'hard limit of a process +{hard}\n', done.stdout)
+
+
+def test_the_figure_is_there_for_programs_too(tmp_path):
+    path = tmp_path / 'sentinel.kdl'
+    path.write_text('server {\n workers 3\n}\n')
+    done = command('check', '--config', path, '--json')
+    assert done.returncode == 0
+    figure = json.loads(done.stdout)
+    memory = figure['memory']
+    assert memory['total'] == sum(item['all'] for item in memory['items'])
+    assert memory['workers'] == sum(item['all'] for item in memory['items'] if item['per_worker'])
+    assert memory['total'] <= memory['budget'] == 512 * 1024 * 1024
+    parts = ('clients', 'upstreams', 'listeners', 'pipes', 'own')
+    descriptors = figure['descriptors']
+    assert descriptors['worker'] == sum(descriptors[part] for part in parts)
+    assert figure['workers'] == 3 and 'buffer-pool' in {item['key'] for item in memory['items']}
 
 
 def test_more_of_everything_is_a_larger_figure(tmp_path):
