@@ -253,15 +253,30 @@ static struct exchange *first_stalled(const struct list *list, bool request)
                    : CONTAINER_OF(list->next, struct exchange, response_stall.link);
 }
 
-/* Ends exchanges of a list that have stood still for long; returns how many. */
-static uint64_t shed_stalled(struct proxy *proxy, struct list *list, enum shed_kind kind,
-                             uint64_t count, uint64_t now)
+/* The exchange behind this one in the list, or NULL. */
+static struct exchange *next_stalled(const struct list *list, const struct stall *stall,
+                                     bool request)
+{
+    const struct list before = {.next = stall->link.next};
+    return stall->link.next == list ? NULL : first_stalled(&before, request);
+}
+
+static void give_up(struct exchange *exchange, enum shed_kind kind)
 {
     static const enum reason reasons[SHED_KIND_COUNT] = {
         [SHED_SLOW_BODY] = REASON_SHED_SLOW_BODY,
         [SHED_SLOW_READER] = REASON_SHED_SLOW_READER,
         [SHED_SLOW_UPSTREAM] = REASON_BUFFERS_FULL,
     };
+    metrics_count_at(exchange->proxy->metrics, METRIC_SHED, kind);
+    exchange_fail(exchange, reasons[kind]); /* leaves the list */
+    exchange_wake(exchange);
+}
+
+/* Ends exchanges of a list that have stood still for long; returns how many. */
+static uint64_t shed_stalled(struct proxy *proxy, const struct list *list, enum shed_kind kind,
+                             uint64_t count, uint64_t now)
+{
     bool request = kind != SHED_SLOW_READER;
     uint64_t done = 0;
     struct exchange *exchange = first_stalled(list, request);
@@ -270,11 +285,31 @@ static uint64_t shed_stalled(struct proxy *proxy, struct list *list, enum shed_k
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;
         }
-        metrics_count_at(proxy->metrics, METRIC_SHED, kind);
-        exchange_fail(exchange, reasons[kind]); /* leaves the list */
-        exchange_wake(exchange);
+        give_up(exchange, kind);
         done++;
         exchange = first_stalled(list, request);
+    }
+    return done;
+}
+
+/* The same, of those that hold an upstream connection; looks at SHED_TURN_MAX exchanges at most. */
+static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum shed_kind kind,
+                             uint64_t count, uint64_t now)
+{
+    bool request = kind != SHED_SLOW_READER;
+    uint64_t done = 0;
+    struct exchange *exchange = first_stalled(list, request);
+    for (int i = 0; i < SHED_TURN_MAX && done < count && exchange != NULL; i++) {
+        const struct stall *stall = request ? &exchange->request_stall : &exchange->response_stall;
+        struct exchange *next = next_stalled(list, stall, request);
+        if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
+            break;
+        }
+        if (exchange->attempt.connection != NULL) {
+            give_up(exchange, kind);
+            done++;
+        }
+        exchange = next;
     }
     return done;
 }
@@ -302,6 +337,18 @@ static uint64_t waiting(const struct list *waiters)
         count++;
     }
     return count;
+}
+
+static void shed_upstreams(struct proxy *proxy, uint64_t now)
+{
+    const struct pool *pool = &proxy->pool;
+    if (list_is_empty(&pool->waiters) || !list_is_empty(&pool->idle) ||
+        pool->connections.in_use < pool->connections.capacity) {
+        return;
+    }
+    uint64_t count = waiting(&pool->waiters);
+    count -= shed_holders(proxy, &proxy->shedding.senders, SHED_SLOW_BODY, count, now);
+    (void)shed_holders(proxy, &proxy->shedding.readers, SHED_SLOW_READER, count, now);
 }
 
 static void shed_buffers(struct proxy *proxy, uint64_t now)
@@ -337,5 +384,6 @@ void shedding_turn(struct proxy *proxy)
     }
     shed_connections(proxy, now);
     shed_requests(proxy, now);
+    shed_upstreams(proxy, now);
     shed_buffers(proxy, now);
 }

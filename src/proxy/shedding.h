@@ -2,24 +2,29 @@
  * What a worker gives up when a bound is near, so that an attack on the bound, or a flood, costs
  * those who cause it before it costs others. This is the one place that says what goes first:
  *
- *   bound            from   to     what is shed, in this order
- *   max-connections   90%   80%    answers close their connections; connections that have been idle
- *                                  for 5 s are closed, those idle longest first
- *                     95%   90%    those that linger after our close for 250 ms, those idle for 1
- * s, then heads that began 1 s ago and are not complete (503 connections_full); the oldest first
- *                    100%          one that lingers, or that has been idle longest, if for 250 ms:
- *                                  the new one takes its place; else the new one (503
- *                                  connections_full)
- *   the place for    100%          those that linger after our close, the oldest first: the new one
- *   connections                    takes its place; else the new one (reset). The place is larger
- *                                  than max-connections, for answers that refuse
- *   max-requests      90%   80%    answers close their connections
- *                     95%   90%    exchanges whose client has neither sent nor taken 16 KiB for 1
- * s: request bodies (408 shed_slow_body), then responses (cut off, shed_slow_reader), those that
- * stand longest first 100%          new requests (503 requests_full) buffer-pool      empty and
- * responses whose client has not taken 16 KiB for 1 s (cut off, somebody      shed_slow_reader),
- * then requests whose upstream has not (503 waits         buffers_full), those that stand longest
- * first
+ *   max-connections
+ *      90% to  80%   answers close their connections; connections that have been idle for 5 s are
+ *                    closed, those idle longest first
+ *      95% to  90%   those that linger after our close for 250 ms, those idle for 1 s, then heads
+ *                    that began 1 s ago and are not complete (503 connections_full), oldest first
+ *     100%           one that lingers, or has been idle longest, if for 250 ms: the new one takes
+ *                    its place; else the new one (503 connections_full)
+ *   the place for connections, which is larger, for answers that refuse
+ *     100%           one that lingers, the oldest: the new one takes its place; else the new one
+ *                    (reset)
+ *   max-requests
+ *      90% to  80%   answers close their connections
+ *      95% to  90%   exchanges whose client has neither sent nor taken 16 KiB for 1 s: request
+ *                    bodies (408 shed_slow_body), then responses (cut off, shed_slow_reader),
+ *                    those that stand longest first
+ *     100%           new requests (503 requests_full)
+ *   max-upstream-connections
+ *     in use, and    of those that hold one the same exchanges, in the same order
+ *     some wait
+ *   buffer-pool
+ *     empty, and     responses whose client has not taken 16 KiB for 1 s (cut off,
+ *     some wait      shed_slow_reader), then requests whose upstream has not (503 buffers_full),
+ *                    those that stand longest first
  *
  * The second figure ends what the first began, so that nothing flutters. max-connections and
  * max-requests are held against the sum over all workers, each of which sheds its own part; a

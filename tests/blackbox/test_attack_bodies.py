@@ -36,6 +36,31 @@ def test_slow_bodies_at_several_workers_make_room_too(sentinel, echo):
     assert shed(proxy, 'slow_body') > 10
 
 
+def test_slow_bodies_do_not_keep_all_upstream_connections(sentinel, echo):
+    proxy = sentinel(echo, limits='max-upstream-connections 20')
+    with Flood(proxy) as flood, neighbour(proxy):
+        flood.go_on(4, 10, UPLOAD, b'x')
+    assert shed(proxy, 'slow_body') > 0
+    assert proxy.logged('shed_slow_body')['status'] == 408
+
+
+def test_slow_readers_do_not_keep_all_upstream_connections(sentinel, origin):
+    proxy = sentinel(origin(answering(bytes(2**22))), limits='max-upstream-connections 20')
+    with Flood(proxy, receive_buffer=4096) as flood, neighbour(proxy, target='/ok'):
+        flood.go_on(4, 10, request_bytes('/large'))
+    assert shed(proxy, 'slow_reader') > 0
+    assert proxy.logged('shed_slow_reader')['status'] == 200
+
+
+def answering(body, times=200):
+    """A script that answers /large with this body and everything else with a short one."""
+    def answer(origin, wire):
+        read_request(origin, wire)
+        large = origin.requests[-1].target == '/large'
+        wire.send(response(body if large else b'ok'))
+    return [answer] * times + [read_to_end]
+
+
 def test_slow_readers_do_not_keep_all_requests(sentinel, origin):
     body = bytes(range(256)) * 16384
     proxy = sentinel(origin(serving(body)), limits='max-requests 40',
