@@ -3,8 +3,12 @@
 #include "base/assert.h"
 #include "config/compile_parts.h"
 
-/* Descriptors that are no connections: standard streams, listeners, segments, logs, the loop. */
-enum { DESCRIPTORS_RESERVED = 128 };
+/*
+ * Descriptors of a worker that are no connections within the limits: listeners (64 at most), those
+ * that refuse (64), standard streams, channel, loop and timers. proxy/worker_plan.c has the
+ * figures.
+ */
+enum { DESCRIPTORS_RESERVED = 144 };
 
 void *compile_scratch(struct compilation *compilation, size_t count, size_t size)
 {

@@ -524,14 +524,14 @@ static void connections_that_the_machine_cannot_carry_are_refused(void **state)
     (void)state;
     struct run *run = run_with_descriptors("server { max-connections 500000 }", 4096);
     assert_string_equal(run->report,
-                        "warning: `max-upstream-connections` is lowered from 1024 to 960: a "
+                        "warning: `max-upstream-connections` is lowered from 1024 to 956: a "
                         "process may have 4096 descriptors here\n"
                         "  help: raise the hard limit of open files, or set it lower yourself\n"
                         "t.kdl:1:26: error: `max-connections` 500000 does not fit into the 4096 "
                         "descriptors that a process may have here\n"
                         "  server { max-connections 500000 }\n"
                         "                           ^\n"
-                        "  help: raise the hard limit of open files, or set at most 2880\n"
+                        "  help: raise the hard limit of open files, or set at most 2868\n"
                         "1 error, 1 warning\n");
     run_end(run);
     run = run_with_descriptors("server { max-connections 10000 }", 20000);
@@ -547,8 +547,8 @@ static void defaults_that_the_machine_cannot_carry_are_lowered(void **state)
     assert_int_equal(run->status, OK);
     assert_int_equal(run->diagnostics.warnings, 2);
     const struct generation_server *server = &run->generation.header->server;
-    assert_int_equal(server->limits.upstream_connections, 192);
-    assert_int_equal(server->connections, 576);
+    assert_int_equal(server->limits.upstream_connections, 188);
+    assert_int_equal(server->connections, 564);
     run_end(run);
     run = run_with_descriptors("", 1);
     assert_int_equal(run->status, OK);

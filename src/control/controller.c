@@ -116,6 +116,7 @@ uint64_t controller_bytes(const struct generation *generation)
     return sizeof(struct controller) + generation->header->server.workers * sizeof(const void *) +
            (PLACE_WORKERS + (uint64_t)generation->header->server.workers) *
                sizeof(struct recent_process) +
+           ledger_size(generation) / 2 + /* the own copy of its totals */
            health_checks_bytes(generation) + 2 * admin_bytes();
 }
 

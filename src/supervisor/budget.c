@@ -3,6 +3,7 @@
 #include "base/assert.h"
 #include "control/controller.h"
 #include "observe/commons.h"
+#include "observe/ledger.h"
 #include "supervisor/children.h"
 #include "supervisor/process.h"
 #include "supervisor/supervisor.h"
@@ -113,7 +114,7 @@ void budget_init(struct budget *budget, const struct generation *generation)
                PROCESS_BYTES + controller_bytes(generation) +
                    segment_bytes(PROCESS_CONTROLLER, generation));
     set_single(budget, BUDGET_LOGGER, PROCESS_BYTES + segment_bytes(PROCESS_LOGGER, generation));
-    set_single(budget, BUDGET_SUPERVISOR, PROCESS_BYTES);
+    set_single(budget, BUDGET_SUPERVISOR, PROCESS_BYTES + ledger_size(generation));
     set_single(budget, BUDGET_COMMONS, commons_size(generation));
     set_single(budget, BUDGET_GENERATION, header->size);
     set_single(budget, BUDGET_CODE, CODE_BYTES);

@@ -23,6 +23,8 @@ struct run {
     struct budget budget; /* OK only */
 };
 
+static uint64_t hard_limit; /* of descriptors, in the world of compile; 0: none */
+
 static struct run *compile(const char *text, uint32_t cores)
 {
     struct run *run = calloc(1, sizeof(*run));
@@ -34,7 +36,8 @@ static struct run *compile(const char *text, uint32_t cores)
     arena_init(&arena, run->memory, ARENA_SIZE);
     arena_init(&notes, run->notes, sizeof(run->notes));
     diagnostics_init(&run->diagnostics, &notes);
-    struct environment environment = {.cores = cores, .measure = budget_measure};
+    struct environment environment = {
+        .cores = cores, .descriptors = hard_limit, .measure = budget_measure};
     struct compile_input input = {SPAN("b.kdl"), span_of_string(text), &environment};
     struct span block = SPAN_EMPTY;
     run->status = compile_text(&input, &run->diagnostics, &arena, &block);
@@ -139,6 +142,30 @@ static void an_explicit_budget_is_where_the_error_points(void **state)
     discard(run);
 }
 
+/* What the compiler lets through, and lowers defaults to, are limits that no process exceeds. */
+static void descriptors_stay_below_the_hard_limit(void **state)
+{
+    (void)state;
+    static const uint64_t hard_limits[] = {512, 1024, 4096, 20000, 1048576};
+    static const char *const texts[] = {"", "server { workers 4 }", "server { workers 1 }"};
+    for (size_t i = 0; i < sizeof(hard_limits) / sizeof(hard_limits[0]); i++) {
+        for (size_t j = 0; j < sizeof(texts) / sizeof(texts[0]); j++) {
+            hard_limit = hard_limits[i];
+            struct run *run = compile(texts[j], 2);
+            assert_int_equal(run->status, OK);
+            assert_true(budget_descriptors(&run->budget) <= hard_limit);
+            discard(run);
+        }
+    }
+    hard_limit = 20000;
+    struct run *run = compile("server { workers 1; max-connections 10000 }", 2);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    assert_true(budget_descriptors(&run->budget) <= hard_limit);
+    discard(run);
+    hard_limit = 0;
+}
+
 static void the_figure_is_the_sum_of_its_rows(void **state)
 {
     (void)state;
@@ -172,6 +199,7 @@ int main(void)
         cmocka_unit_test(what_was_lowered_is_said_with_the_figure),
         cmocka_unit_test(what_is_explicit_is_never_lowered),
         cmocka_unit_test(an_explicit_budget_is_where_the_error_points),
+        cmocka_unit_test(descriptors_stay_below_the_hard_limit),
         cmocka_unit_test(the_figure_is_the_sum_of_its_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
