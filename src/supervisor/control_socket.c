@@ -5,11 +5,17 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "observe/log.h"
 
-enum { BACKLOG = 64, MODE = 0660 };
+enum {
+    BACKLOG = 64,
+    MODE = 0660,
+    LOOKS = 6, /* at one that answers, before it counts as alive */
+    LOOK_AGAIN_MS = 100,
+};
 
 static int open_stream(void)
 {
@@ -28,6 +34,22 @@ static bool is_alive(const struct sockaddr_un *name)
     return alive;
 }
 
+/*
+ * Whether an instance lives there and stays. The controller of one whose supervisor was killed a
+ * moment ago answers still: a restart at once must not be refused for it.
+ */
+static bool stays_alive(const struct sockaddr_un *name)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_AGAIN_MS * 1000000L};
+    for (int look = 1; is_alive(name); look++) {
+        if (look == LOOKS) {
+            return true;
+        }
+        (void)nanosleep(&pause, NULL);
+    }
+    return false;
+}
+
 /* Makes room for a socket's file. False with errno when what is there is not ours to remove. */
 static bool clear_place(const struct sockaddr_un *name)
 {
@@ -39,7 +61,7 @@ static bool clear_place(const struct sockaddr_un *name)
         errno = EEXIST;
         return false;
     }
-    if (is_alive(name)) {
+    if (stays_alive(name)) {
         errno = EADDRINUSE;
         return false;
     }

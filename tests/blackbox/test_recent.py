@@ -12,7 +12,7 @@ import pytest
 
 from harness.origins import hold, read_request, response
 from harness.processes import of_role, replace
-from harness.proxy import Plan, binary, command, environment
+from harness.proxy import Plan, Sentinel, binary, command, environment
 from harness.waiting import free_ports, wait_for
 from harness.wire import request_bytes
 
@@ -199,6 +199,28 @@ def test_the_socket_of_a_dead_instance_is_taken_over(sentinel, echo, tmp_path):
     proxy = sentinel(echo, server=f'control-socket "{path}"')
     assert proxy.request('/x').status == 200
     assert [line['path'] for line in proxy.recent()] == ['/x']
+
+
+def test_a_restart_right_after_the_supervisor_was_killed_gets_the_socket(tmp_path, echo, stack):
+    """The controller of the dead instance may still answer: it is about to notice."""
+    path = str(tmp_path / 'c.sock')
+    port, admin_port = free_ports(2)
+    plan = Plan([echo], server=f'control-socket "{path}"')
+    (tmp_path / 'first').mkdir()
+    config = tmp_path / 'first.kdl'
+    config.write_text(plan.render(tmp_path / 'first', port, admin_port))
+    first = subprocess.Popen([binary(), 'run', '--config', config], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                             env=environment())
+    try:
+        wait_for(lambda: command('recent', '--control-socket', path).returncode == 0, 20, 'it')
+    finally:
+        first.kill()
+        first.wait(10)
+    (tmp_path / 'second').mkdir()
+    stack.append(Sentinel(tmp_path / 'second', plan))
+    assert stack[-1].request('/x').status == 200
+    assert [line['path'] for line in stack[-1].recent()] == ['/x']
 
 
 def test_only_the_control_socket_tells_of_requests(sentinel, echo):

@@ -93,8 +93,8 @@ class Proxy:
     def __init__(self, binary, path, admin):
         self.admin = admin
         self.log = open(path.with_suffix('.err'), 'wb')
-        self.process = subprocess.Popen([binary, 'run', '--config', path], stderr=self.log,
-                                        stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([binary, 'run', '--control-socket', 'off', '--config', path],
+                                        stderr=self.log, stdin=subprocess.DEVNULL)
         wait_for(self.is_ready, 20, 'the proxy')
 
     def get(self, target):
