@@ -4,6 +4,9 @@
  * explicitly and cannot fit is refused with the figures.
  */
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "config/compile_parts.h"
@@ -11,7 +14,6 @@
 enum {
     BIGGEST_MAX = 3, /* keys named in a refusal */
     HELP_MAX = 1024,
-    BYTES_TEXT_MAX = 32,
 };
 
 /* Defaults that can be lowered, in the order in which they are, and how far. */
@@ -154,29 +156,38 @@ static enum schema_key_id next_biggest(const struct figure *figure, uint64_t bou
     return biggest;
 }
 
+/* Appends to a text that is cut where it would not fit: file names may be long. */
+static void append(char help[HELP_MAX], const char *format, ...) PRINTF_LIKE(2, 3);
+
+static void append(char help[HELP_MAX], const char *format, ...)
+{
+    size_t used = strlen(help);
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(help + used, HELP_MAX - used, format, arguments);
+    va_end(arguments);
+}
+
 static void describe(const struct compilation *compilation, const struct figure *figure,
                      char help[HELP_MAX])
 {
     uint64_t bound = UINT64_MAX;
-    int used = snprintf(help, HELP_MAX, "most of it:");
+    help[0] = '\0';
+    append(help, "lower these, or `workers`, or raise server `memory-budget`; most of it:");
     for (int i = 0; i < BIGGEST_MAX; i++) {
         enum schema_key_id id = next_biggest(figure, bound);
         if (id == SCHEMA_KEYS) {
-            break;
+            return;
         }
         bound = bytes_of(figure, id);
         const struct setting *setting = explicit_setting(compilation, id);
-        used += snprintf(help + used, (size_t)(HELP_MAX - used), "%s %" PRIu64 " MiB by `%s`",
-                         i > 0 ? "," : "", bound >> 20, schema_key(id)->name);
+        append(help, "%s %" PRIu64 " MiB by `%s`", i > 0 ? "," : "", bound >> 20,
+               schema_key(id)->name);
         if (setting != NULL && setting->position.source != NULL) {
-            used +=
-                snprintf(help + used, (size_t)(HELP_MAX - used), " (%.*s:%" PRIu32 ")",
-                         (int)(setting->position.source->name.size % 128),
-                         (const char *)setting->position.source->name.data, setting->position.line);
+            append(help, " (%.*s:%" PRIu32 ")", SPAN_ARGS(setting->position.source->name),
+                   setting->position.line);
         }
     }
-    (void)snprintf(help + used, (size_t)(HELP_MAX - used),
-                   "; lower these or `workers`, or raise server `memory-budget`");
 }
 
 static void refuse(struct compilation *compilation, const struct figure *figure)

@@ -37,7 +37,7 @@ enum schema_key_id worker_plan_key(enum worker_plan_row row)
 
 uint32_t worker_plan_share(uint32_t total, uint32_t workers, uint32_t index)
 {
-    ASSERT(index < workers);
+    ASSERT(workers > 0 && index < workers);
     return total / workers + (index < total % workers ? 1 : 0);
 }
 
