@@ -6,7 +6,7 @@ enum {
     SET_CELLS = 8,
     TIME_BITS = 42,
     TRIES_MAX = 4,
-    SAMPLE_SETS = 64,
+    SAMPLE_SETS = 512,
 };
 
 #define SECOND_US UINT64_C(1000000)

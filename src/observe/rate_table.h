@@ -50,7 +50,7 @@ NODISCARD bool rate_table_admit(const struct rate_table *table, uint64_t client,
 
 /*
  * How full the table is, in parts per million, from a sample of its sets that moves on with every
- * call. Bounded: 64 lines. The table must be on.
+ * call. Bounded: 512 lines. The table must be on.
  */
 uint32_t rate_table_sample(struct rate_table *table, uint64_t now);
 

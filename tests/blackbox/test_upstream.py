@@ -76,7 +76,8 @@ def test_an_ejected_endpoint_that_is_back_is_found_by_a_probe(sentinel, origin):
     def is_back():
         return proxy.request().json()['origin'] == 'back'
     wait_for(is_back, 40, 'a request at the endpoint that is back')
-    assert proxy.metric('sentinel_endpoint_probes_total') >= 1
+    wait_for(lambda: proxy.request().status == 200 and
+             proxy.metric('sentinel_endpoint_probes_total') >= 1, 40, 'the probe')
     wait_for(lambda: is_back() and len(back.requests) >= 10, 40, 'its share of the requests')
     assert {record['status'] for record in proxy.records()} == {200}
 
