@@ -633,6 +633,18 @@ void worker_turn(struct worker *worker)
     publish(proxy);
 }
 
+void worker_try_accept(struct worker *worker)
+{
+    bool short_of_something = worker->accept_again != UINT64_MAX && !worker->yielding;
+    if (!worker->listening || short_of_something) {
+        return;
+    }
+    for (uint32_t i = 0; i < worker->listener_count; i++) {
+        io_listen_pause(worker->proxy.io, &worker->listeners[i].socket);
+    }
+    resume_listeners(worker);
+}
+
 static void close_listeners(struct worker *worker)
 {
     for (uint32_t i = 0; i < worker->listener_count; i++) {

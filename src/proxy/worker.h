@@ -54,6 +54,13 @@ void worker_destroy(struct worker *worker);
 void worker_turn(struct worker *worker);
 
 /*
+ * Tries to accept although nothing was told: the kernel wakes one worker for each new connection,
+ * and that one may have died, or hang. Harmless at any time; a worker that is short of descriptors
+ * or drains does nothing.
+ */
+void worker_try_accept(struct worker *worker);
+
+/*
  * Begins the drain: what waits in the accept queues is taken once, listeners are closed, idle
  * connections too, running exchanges finish and their connections close. After the generation's
  * shutdown timeout what remains is aborted.

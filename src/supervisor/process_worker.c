@@ -83,6 +83,7 @@ static void part_with_peer(struct work *work, const struct segment_identity *ide
     if (index < workers_of(work) && is_of(&work->peers[index], identity)) {
         work->boards[index] = NULL;
         segment_unmap(&work->peers[index]);
+        worker_try_accept(work->worker); /* clients for whom only that one was woken */
     }
 }
 
@@ -165,6 +166,7 @@ static void on_foreign(void *context, struct io_socket *socket)
     struct work *work = context;
     if (socket == &work->watch.tick) {
         process_watch_take_tick(&work->watch);
+        worker_try_accept(work->worker); /* a worker that hangs takes no one with it, either */
     } else if (socket == &work->watch.channel) {
         take_orders(work);
     }
