@@ -498,8 +498,9 @@ static void on_exited(struct run *run, uint32_t index, int wait_status)
 static void on_turns(struct run *run, uint32_t index, uint64_t turns)
 {
     struct supervisor_slot *slot = &run->supervisor->slots[index];
-    /* The logger may wait for a slow disk as long as that takes: nobody waits for the logger. */
-    if (!is_alive(slot) || index == SUPERVISOR_SLOT_LOGGER || slot->kill_at != 0) {
+    uint64_t patience =
+        index == SUPERVISOR_SLOT_LOGGER ? SUPERVISOR_LOGGER_HANG_AFTER : SUPERVISOR_HANG_AFTER;
+    if (!is_alive(slot) || slot->kill_at != 0) {
         return;
     }
     if (slot->turns != turns) {
@@ -509,8 +510,7 @@ static void on_turns(struct run *run, uint32_t index, uint64_t turns)
         return;
     }
     slot->stale++;
-    if (run->now - slot->turned_at >= SUPERVISOR_HANG_AFTER &&
-        slot->stale >= SUPERVISOR_HANG_TELLINGS) {
+    if (run->now - slot->turned_at >= patience && slot->stale >= SUPERVISOR_HANG_TELLINGS) {
         say(run, LOG_ERROR, "%s has not turned for %llu ms; aborting it", name_of(index).text,
             (unsigned long long)((run->now - slot->turned_at) / 1000));
         kill_child(run, index, SIGABRT);

@@ -51,6 +51,8 @@ enum {
 #define SUPERVISOR_BACKOFF_MAX (2 * SUPERVISOR_SECOND)
 #define SUPERVISOR_STABLE_AFTER (10 * SUPERVISOR_SECOND) /* alive so long: all is forgiven */
 #define SUPERVISOR_HANG_AFTER (5 * SUPERVISOR_SECOND)    /* without a turn: aborted */
+/* The logger may wait for a slow disk, and nobody waits for the logger: it is given longer. */
+#define SUPERVISOR_LOGGER_HANG_AFTER (30 * SUPERVISOR_SECOND)
 #define SUPERVISOR_HANG_TELLINGS 5 /* and told so often: a paused machine accuses nobody */
 #define SUPERVISOR_ABORT_GRACE (1 * SUPERVISOR_SECOND)   /* after the abort: killed */
 #define SUPERVISOR_DRAIN_GRACE (1 * SUPERVISOR_SECOND)   /* beyond graceful-shutdown-timeout */

@@ -447,12 +447,14 @@ static void a_machine_that_was_paused_accuses_nobody(void **state)
     assert_false(fixture->killed[FIRST]);
 }
 
-static void a_logger_on_a_slow_disk_is_left_alone(void **state)
+static void a_logger_on_a_slow_disk_is_given_half_a_minute(void **state)
 {
     struct fixture *fixture = *state;
     start(fixture, 1);
-    tellings(fixture, SUPERVISOR_SLOT_LOGGER, 7, 100);
+    tellings(fixture, SUPERVISOR_SLOT_LOGGER, 7, 30);
     assert_false(fixture->killed[SUPERVISOR_SLOT_LOGGER]);
+    tellings(fixture, SUPERVISOR_SLOT_LOGGER, 7, 1);
+    assert_true(fixture->killed[SUPERVISOR_SLOT_LOGGER]);
     tellings(fixture, SUPERVISOR_SLOT_CONTROLLER, 7, 100);
     assert_true(fixture->killed[SUPERVISOR_SLOT_CONTROLLER]);
 }
@@ -728,7 +730,7 @@ int main(void)
         TEST(a_worker_without_a_turn_for_5_seconds_is_aborted_then_killed),
         TEST(a_worker_that_turns_is_left_alone),
         TEST(a_machine_that_was_paused_accuses_nobody),
-        TEST(a_logger_on_a_slow_disk_is_left_alone),
+        TEST(a_logger_on_a_slow_disk_is_given_half_a_minute),
         TEST(a_stop_drains_workers_then_the_controller_then_the_logger),
         TEST(a_drain_ends_at_its_timeout),
         TEST(a_stop_ends_even_when_nobody_can_be_killed),
