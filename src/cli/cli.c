@@ -66,6 +66,7 @@ static const struct option OPTIONS[CLI_OPTION_COUNT] = {
     [CLI_CONFIG] = {"--config", "-c", "file"},
     [CLI_CONTROL_SOCKET] = {"--control-socket", NULL, "path"},
     [CLI_PID_FILE] = {"--pid-file", NULL, "path"},
+    [CLI_SANDBOX] = {"--sandbox", NULL, NULL},
     [CLI_JSON] = {"--json", NULL, NULL},
     [CLI_FAILURES] = {"--failures", NULL, NULL},
     [CLI_IN_FLIGHT] = {"--in-flight", NULL, NULL},

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct generation;
+
 enum { CLI_OK = 0, CLI_REFUSED = 1, CLI_USAGE = 2 };
 
 /* The options of all commands, --help aside. */
@@ -15,6 +17,7 @@ enum cli_option {
     CLI_CONFIG,
     CLI_CONTROL_SOCKET,
     CLI_PID_FILE,
+    CLI_SANDBOX,
     CLI_JSON,
     CLI_FAILURES,
     CLI_IN_FLIGHT,
@@ -55,6 +58,7 @@ int cli_main(int argc, char **argv, char **environment);
 int command_run(const struct cli_arguments *arguments);
 int command_recent(const struct cli_arguments *arguments);
 int command_check(const struct cli_arguments *arguments);
+int command_check_sandbox(const struct generation *generation); /* its --sandbox */
 int command_config_example(const struct cli_arguments *arguments);
 int command_config_schema(const struct cli_arguments *arguments);
 int command_config_reference(const struct cli_arguments *arguments);

@@ -104,10 +104,21 @@ static void wrong_usage_exits_with_2_and_a_suggestion(void **state)
     assert_int_equal(outcome.exit_code, 2);
     RUN(STDERR_FILENO, "check", "-c", "a", "-c", "b");
     assert_int_equal(outcome.exit_code, 2);
+}
+
+static void options_of_another_command_are_refused(void **state)
+{
+    (void)state;
+    struct outcome outcome;
     RUN(STDERR_FILENO, "config-schema", "--config=x");
     assert_int_equal(outcome.exit_code, 2);
     RUN(STDERR_FILENO, "check", "--pid-file=x");
     assert_int_equal(outcome.exit_code, 2);
+    RUN(STDERR_FILENO, "run", "--sandbox");
+    assert_int_equal(outcome.exit_code, 2);
+    RUN(STDERR_FILENO, "check", "--sandbx");
+    assert_int_equal(outcome.exit_code, 2);
+    ASSERT_SAID("did you mean '--sandbox'?");
     RUN(STDERR_FILENO, "run", "--pid-file");
     assert_int_equal(outcome.exit_code, 2);
     RUN(STDERR_FILENO, "run", "");
@@ -186,6 +197,7 @@ int main(void)
         cmocka_unit_test(help_and_version_go_to_standard_output),
         cmocka_unit_test(every_command_has_help_that_names_it),
         cmocka_unit_test(wrong_usage_exits_with_2_and_a_suggestion),
+        cmocka_unit_test(options_of_another_command_are_refused),
         cmocka_unit_test(no_command_shows_the_help_and_exits_with_2),
         cmocka_unit_test(check_says_ok_or_what_is_wrong),
         cmocka_unit_test(the_tables_are_printed),

@@ -9,6 +9,10 @@
 int command_check(const struct cli_arguments *arguments)
 {
     struct compilation compilation = {0};
+    if (arguments->values[CLI_SANDBOX] != NULL && arguments->values[CLI_JSON] != NULL) {
+        (void)fputs("sentinel: --json is for the figures, not for '--sandbox'\n", stderr);
+        return CLI_USAGE;
+    }
     if (compilation_open(&compilation, arguments->config, arguments->environment) != OK) {
         return CLI_REFUSED;
     }
@@ -16,7 +20,10 @@ int command_check(const struct cli_arguments *arguments)
     bool opened = generation_open(&generation, compilation.block);
     ASSERT(opened); /* the compiler's word */
     uint64_t limit = environment_of_system(arguments->environment).descriptors;
-    if (arguments->values[CLI_JSON] != NULL) {
+    int exit_code = CLI_OK;
+    if (arguments->values[CLI_SANDBOX] != NULL) {
+        exit_code = command_check_sandbox(&generation);
+    } else if (arguments->values[CLI_JSON] != NULL) {
         figure_print_json(stdout, &generation, limit);
     } else {
         compile_print_summary(stdout, &generation);
@@ -24,5 +31,5 @@ int command_check(const struct cli_arguments *arguments)
         (void)puts("ok");
     }
     compilation_close(&compilation);
-    return CLI_OK;
+    return exit_code;
 }

@@ -41,7 +41,7 @@ const struct cli_command cli_commands[] = {
     {
         .name = "check",
         .summary = "validate a configuration without starting anything",
-        .help = "Usage: sentinel check [--config FILE] [--json]\n"
+        .help = "Usage: sentinel check [--config FILE] [--json | --sandbox]\n"
                 "\n"
                 "Validates the configuration exactly as `sentinel run` would, and shows what it\n"
                 "comes to, with the worst case of memory and descriptors. All that is wrong is\n"
@@ -49,12 +49,15 @@ const struct cli_command cli_commands[] = {
                 "\n"
                 "OPTIONS\n" CONFIG_OPTION
                 "      --json         the worst case of memory and descriptors, as JSON\n"
+                "      --sandbox      say instead what this machine has to keep the processes in\n"
+                "                     (seccomp, Landlock, no_new_privs), who they would be, and\n"
+                "                     whether a worker would be fully sandboxed\n"
                 "\n" ENVIRONMENT "\n"
                 "EXIT CODES\n"
                 "  0  the configuration is fine; warnings are possible\n"
-                "  1  it is not\n"
+                "  1  it is not, or with --sandbox, something is missing\n"
                 "  2  wrong usage\n",
-        .takes = CLI_TAKES(CLI_CONFIG) | CLI_TAKES(CLI_JSON),
+        .takes = CLI_TAKES(CLI_CONFIG) | CLI_TAKES(CLI_JSON) | CLI_TAKES(CLI_SANDBOX),
         .run = command_check,
     },
     {

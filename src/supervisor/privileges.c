@@ -81,8 +81,11 @@ enum status privileges_drop(const struct generation_account *account)
         return ERROR;
     }
     if (account->change != 0 && become(account) != OK) {
-        log_message(LOG_ERROR, "cannot become user %u and group %u: %s", account->user,
-                    account->group, strerror(errno));
+        log_message(LOG_ERROR, "cannot become user %u and group %u: %s%s", account->user,
+                    account->group, strerror(errno),
+                    errno == EPERM ? "; root needs CAP_SETUID and CAP_SETGID for that, or start "
+                                     "Sentinel as that user"
+                                   : "");
         return ERROR;
     }
     if (keep_capabilities(0) != OK) {

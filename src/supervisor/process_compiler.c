@@ -11,6 +11,7 @@
 #include "supervisor/compilation.h"
 #include "supervisor/privileges.h"
 #include "supervisor/process.h"
+#include "supervisor/sandbox.h"
 
 enum { PROCESSOR_SECONDS = 10 };
 
@@ -39,7 +40,7 @@ int process_compile(struct process *process, char **environment)
         log_message(LOG_ERROR, "the compiler cannot bound itself: %s", strerror(errno));
         return 1;
     }
-    if (privileges_keep_reading() != OK) {
+    if (privileges_keep_reading() != OK || sandbox_enter(PROCESS_COMPILER, NULL) != OK) {
         return 1;
     }
     const char *config = process->spec->config;

@@ -16,6 +16,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/process.h"
 #include "supervisor/process_watch.h"
+#include "supervisor/sandbox.h"
 
 struct control {
     struct process *process;
@@ -231,6 +232,10 @@ int process_control(struct process *process)
     struct control control = {.process = process};
     if (control_open(&control) != OK) {
         log_message(LOG_ERROR, "the controller cannot start: %s", strerror(errno));
+        control_close(&control);
+        return 1;
+    }
+    if (sandbox_enter(PROCESS_CONTROLLER, &process->generation) != OK) {
         control_close(&control);
         return 1;
     }

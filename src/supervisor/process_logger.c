@@ -16,6 +16,7 @@
 #include "observe/log.h"
 #include "observe/metrics.h"
 #include "supervisor/process.h"
+#include "supervisor/sandbox.h"
 
 enum { FLUSH_TIMEOUT_MS = 4000 }; /* below the supervisor's patience */
 
@@ -115,19 +116,38 @@ static uint64_t monotonic_now(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-int process_log(struct process *process)
+static enum status logging_open(struct logging *logging)
 {
-    uint32_t workers = process->generation.header->server.workers;
-    struct logging logging = {.process = process};
-    logging.workers = calloc(workers, sizeof(*logging.workers));
-    logging.logger =
-        logging.workers == NULL
+    const struct process *process = logging->process;
+    logging->workers =
+        calloc(process->generation.header->server.workers, sizeof(*logging->workers));
+    logging->logger =
+        logging->workers == NULL
             ? NULL
             : logger_create(&process->generation,
                             segment_region(&process->segment, SEGMENT_CURSORS), STDOUT_FILENO);
-    if (logging.logger == NULL) {
+    if (logging->logger == NULL) {
         log_message(LOG_ERROR, "the logger cannot start: %s", strerror(errno));
-        free(logging.workers);
+        return ERROR;
+    }
+    return sandbox_enter(PROCESS_LOGGER, &process->generation);
+}
+
+static void logging_close(struct logging *logging)
+{
+    logger_destroy(logging->logger);
+    uint32_t workers = logging->process->generation.header->server.workers;
+    for (uint32_t i = 0; logging->workers != NULL && i < workers; i++) {
+        segment_unmap(&logging->workers[i]);
+    }
+    free(logging->workers);
+}
+
+int process_log(struct process *process)
+{
+    struct logging logging = {.process = process};
+    if (logging_open(&logging) != OK) {
+        logging_close(&logging);
         return 1;
     }
     metrics_init(&logging.metrics, segment_region(&process->segment, SEGMENT_METRICS),
@@ -146,10 +166,6 @@ int process_log(struct process *process)
     if (!logger_flush(logging.logger, FLUSH_TIMEOUT_MS)) {
         log_message(LOG_WARNING, "the access log did not take everything in time");
     }
-    logger_destroy(logging.logger);
-    for (uint32_t i = 0; i < workers; i++) {
-        segment_unmap(&logging.workers[i]);
-    }
-    free(logging.workers);
+    logging_close(&logging);
     return 0;
 }

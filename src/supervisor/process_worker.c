@@ -18,6 +18,7 @@
 #include "proxy/worker.h"
 #include "supervisor/process.h"
 #include "supervisor/process_watch.h"
+#include "supervisor/sandbox.h"
 
 struct work {
     struct process *process;
@@ -232,6 +233,10 @@ int process_work(struct process *process)
     work->process = process;
     if (work_open(work) != OK) {
         log_message(LOG_ERROR, "worker %u cannot start: %s", process->spec->index, strerror(errno));
+        work_close(work);
+        return 1;
+    }
+    if (sandbox_enter(PROCESS_WORKER, &process->generation) != OK) {
         work_close(work);
         return 1;
     }

@@ -20,6 +20,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/log_file.h"
 #include "supervisor/pid_file.h"
+#include "supervisor/sandbox.h"
 #include "supervisor/supervisor.h"
 
 enum {
@@ -386,6 +387,9 @@ int shell_run(const struct shell_options *options)
         return 1;
     }
     raise_descriptor_limit();
+    struct sandbox_support support;
+    sandbox_probe(&support); /* here, so that it is said once and not by every child */
+    sandbox_log_missing(&support);
     tell_machine(shell, (struct supervisor_event){.kind = SUPERVISOR_STARTED});
     while (!shell->ended) {
         turn(shell);

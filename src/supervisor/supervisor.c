@@ -433,9 +433,15 @@ static void on_ready(struct run *run, uint32_t index)
         supervisor->workers == 1 ? "worker" : "workers");
 }
 
+enum { END_TEXT_MAX = 112 };
+
 static void describe_end(char *text, size_t size, int wait_status)
 {
-    if (WIFSIGNALED(wait_status)) {
+    if (WIFSIGNALED(wait_status) && WTERMSIG(wait_status) == SIGSYS) {
+        (void)snprintf(text, size,
+                       "made a system call that its sandbox forbids, and was ended (SIGSYS; "
+                       "the kernel's log may name it)");
+    } else if (WIFSIGNALED(wait_status)) {
         const char *name = sigabbrev_np(WTERMSIG(wait_status));
         (void)snprintf(text, size, "was ended by SIG%s", name != NULL ? name : "(unknown)");
     } else {
@@ -453,7 +459,7 @@ static void on_compiler_exited(struct run *run, int wait_status)
         return; /* the shell looks at what it left: COMPILED or REFUSED follows */
     }
     if (WIFSIGNALED(wait_status)) {
-        char how[64];
+        char how[END_TEXT_MAX];
         describe_end(how, sizeof(how), wait_status);
         say(run, LOG_ERROR, "the compiler %s", how);
     }
@@ -489,7 +495,7 @@ static void on_exited(struct run *run, uint32_t index, int wait_status)
         begin_drain(run, 1);
         return;
     }
-    char how[64];
+    char how[END_TEXT_MAX];
     describe_end(how, sizeof(how), wait_status);
     retire(run, index, how);
     descend(run, false);

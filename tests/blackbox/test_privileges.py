@@ -65,6 +65,51 @@ def test_the_default_is_sentinel_or_nobody_and_the_supervisor_stays_root(sentine
     assert {status_of(pid)['Uid'][0] for pid in of_role(proxy, 'worker')} == users
 
 
+def is_full():
+    return command('check', '--sandbox').returncode == 0
+
+
+def test_every_child_is_in_its_sandbox_and_so_is_its_successor(sentinel, echo):
+    if not is_full():
+        pytest.skip('this machine has no seccomp or no Landlock: sentinel check --sandbox')
+    proxy = sentinel(echo, server='workers 2')
+    assert 'sandbox' not in proxy.stderr() or 'sandbox: this kernel' in proxy.stderr()
+    def locked_in():
+        return [status_of(pid)['Seccomp'] == ['2'] for pid in sum(children_by_role(proxy).values(), [])]
+
+    for role in ('worker', 'logger', 'controller', None):
+        wait_for(lambda: locked_in() == [True] * 4, 10, 'all sandboxes')
+        for pid in sum(children_by_role(proxy).values(), []):
+            assert status_of(pid)['NoNewPrivs'] == ['1']
+            assert os.stat(f'/proc/{pid}/mem').st_uid == 0  # so nobody but root looks into it
+        assert proxy.request().status == 200
+        if role:
+            replace(proxy, role, signal.SIGKILL)
+    assert status_of(proxy.process.pid)['Seccomp'] == ['0']
+
+
+def test_a_death_in_the_sandbox_is_reported_in_plain_words(sentinel, echo):
+    proxy = sentinel(echo)
+    replace(proxy, 'worker', signal.SIGSYS)
+    assert 'error sentinel' in proxy.stderr()
+    assert 'worker 0 made a system call that its sandbox forbids, and was ended (SIGSYS; the ' \
+        "kernel's log may name it)" in proxy.stderr()
+    wait_for(lambda: proxy.request().status == 200, 10, 'an answer')
+
+
+def test_check_says_what_the_machine_has(unprivileged):
+    for who in (None, unprivileged):
+        done = command('check', '--sandbox', who=who)
+        lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
+        assert re.match(r'Linux \d', lines['system'])
+        user = 0 if who is None and os.geteuid() == 0 else os.geteuid() or NOBODY
+        assert ('root; all processes but' in done.stdout) == (user == 0), done.stdout
+        assert user == 0 or f'user {user}, group' in done.stdout
+        missing = re.search(r'^(no_new_privs|seccomp|Landlock) +no', done.stdout, re.M)
+        assert done.returncode == (1 if missing else 0), done.stdout
+        assert ('ok: workers are fully sandboxed here' in done.stdout) == (not missing)
+
+
 @as_root
 def test_root_is_no_user_for_children(tmp_path, echo):
     config = tmp_path / 'sentinel.kdl'
