@@ -15,10 +15,10 @@ def wait_for(predicate, seconds=10, what='the condition'):
 
 
 def free_ports(count):
-    """Loopback ports that nobody listened on a moment ago, all different."""
+    """Ports that nobody used a moment ago, all different."""
     sockets = [socket.socket() for _ in range(count)]
     for sock in sockets:
-        sock.bind(('127.0.0.1', 0))
+        sock.bind(('', 0))  # free on every address: some tests listen on all
     ports = [sock.getsockname()[1] for sock in sockets]
     for sock in sockets:
         sock.close()
