@@ -204,6 +204,12 @@ uint64_t ring_refused(const struct ring_reader *reader)
     return atomic_load_explicit(&reader->header->refused, memory_order_relaxed);
 }
 
+uint64_t ring_tail(const void *memory)
+{
+    const struct ring_header *header = (const struct ring_header *)memory;
+    return atomic_load_explicit(&header->tail, memory_order_acquire);
+}
+
 void ring_release(struct ring_reader *reader)
 {
     atomic_store_explicit(reader->cursor, reader->position, memory_order_release);

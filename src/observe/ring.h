@@ -90,6 +90,12 @@ NODISCARD enum status ring_read(struct ring_reader *reader, struct span *record)
 /* How many records the writer says found no room: for people only. */
 uint64_t ring_refused(const struct ring_reader *reader);
 
+/*
+ * Where the writer of the ring in this memory stands, as it says: to be compared with a cursor, and
+ * for nothing else.
+ */
+uint64_t ring_tail(const void *memory);
+
 /* Lets the writer reuse everything read so far. */
 void ring_release(struct ring_reader *reader);
 

@@ -66,6 +66,7 @@ void children_deinit(struct children *children)
     for (; children->remains_count > 0; children->remains_count--) {
         close_descriptor(&children->remains[children->remains_count - 1].segment_fd);
     }
+    unread_logs_clear(&children->unread);
     close_descriptor(&children->life[0]);
     close_descriptor(&children->life[1]);
     close_descriptor(&children->commons);
@@ -202,6 +203,18 @@ static void hand_remains(struct children *children)
     }
 }
 
+/* A new logger reads first what those left who have ended. */
+static void hand_unread(struct children *children)
+{
+    for (uint32_t i = 0; i < children->unread.count; i++) {
+        const struct unread_log *log = &children->unread.items[i];
+        struct channel_message segment = message_of(CHANNEL_SEGMENT, &log->segment.identity, 0);
+        struct channel_message gone = message_of(CHANNEL_GONE, &log->segment.identity, 0);
+        send_or_kill(children, SUPERVISOR_SLOT_LOGGER, &segment, log->fd);
+        send_or_kill(children, SUPERVISOR_SLOT_LOGGER, &gone, -1);
+    }
+}
+
 /*
  * Sees to it that a crash gets its report. A controller that knew the process has been told; one
  * that did not, since the process was not ready, is given what it left. Without a controller that
@@ -292,6 +305,7 @@ static struct process_row *row_of(const struct children *children, uint32_t slot
 
 void children_sample(struct children *children)
 {
+    unread_logs_forget(&children->unread, &children->items[SUPERVISOR_SLOT_LOGGER].segment);
     if (children->ledger_fd < 0) {
         return; /* there is nobody to tell yet */
     }
@@ -385,6 +399,8 @@ enum status children_spawn(struct children *children, uint32_t slot,
     }
     if (supervisor_role(slot) == PROCESS_CONTROLLER) {
         hand_remains(children);
+    } else if (supervisor_role(slot) == PROCESS_LOGGER) {
+        hand_unread(children);
     }
     hand_others(children, slot);
     return OK;
@@ -428,6 +444,16 @@ static void fold(struct children *children, uint32_t slot)
     }
 }
 
+/* The first: also the last look at what a logger that has ended had read. */
+static void keep_log(struct children *children, uint32_t slot)
+{
+    const struct child *child = &children->items[slot];
+    unread_logs_forget(&children->unread, &children->items[SUPERVISOR_SLOT_LOGGER].segment);
+    if (supervisor_role(slot) == PROCESS_WORKER && child->ready) {
+        unread_logs_keep(&children->unread, &child->segment, child->segment_fd);
+    }
+}
+
 bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
 {
     int status = 0;
@@ -440,6 +466,7 @@ bool children_reap(struct children *children, uint32_t *slot, int *wait_status)
                     process_row_end(row_of(children, i));
                 }
                 announce(children, i, CHANNEL_GONE, status);
+                keep_log(children, i);
                 report_crash(children, i, status);
                 clear(&children->items[i]);
                 *slot = i;

@@ -10,6 +10,8 @@
  * entered into the ledger (observe/ledger.h), which each controller is given, when it is reaped:
  * before anyone is told of its end.
  *
+ * A worker's ring stays until a logger has read it (supervisor/unread_logs.h).
+ *
  * Supervisor process only. Bound: SUPERVISOR_SLOTS_MAX children, two descriptors each.
  */
 #ifndef SENTINEL_SUPERVISOR_CHILDREN_H
@@ -23,6 +25,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/spawn.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/unread_logs.h"
 
 struct child {
     pid_t pid;   /* 0: the slot is empty */
@@ -45,6 +48,7 @@ struct children {
     struct child items[SUPERVISOR_SLOTS_MAX];
     struct remains remains[REMAINS_MAX];
     uint32_t remains_count;
+    struct unread_logs unread;
     int executable;
     int null;
     int life[2];          /* see SPAWN_FD_LIFE */

@@ -121,6 +121,22 @@ def ready(proxy):
         return False
 
 
+def test_records_outlive_a_worker_and_a_logger_that_die_together(sentinel, echo):
+    proxy = sentinel(echo, server='workers 1')
+    logger, = of_role(proxy, 'logger')
+    os.kill(logger, signal.SIGSTOP)
+    for number in range(20):
+        assert proxy.request(f'/{number}').status == 200
+    for _ in range(2):  # two rings of one worker's place, neither of them read
+        worker, = of_role(proxy, 'worker')
+        os.kill(worker, signal.SIGKILL)
+        wait_for(lambda: of_role(proxy, 'worker') not in ([], [worker]), 10, 'another worker')
+        assert proxy.request('/after').status == 200
+    os.kill(logger, signal.SIGKILL)
+    wanted = sorted([f'/{number}' for number in range(20)] + ['/after'] * 2)
+    wait_for(lambda: sorted(recorded(proxy)) == wanted, 20, 'all records, once each')
+
+
 def test_while_one_worker_hangs_nobody_waits_for_it(sentinel, echo):
     proxy = sentinel(echo, server='workers 2')
     victim = of_role(proxy, 'worker')[0]
