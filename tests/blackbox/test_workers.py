@@ -39,7 +39,8 @@ def crowd():
         wait_for(lambda: accepted(proxy) - before >= count, 10, 'everyone')
         found = {}
         for client in clients:
-            client.send(b'\r\n')
+            with contextlib.suppress(OSError):  # refused, answered, and not lingered for
+                client.send(b'\r\n')
         for client in clients:
             answer = client.read_response()
             found.setdefault(answer.status, []).append((client, answer))
@@ -167,11 +168,14 @@ def test_the_counts_of_a_killed_worker_vanish(sentinel, echo, crowd, limit, stat
     wait_for(lambda: victim not in worker_pids(proxy) and len(worker_pids(proxy)) == 2, 10,
              'the new worker')
     wait_for(lambda: status_of_one(proxy, '127.0.0.5') == 200, 10, 'room again')
+    wait_for(lambda: proxy.metric('sentinel_workers') == 2, 10, 'two who know of each other')
     lost = [client for client in clients if client.ended(0.2)]
     assert 10 <= len(lost) <= 20
     wait_for(lambda: connected(proxy) == 20 - len(lost), 10, 'the probes to leave')
     found = crowd(proxy, 40, '127.0.0.5')
-    assert len(lost) <= len(found[200]) <= len(lost) + 1, (len(lost), count(found))
+    kept = [client for client in clients if not client.ended(0.05)]  # near a bound some are shed
+    assert len(lost) <= len(found[200]) <= 20 - len(kept) + 1, \
+        (len(kept), count(found), proxy.stderr())
     assert set(found) == {200, status}
     for client in clients:
         client.close()
