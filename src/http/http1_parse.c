@@ -380,6 +380,38 @@ enum status http1_parse_request(struct span head_bytes, const struct http1_limit
     return ERROR;
 }
 
+/* The method, and the target if there is all of it, or too much. */
+static void read_refused_line(struct span line, size_t line_max, struct request_head *head)
+{
+    size_t size = 0;
+    while (size < line.size && byte_is_token(line.data[size])) {
+        size++;
+    }
+    if (size == 0 || size > HTTP1_METHOD_MAX || size == line.size || line.data[size] != ' ') {
+        return;
+    }
+    head->method_text = span_first(line, size);
+    head->method = method_identify(head->method_text);
+    struct span rest = span_from(line, size + 1);
+    size_t target_size = span_find(rest, ' ');
+    if (target_size < rest.size || line.size > line_max) {
+        head->target = span_first(rest, target_size);
+    }
+}
+
+void http1_parse_refused(struct span head_bytes, const struct http1_limits *limits,
+                         struct arena *arena, struct request_head *out)
+{
+    struct field_reader reader = {.fields = &out->fields, .drop_aliases = true};
+    struct span rest = head_bytes;
+    struct span line = span_first(rest, bytes_find_control(rest.data, rest.size));
+    *out = (struct request_head){0};
+    read_refused_line(line, limits->request_line_max, out);
+    if (take_line(&rest, &line) && fields_init(&out->fields, arena, limits->fields_max)) {
+        (void)read_fields(&reader, rest);
+    }
+}
+
 /* HTTP-version SP status-code [ SP reason-phrase ] (RFC 9112, 4); the phrase is not kept. */
 static bool read_status_line(struct span line, struct response_head *head)
 {

@@ -69,8 +69,9 @@ size_t http1_response_arena_kept(const struct http1_limits *limits);
 
 /*
  * Parses a complete request head, whose bytes must outlive *out: the field spans point into them.
- * OK, or ERROR with *reason. After ERROR, method_text and target are as far as they could be read,
- * for the log, and nothing else in *out means anything. An arena that is too small is BUFFERS_FULL.
+ * OK, or ERROR with *reason. After ERROR, method, target and fields are as far as they could be
+ * read, for log and answer, and nothing else in *out means anything. An arena that is too small is
+ * BUFFERS_FULL.
  *
  * Content-Length: 0 is FRAMING_LENGTH with 0; no framing field is FRAMING_NONE. Fields are kept in
  * their order, hop-by-hop fields too (the proxy removes them), except that a name with `_` that
@@ -80,6 +81,13 @@ size_t http1_response_arena_kept(const struct http1_limits *limits);
 NODISCARD enum status http1_parse_request(struct span head_bytes, const struct http1_limits *limits,
                                           struct arena *arena, struct request_head *out,
                                           enum reason *reason);
+
+/*
+ * What can be told of a request head that was refused before it was complete: method, target and
+ * the fields that came whole, for log and answer only. The bytes must outlive *out.
+ */
+void http1_parse_refused(struct span head_bytes, const struct http1_limits *limits,
+                         struct arena *arena, struct request_head *out);
 
 /*
  * Parses a complete response head to a request with this method, with the same strictness and

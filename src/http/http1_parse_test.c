@@ -583,6 +583,36 @@ static void an_unreadable_keep_alive_counts_as_absent(void **state)
     }
 }
 
+static void check_refused(const char *text, const char *method, const char *target, size_t fields)
+{
+    struct fixture fixture;
+    arena_init(&fixture.arena, fixture.memory, sizeof(fixture.memory));
+    http1_parse_refused(span_of_string(text), &limits, &fixture.arena, &fixture.request);
+    assert_span(fixture.request.method_text, method);
+    assert_span(fixture.request.target, target);
+    assert_int_equal(fixture.request.fields.count, fields);
+}
+
+static void of_a_refused_head_is_told_what_came_whole(void **state)
+{
+    (void)state;
+    check_refused("", "", "", 0);
+    check_refused("GET", "", "", 0);
+    check_refused("GET /a", "GET", "", 0); /* it may go on */
+    check_refused("GET /a HT", "GET", "/a", 0);
+    check_refused("GET /a HTTP/9.9\r\nHost: a\r\nAccept: text/html\r\n", "GET", "/a", 2);
+    check_refused("GET /a HTTP/1.1\r\nHost: a\r\nAccept: text/ht", "GET", "/a", 1);
+    check_refused("GET /a HTTP/1.1\r\nHost: a\r\nno colon\r\nAccept: */*\r\n\r\n", "GET", "/a", 1);
+    check_refused("GET /a HTTP/1.1\nHost: a\r\n", "GET", "/a", 0);
+    check_refused("GET /a\x01", "GET", "", 0);
+    check_refused("\x16\x03\x01 / HTTP/1.1\r\n", "", "", 0);
+    static char line[10000] = "HEAD /";
+    memset(line + 6, 'a', limits.request_line_max);
+    assert_true(limits.request_line_max + 6 < sizeof(line));
+    line[limits.request_line_max + 6] = '\0';
+    check_refused(line, "HEAD", line + 5, 0); /* as long as this it is too long anyway */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -602,6 +632,7 @@ int main(void)
         cmocka_unit_test(underscore_aliases_of_protected_fields_are_dropped),
         cmocka_unit_test(persistence_follows_version_and_connection),
         cmocka_unit_test(too_many_fields_are_431),
+        cmocka_unit_test(of_a_refused_head_is_told_what_came_whole),
         cmocka_unit_test(a_small_arena_is_told_apart_from_a_bad_request),
         cmocka_unit_test(bytes_after_the_head_are_not_taken_for_fields),
         cmocka_unit_test(a_response_is_taken_apart),

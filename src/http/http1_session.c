@@ -208,12 +208,26 @@ static enum status refuse(struct http1_session *session, enum reason why, enum r
     return ERROR;
 }
 
+/* Of the head as much as has come, or as there is arena for: it may be too large. */
+static void describe_refused(struct http1_wire *wire, struct arena *arena,
+                             struct request_head *head)
+{
+    const struct http1_limits *limits = &wire->session.context->limits.head;
+    struct span bytes = span_from(http1_wire_pending(wire), wire->scan.head_start);
+    size_t size = bytes.size < limits->head_max ? bytes.size : limits->head_max;
+    struct span copy = arena_copy(arena, span_first(bytes, size));
+    if (copy.data != NULL) {
+        http1_parse_refused(copy, limits, arena, head);
+    }
+}
+
 static enum status read_request(struct stream *stream, struct arena *arena,
                                 struct request_head *head, enum reason *reason)
 {
     struct http1_session *session = of_stream(stream);
     struct http1_wire *wire = &session->wire;
     if (session->refusal != REASON_NONE) {
+        describe_refused(wire, arena, head);
         *reason = session->refusal;
         return ERROR;
     }

@@ -103,6 +103,23 @@ static void check_round_trip(const struct request_head *head)
     check_same_fields(&head->fields, &again.fields);
 }
 
+/* Whatever came of a head can be told, and what is told is part of it. */
+static void check_refused(struct span bytes)
+{
+    static _Alignas(max_align_t) uint8_t memory[16384];
+    struct arena arena;
+    struct request_head head;
+    arena_init(&arena, memory, http1_arena_max(&limits));
+    http1_parse_refused(bytes, &limits, &arena, &head);
+    ASSERT(head.method_text.size <= HTTP1_METHOD_MAX && head.target.size <= bytes.size);
+    ASSERT(head.fields.count <= limits.fields_max && !arena.overflowed);
+    for (size_t i = 0; i < head.fields.count; i++) {
+        const struct field *field = &head.fields.entries[i];
+        ASSERT(field->name.data > bytes.data &&
+               field->value.data + field->value.size < bytes.data + bytes.size);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static _Alignas(max_align_t) uint8_t memory[16384];
@@ -116,6 +133,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(size == 0 || whole.status == stepped.status);
     ASSERT(whole.reason == stepped.reason);
     ASSERT(whole.status != ERROR || whole.reason != REASON_NONE);
+    check_refused(bytes);
     if (whole.status != OK) {
         return 0;
     }

@@ -2,11 +2,20 @@
 
 #include "base/assert.h"
 #include "base/output.h"
+#include "proxy/answer_form.h"
 #include "proxy/forward.h"
 
-enum { ANSWER_FIELDS = 8, ANSWER_BODY_MAX = 512 };
+enum {
+    ANSWER_FIELDS = 12,
+    ANSWER_VALUES_MAX = 512, /* bytes of an error's field values */
+    TRACE_EXTRA = 512,       /* of a TRACE that ends here, its target aside */
+    RETRY_AFTER_MIN_S = 1,
+    RETRY_AFTER_SPREAD_S = 5, /* so that those who were refused together do not come back so */
+};
 
 static_assert((int)GENERATION_SECURITY_MAX <= (int)FORWARD_FIELDS_ADDED, "an answer has room");
+static_assert((int)ANSWER_FORM_MAX + (int)ANSWER_VALUES_MAX <= (int)ANSWER_ARENA_MAX,
+              "an error has room in any arena");
 
 static bool add(struct fields *fields, enum field_id id, struct span value)
 {
@@ -28,7 +37,9 @@ bool answer_ends_here(const struct exchange *exchange)
 static enum status read_answer(void *self, size_t max, struct span *bytes, enum reason *reason)
 {
     struct answer_source *source = self;
-    struct span rest = span_from(source->body, source->offset);
+    bool in_front = source->offset < source->front.size;
+    struct span rest = in_front ? span_from(source->front, source->offset)
+                                : span_from(source->body, source->offset - source->front.size);
     (void)reason;
     if (rest.size == 0) {
         return END;
@@ -43,25 +54,54 @@ struct source answer_as_source(struct exchange *exchange)
     return (struct source){.read = read_answer, .self = &exchange->answer};
 }
 
-/* All texts are ours and plain ASCII without quotes; the id was checked: nothing needs escaping. */
+/*
+ * Who refused may know when to come back. Else, bounds that are reached now are soon left again,
+ * and an ejected endpoint comes back by itself.
+ */
+static bool add_retry_after(struct exchange *exchange, struct fields *fields, uint16_t status)
+{
+    uint32_t seconds = exchange->retry_after;
+    if (seconds == 0 && status != 429 && status != 503) {
+        return true;
+    }
+    if (seconds == 0) {
+        seconds = RETRY_AFTER_MIN_S + prng_below(&exchange->proxy->prng, RETRY_AFTER_SPREAD_S);
+    }
+    struct span value = arena_printf(&exchange->arena, "%u", (unsigned)seconds);
+    return value.data != NULL && add_named(fields, SPAN("Retry-After"), value);
+}
+
+/* An item with parameters, of a structured field (RFC 9209, 2; RFC 8941, 3.3): all texts are ours.
+ */
+static bool add_proxy_status(struct exchange *exchange, struct fields *fields,
+                             const struct reason_info *info)
+{
+    struct span value = arena_printf(&exchange->arena, "sentinel; error=%s; details=\"%s\"",
+                                     info->proxy_status, info->label);
+    return value.data != NULL && add_named(fields, SPAN("Proxy-Status"), value);
+}
+
 static bool make_error(struct exchange *exchange, struct fields *fields)
 {
     const struct reason_info *info = reason_info(exchange->reason);
-    struct arena *arena = &exchange->arena;
     struct span id = span_of(exchange->request_id, exchange->request_id_size);
-    exchange->answer.body = arena_printf(
-        arena, "{\"status\":%u,\"reason\":\"%s\",\"message\":\"%s\",\"request_id\":\"%.*s\"}\n",
-        (unsigned)info->status, info->label, info->text, SPAN_ARGS(id));
-    struct span why =
-        arena_printf(arena, "sentinel; error=%s; details=\"%s\"", info->proxy_status, info->label);
-    if (exchange->retry_after > 0 &&
-        !add_named(fields, SPAN("Retry-After"), arena_printf(arena, "%u", exchange->retry_after))) {
+    enum answer_form form = answer_form_choose(&exchange->request.fields);
+    struct span policy = answer_form_policy(form);
+    void *memory = arena_alloc(&exchange->arena, ANSWER_FORM_MAX);
+    if (memory == NULL) {
         return false;
     }
-    return exchange->answer.body.data != NULL &&
-           add(fields, FIELD_CONTENT_TYPE, SPAN("application/json")) &&
+    struct output output = output_over(memory, ANSWER_FORM_MAX);
+    answer_form_write(form, info, id, &output);
+    ASSERT(!output.overflowed);
+    exchange->answer.front = answer_form_front(form);
+    exchange->answer.body = output_bytes(&output);
+    return add(fields, FIELD_CONTENT_TYPE, answer_form_type(form)) &&
            add(fields, FIELD_CACHE_CONTROL, SPAN("no-store")) &&
-           add_named(fields, SPAN("Proxy-Status"), why) && add(fields, FIELD_X_REQUEST_ID, id);
+           add_named(fields, SPAN("Vary"), SPAN("Accept")) &&
+           (policy.size == 0 || add_named(fields, SPAN("Content-Security-Policy"), policy)) &&
+           add_retry_after(exchange, fields, info->status) &&
+           add_proxy_status(exchange, fields, info) && add(fields, FIELD_X_REQUEST_ID, id);
 }
 
 /* Where a redirect leads: with keep_path, path and query of the request go behind the location. */
@@ -103,7 +143,7 @@ static bool make_route_answer(struct exchange *exchange, struct fields *fields)
 static bool make_trace(struct exchange *exchange, struct fields *fields)
 {
     const struct request_head *request = &exchange->request;
-    size_t capacity = request->target.size + ANSWER_BODY_MAX;
+    size_t capacity = request->target.size + TRACE_EXTRA;
     void *memory = arena_alloc(&exchange->arena, capacity);
     if (memory == NULL) {
         return false;
@@ -155,15 +195,15 @@ bool answer_make(struct exchange *exchange, struct response_message *message)
     uint16_t status = status_of(exchange);
     bool bodiless = status == 204 || status == 304;
     if (bodiless) {
-        exchange->answer.body = SPAN_EMPTY;
+        exchange->answer = (struct answer_source){0};
     }
+    size_t length = exchange->answer.front.size + exchange->answer.body.size;
     *message = (struct response_message){
         .status = status,
         .fields = fields,
         .framing = bodiless ? FRAMING_NONE : FRAMING_LENGTH,
-        .content_length = exchange->answer.body.size,
-        .head_only =
-            bodiless || exchange->request.method == METHOD_HEAD || exchange->answer.body.size == 0,
+        .content_length = length,
+        .head_only = length == 0 || exchange->request.method == METHOD_HEAD,
         .close = exchange->reason != REASON_NONE && !exchange->client->in_ended,
     };
     return true;

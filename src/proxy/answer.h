@@ -2,12 +2,16 @@
  * Responses that Sentinel makes itself: errors, redirects, fixed responses, OPTIONS and TRACE that
  * end here (RFC 9110, 7.6.2). They have a head and a body like any other and travel the same lane,
  * so that a slow reader of an error page is nothing special. An error always says why: Proxy-Status
- * (RFC 9209), the request id, a JSON body {status, reason, message, request_id}.
+ * (RFC 9209), the request id, a body in the form that the client likes best (proxy/answer_form.h).
+ * Nobody may store it (no-store), and where waiting helps (429, 503) Retry-After says how long.
  */
 #ifndef SENTINEL_PROXY_ANSWER_H
 #define SENTINEL_PROXY_ANSWER_H
 
 #include "proxy/exchange.h"
+
+/* Bytes of arena for an answer of ours, but for what it repeats of the request. */
+enum { ANSWER_ARENA_MAX = 6 * 1024 };
 
 /*
  * Makes the answer that the exchange calls for: its reason's, its route's, or that of a request

@@ -13,8 +13,7 @@ enum {
     INTERIM_RESPONSES_MAX = 16,  /* 1xx heads of one response */
     DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
     DRAIN_TIME_US = 2 * 1000 * 1000,
-    NOTES_MAX = 1024,            /* arena bytes of addresses, ids and numbers as text */
-    ANSWER_ARENA_MAX = 6 * 1024, /* of an answer of ours, but for what it repeats of the request */
+    NOTES_MAX = 1024, /* arena bytes of addresses, ids and numbers as text */
 };
 
 /* What a step function tells the dispatcher. */
@@ -64,6 +63,8 @@ void exchange_fail(struct exchange *exchange, enum reason reason)
                     exchange->step == EXCHANGE_ABORT || exchange->step == EXCHANGE_FINISH;
     if (exchange->reason == REASON_NONE) {
         exchange->reason = reason;
+    } else if (exchange->reason != reason) {
+        metrics_failure(exchange->proxy->metrics, reason); /* of the answer: counted, no record */
     }
     close_lanes(exchange);
     attempt_end(exchange, false);
@@ -78,10 +79,22 @@ static enum progress fail(struct exchange *exchange, enum reason reason)
     return PROGRESS_NEXT;
 }
 
-/* Of a refused head only what the log wants is known. */
+/*
+ * Of a refused head we believe nothing. What it looked like is for the log, and in which form it
+ * would like to be told is for the answer.
+ */
 static void forget_head(struct exchange *exchange)
 {
-    exchange->request = (struct request_head){.method = exchange->request.method,
+    struct fields *fields = &exchange->request.fields;
+    size_t kept = 0;
+    for (size_t i = 0; i < fields->count; i++) {
+        if (fields->entries[i].id == FIELD_ACCEPT) {
+            fields->entries[kept++] = fields->entries[i];
+        }
+    }
+    fields->count = kept;
+    exchange->request = (struct request_head){.fields = *fields,
+                                              .method = exchange->request.method,
                                               .method_text = exchange->request.method_text,
                                               .target = exchange->request.target,
                                               .version = HTTP_1_1,
@@ -431,7 +444,7 @@ static enum progress step_answer(struct exchange *exchange)
         }
         exchange->status = message.status;
         if (message.head_only) {
-            exchange->answer.body = SPAN_EMPTY;
+            exchange->answer = (struct answer_source){0};
         }
         const struct source source = answer_as_source(exchange);
         open_response_lane(exchange, &source);

@@ -46,9 +46,11 @@ struct replay {
     bool lost;     /* it grew too large, or there is no need: the body cannot be sent again */
 };
 
+/* The body of an answer of our own, in two parts. */
 struct answer_source {
+    struct span front; /* static */
     struct span body;
-    size_t offset;
+    size_t offset; /* of what the lane has read, over both */
 };
 
 struct exchange {
@@ -133,7 +135,8 @@ void exchange_wake(struct exchange *exchange);
 
 /*
  * Records the failure and turns to ANSWER, or to ABORT where no answer is possible any more. Ends
- * the attempt and both lanes.
+ * the attempt and both lanes. The first reason is the exchange's; one that befalls its answer is
+ * counted in the metrics only.
  */
 void exchange_fail(struct exchange *exchange, enum reason reason);
 

@@ -86,8 +86,10 @@ static void expire_request(struct exchange *exchange)
 static void expire_response(struct exchange *exchange)
 {
     if (!exchange->client->out_begun) {
-        exchange_fail(exchange, REASON_BUFFERS_FULL);
-        exchange->step = EXCHANGE_ABORT; /* an answer would need a buffer, too */
+        /* A head that waits: for what went before it, or for a buffer, as an answer would, too. */
+        bool client = exchange->client->unsent > 0;
+        exchange_fail(exchange, client ? REASON_CLIENT_WRITE_TIMEOUT : REASON_BUFFERS_FULL);
+        exchange->step = EXCHANGE_ABORT;
     } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
         exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
     } else {

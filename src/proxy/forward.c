@@ -365,8 +365,9 @@ bool forward_add_security(const struct exchange *exchange, struct fields *fields
     const struct generation_field *field = generation_array(generation, security);
     for (uint32_t i = 0; i < security.count; i++) {
         struct span name = generation_text(generation, field[i].name);
-        bool there = exchange->route != NULL && exchange->route->upstream_wins != 0 &&
-                     fields_find_name(fields, name) != NULL;
+        bool stays = exchange->step == EXCHANGE_ANSWER || /* ours says what ours needs */
+                     (exchange->route != NULL && exchange->route->upstream_wins != 0);
+        bool there = stays && fields_find_name(fields, name) != NULL;
         if (!there &&
             !fields_add(fields, FIELD_OTHER, name, generation_text(generation, field[i].value))) {
             return false;

@@ -544,13 +544,23 @@ static void record_cut_head(struct proxy *proxy, const struct connection *connec
     }
 }
 
-static void abort_rest(struct worker *worker)
+/*
+ * Ends what is still open. With `answer`, those who have heard nothing yet get a 503; whatever is
+ * left of them is aborted the next time.
+ */
+static void abort_rest(struct worker *worker, bool answer)
 {
     struct proxy *proxy = &worker->proxy;
     worker->drain_deadline = io_now(proxy->io) + ABORT_AGAIN_US; /* those that linger */
     for (struct list *link = proxy->open_exchanges.next; link != &proxy->open_exchanges;
          link = link->next) {
-        exchange_abort(CONTAINER_OF(link, struct exchange, open_link), REASON_DRAINING);
+        struct exchange *exchange = CONTAINER_OF(link, struct exchange, open_link);
+        if (answer && exchange->step != EXCHANGE_HEAD) {
+            exchange_fail(exchange, REASON_DRAINING);
+            exchange_wake(exchange);
+        } else {
+            exchange_abort(exchange, REASON_DRAINING);
+        }
     }
     struct list all;
     list_take_all(&all, &proxy->open_connections);
@@ -622,7 +632,7 @@ void worker_turn(struct worker *worker)
     fire_timers(worker);
     flight_doing(proxy->flight, FLIGHT_TIDY, 0);
     if (worker->drain_deadline <= io_now(proxy->io)) {
-        abort_rest(worker);
+        abort_rest(worker, true);
     }
     shedding_turn(proxy);
     yield_or_not(worker);
@@ -722,11 +732,11 @@ void worker_destroy(struct worker *worker)
     if (worker->listening) {
         close_listeners(worker);
     }
-    abort_rest(worker); /* an order to quit can come in the middle of a drain, too */
+    abort_rest(worker, false); /* an order to quit can come in the middle of a drain, too */
     while (!list_is_empty(&proxy->runnable)) {
         run_exchanges(proxy);
     }
-    abort_rest(worker); /* those that linger */
+    abort_rest(worker, false); /* those that linger */
     pool_deinit(&proxy->pool);
     buffer_pool_deinit(&proxy->buffers);
     pipe_pool_deinit(&proxy->pipes);
