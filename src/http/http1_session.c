@@ -216,7 +216,7 @@ static void describe_refused(struct http1_wire *wire, struct arena *arena,
     struct span bytes = span_from(http1_wire_pending(wire), wire->scan.head_start);
     size_t size = bytes.size < limits->head_max ? bytes.size : limits->head_max;
     struct span copy = arena_copy(arena, span_first(bytes, size));
-    if (copy.data != NULL) {
+    if (copy.data != NULL) { /* arenas are sized for the largest head */
         http1_parse_refused(copy, limits, arena, head);
     }
 }

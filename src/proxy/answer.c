@@ -14,7 +14,9 @@ enum {
 };
 
 static_assert((int)GENERATION_SECURITY_MAX <= (int)FORWARD_FIELDS_ADDED, "an answer has room");
-static_assert((int)ANSWER_FORM_MAX + (int)ANSWER_VALUES_MAX <= (int)ANSWER_ARENA_MAX,
+static_assert((FORWARD_FIELDS_ADDED + ANSWER_FIELDS) * sizeof(struct field) +
+                      sizeof(struct fields) + ANSWER_FORM_MAX + ANSWER_VALUES_MAX <=
+                  ANSWER_ARENA_MAX,
               "an error has room in any arena");
 
 static bool add(struct fields *fields, enum field_id id, struct span value)

@@ -10,7 +10,7 @@
 
 #include "proxy/exchange.h"
 
-/* Bytes of arena for an answer of ours, but for what it repeats of the request. */
+/* Bytes of arena that an answer needs at most, but for what it repeats of the request. */
 enum { ANSWER_ARENA_MAX = 6 * 1024 };
 
 /*
