@@ -39,6 +39,35 @@ static void tell(struct crash_report *report, const struct flight_entry *entry, 
     report->running = report->running || running;
 }
 
+/* Keeps the entry if it is among the newest. */
+static void keep(struct crash_finished *kept, const struct flight_entry *entry)
+{
+    struct flight_entry *oldest = &kept->entries[0];
+    if (kept->count < CRASH_FINISHED_MAX) {
+        kept->entries[kept->count++] = *entry;
+        return;
+    }
+    for (uint32_t i = 1; i < kept->count; i++) {
+        oldest = kept->entries[i].number < oldest->number ? &kept->entries[i] : oldest;
+    }
+    if (oldest->number < entry->number) {
+        *oldest = *entry;
+    }
+}
+
+static void keep_finished(struct crash_report *report, const struct flight_view *view,
+                          enum flight_list list)
+{
+    struct flight_entry entry;
+    uint32_t count = flight_count(view, list);
+    for (uint32_t i = 0; i < count; i++) {
+        if (flight_read(view, list, i, &entry)) {
+            bool failed = entry.reason != REASON_NONE || entry.status >= 500;
+            keep(failed ? &report->failures : &report->finished, &entry);
+        }
+    }
+}
+
 const struct crash_report *crash_reports_add(struct crash_reports *reports,
                                              const struct recent_process *process, int wait_status,
                                              const struct recent_clock *clock)
@@ -53,6 +82,8 @@ const struct crash_report *crash_reports_add(struct crash_reports *reports,
     report->wait_status = wait_status;
     report->running = false;
     report->told = 0;
+    report->finished.count = 0;
+    report->failures.count = 0;
     flight_read_activity(&process->view, &report->activity);
     report->in_flight = report->activity.untold;
     uint32_t count = flight_count(&process->view, FLIGHT_IN_FLIGHT);
@@ -62,7 +93,18 @@ const struct crash_report *crash_reports_add(struct crash_reports *reports,
             tell(report, &entry, is_running(report, i));
         }
     }
+    keep_finished(report, &process->view, FLIGHT_FINISHED);
+    keep_finished(report, &process->view, FLIGHT_FAILED);
     return report;
+}
+
+const struct flight_entry *crash_report_finished(const struct crash_report *report, uint32_t index)
+{
+    if (index < report->finished.count) {
+        return &report->finished.entries[index];
+    }
+    index -= report->finished.count;
+    return index < report->failures.count ? &report->failures.entries[index] : NULL;
 }
 
 const struct crash_report *crash_reports_get(const struct crash_reports *reports, uint32_t index)

@@ -2,17 +2,30 @@
  * Reports of crashes: what a process was doing when it ended and should not have, taken from the
  * segment that it left. Made in the controller process, told on the operator's log by its shell,
  * and kept for `sentinel recent --crashes`. The exchanges in flight at a crash have no access
- * record: this is where they are seen.
+ * record: this is where they are seen. What a worker had finished last is kept as well, so that
+ * `sentinel recent` tells of it after its death, too.
  *
- * Bounds: the last CRASH_REPORTS_MAX reports, CRASH_EXCHANGES_MAX exchanges each; all allocated
- * within the struct. They end with the controller.
+ * Bounds: the last CRASH_REPORTS_MAX reports, each with CRASH_EXCHANGES_MAX exchanges in flight,
+ * CRASH_FINISHED_MAX finished ones, and as many failed ones; all allocated within the struct. They
+ * end with the controller.
  */
 #ifndef SENTINEL_CONTROL_CRASH_REPORT_H
 #define SENTINEL_CONTROL_CRASH_REPORT_H
 
 #include "control/recent.h"
 
-enum { CRASH_REPORTS_MAX = 16, CRASH_EXCHANGES_MAX = 16, CRASH_LINE_MAX = 832 };
+enum {
+    CRASH_REPORTS_MAX = 16,
+    CRASH_EXCHANGES_MAX = 16,
+    CRASH_FINISHED_MAX = 32,
+    CRASH_LINE_MAX = 832,
+};
+
+/* The newest of a list, in no order. */
+struct crash_finished {
+    uint32_t count;
+    struct flight_entry entries[CRASH_FINISHED_MAX];
+};
 
 struct crash_report {
     uint64_t number; /* from 1; 0: no report */
@@ -26,6 +39,8 @@ struct crash_report {
     uint32_t told;      /* of which are below */
     bool running;       /* the first one below was running when it happened */
     struct flight_entry exchanges[CRASH_EXCHANGES_MAX]; /* the oldest */
+    struct crash_finished finished;                     /* what went well */
+    struct crash_finished failures;
 };
 
 struct crash_reports {
@@ -43,6 +58,9 @@ const struct crash_report *crash_reports_add(struct crash_reports *reports,
 
 /* The report of this place, the oldest first; NULL behind the last. */
 const struct crash_report *crash_reports_get(const struct crash_reports *reports, uint32_t index);
+
+/* A finished exchange of the report, or a failed one behind them; NULL behind the last. */
+const struct flight_entry *crash_report_finished(const struct crash_report *report, uint32_t index);
 
 /*
  * The line of the operator's log of this index (0: what happened, then its exchanges, then how many

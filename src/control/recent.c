@@ -209,23 +209,30 @@ static void put_process(struct output *line, const struct recent_source *source,
     OUTPUT_LITERAL(line, "}\n");
 }
 
-static void put_exchange(struct output *line, const struct recent_source *source,
-                         const struct recent_process *process, enum flight_list list,
-                         const struct flight_entry *entry, const struct recent_clock *clock)
+static void put_in_flight(struct output *line, const struct recent_source *source,
+                          const struct recent_process *process, const struct flight_entry *entry,
+                          const struct recent_clock *clock)
 {
-    if (list == FLIGHT_IN_FLIGHT) {
-        OUTPUT_LITERAL(line, "{\"kind\":\"in-flight\"");
-    } else {
-        OUTPUT_LITERAL(line, "{\"kind\":\"finished\"");
-    }
+    OUTPUT_LITERAL(line, "{\"kind\":\"in-flight\"");
     put_number(line, SPAN(",\"worker\":"), process->identity.index);
     put_request(line, source->generation, entry);
     put_way(line, source->generation, entry);
-    if (list == FLIGHT_IN_FLIGHT) {
-        put_progress(line, entry, clock->now, clock->wall);
-    } else {
-        put_outcome(line, entry);
+    put_progress(line, entry, clock->now, clock->wall);
+    OUTPUT_LITERAL(line, "}\n");
+}
+
+/* `crash` is the number of the report that kept it; 0: its worker lives. */
+static void put_finished(struct output *line, const struct recent_source *source, uint32_t worker,
+                         const struct flight_entry *entry, uint64_t crash)
+{
+    OUTPUT_LITERAL(line, "{\"kind\":\"finished\"");
+    put_number(line, SPAN(",\"worker\":"), worker);
+    if (crash != 0) {
+        put_number(line, SPAN(",\"crash\":"), crash);
     }
+    put_request(line, source->generation, entry);
+    put_way(line, source->generation, entry);
+    put_outcome(line, entry);
     OUTPUT_LITERAL(line, "}\n");
 }
 
@@ -284,7 +291,10 @@ static void step_processes(struct recent_text *text, const struct recent_source 
     }
 }
 
-/* text->list is the number of the report whose exchanges are under way: reports may move on. */
+/*
+ * text->list is the number of the report whose exchanges are under way: reports may move on. Those
+ * that were in flight come first, then the finished ones.
+ */
 static void step_crashes(struct recent_text *text, const struct recent_source *source,
                          struct output *output)
 {
@@ -297,8 +307,16 @@ static void step_crashes(struct recent_text *text, const struct recent_source *s
         put_crash(output, source, report);
         text->list = (uint32_t)report->number;
         text->cell = 1;
-    } else if (text->list == (uint32_t)report->number && text->cell <= report->told) {
-        put_crash_exchange(output, source, report, text->cell++ - 1);
+        return;
+    }
+    uint32_t index = text->cell++ - 1;
+    bool same = text->list == (uint32_t)report->number;
+    const struct flight_entry *finished =
+        same && index >= report->told ? crash_report_finished(report, index - report->told) : NULL;
+    if (same && index < report->told) {
+        put_crash_exchange(output, source, report, index);
+    } else if (finished != NULL) {
+        put_finished(output, source, report->identity.index, finished, report->number);
     } else {
         text->cell = 0;
         text->index++;
@@ -321,7 +339,11 @@ static void step_exchanges(struct recent_text *text, const struct recent_source 
         text->cell = 0;
         text->list++;
     } else if (flight_read(&process->view, list, text->cell++, &entry)) {
-        put_exchange(output, source, process, list, &entry, clock);
+        if (list == FLIGHT_IN_FLIGHT) {
+            put_in_flight(output, source, process, &entry, clock);
+        } else {
+            put_finished(output, source, process->identity.index, &entry, 0);
+        }
     }
 }
 

@@ -8,7 +8,8 @@
  *   {"kind":"crash",...}           reports of crashes, the oldest first, each followed by its
  *   {"kind":"crash-exchange",...}  exchanges in flight
  *   {"kind":"in-flight",...}       one for each exchange in flight
- *   {"kind":"finished",...}        the last ones, and those that failed
+ *   {"kind":"finished",...}        the last ones, and those that failed; with the number of the
+ *                                  report ("crash") behind it, if its worker has crashed since
  *   {"kind":"end"}                 without which the answer was cut short
  *
  * Bounds: RECENT_PIECE_MAX bytes and RECENT_CELLS_MAX cells looked at in one call.

@@ -287,6 +287,22 @@ def test_a_worker_killed_in_the_middle_of_a_request_is_reported(sentinel, origin
     assert 'worker 0' in text and 'GET shop.example.com/killed?' in text
 
 
+def test_what_a_worker_finished_last_is_told_after_its_death(sentinel, echo):
+    proxy = sentinel(echo, server='workers 1')
+    assert proxy.request('/%00').status == 400
+    for number in range(40):
+        assert proxy.request(f'/{number}').status == 200
+    replace(proxy, 'worker', signal.SIGKILL)
+    wait_for(lambda: proxy.recent('--crashes'), 10, 'the report')
+    assert proxy.request('/after').status == 200
+    after, *before = proxy.recent('--limit', '100')
+    assert after['path'] == '/after' and 'crash' not in after
+    assert [line['path'] for line in before] == [f'/{39 - i}' for i in range(32)] + ['/%00']
+    assert {(line['worker'], line['crash'], line['kind']) for line in before} == {(0, 1, 'finished')}
+    failed, = proxy.recent('--failures')
+    assert (failed['status'], failed['reason'], failed['crash']) == (400, 'bad_target', 1)
+
+
 @pytest.mark.parametrize('role', ['worker', 'controller', 'logger'])
 def test_an_injected_abort_is_reported(sentinel, echo, role):
     proxy = sentinel(echo)
