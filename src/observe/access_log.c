@@ -34,6 +34,11 @@ void access_log_attach(struct access_log *log, const _Atomic uint64_t *cursor)
     ring_writer_attach(&log->ring, cursor);
 }
 
+uint32_t access_log_waiting(struct access_log *log)
+{
+    return log->enabled ? (uint32_t)(ring_waiting(&log->ring) / 1024) : 0;
+}
+
 struct tm access_calendar(uint64_t second)
 {
     time_t moment = (time_t)second;

@@ -94,6 +94,9 @@ void access_log_init(struct access_log *log, void *memory, uint64_t incarnation,
 /* Says where the logger publishes its cursor for this ring; NULL: there is no logger now. */
 void access_log_attach(struct access_log *log, const _Atomic uint64_t *cursor);
 
+/* KiB of records in the ring that the logger has not read; 0 without a log. */
+uint32_t access_log_waiting(struct access_log *log);
+
 /*
  * Writes the record, or counts it as sampled out (METRIC_ACCESS_LOG_SAMPLED) or dropped for want of
  * room (METRIC_ACCESS_LOG_DROPS).

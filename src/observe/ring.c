@@ -100,6 +100,12 @@ static void put_record(struct ring_writer *writer, uint64_t position, uint32_t s
     memcpy(writer->data + (position & (writer->capacity - 1)), &record, sizeof(record));
 }
 
+uint64_t ring_waiting(struct ring_writer *writer)
+{
+    refresh_cursor(writer);
+    return writer->tail - writer->cursor;
+}
+
 uint8_t *ring_reserve(struct ring_writer *writer, size_t size)
 {
     ASSERT(size > 0);

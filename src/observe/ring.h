@@ -87,6 +87,9 @@ void ring_reader_init(struct ring_reader *reader, const void *memory, size_t cap
  */
 NODISCARD enum status ring_read(struct ring_reader *reader, struct span *record);
 
+/* Bytes between the tail and the reader's cursor as it is now: what waits to be read. */
+uint64_t ring_waiting(struct ring_writer *writer);
+
 /* How many records the writer says found no room: for people only. */
 uint64_t ring_refused(const struct ring_reader *reader);
 

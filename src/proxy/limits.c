@@ -30,6 +30,7 @@ void limits_init(struct proxy *proxy)
     set_bound(limits, LIMIT_UPSTREAM_HEADS, proxy->upstream_inboxes.capacity);
     set_bound(limits, LIMIT_CLIENT_TABLE, ((uint64_t)proxy->clients.mask + 1) / 2);
     set_bound(limits, LIMIT_RATE_TABLE, MILLION);
+    set_bound(limits, LIMIT_ACCESS_LOG, RING_CAPACITY_DEFAULT / 1024);
 }
 
 static void publish(struct proxy *proxy, enum limit limit, uint32_t used)
@@ -69,6 +70,7 @@ void limits_publish(struct proxy *proxy)
     publish(proxy, LIMIT_CLIENT_HEADS, proxy->client_inboxes.in_use);
     publish(proxy, LIMIT_UPSTREAM_HEADS, proxy->upstream_inboxes.in_use);
     publish(proxy, LIMIT_CLIENT_TABLE, proxy->clients.used);
+    publish(proxy, LIMIT_ACCESS_LOG, access_log_waiting(proxy->access_log));
     publish_clients(proxy, now);
     if (rate_table_is_on(&proxy->rates) && now >= proxy->limits.sample_at) {
         proxy->limits.sample_at = now + SAMPLE_US;

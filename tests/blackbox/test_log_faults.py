@@ -100,10 +100,13 @@ def test_a_stuck_reader_of_the_log_costs_records_and_tears_no_line(sentinel, ech
     proxy = sentinel(echo, observability=f'access-log "{fifo.path}"', **unlimited)
     fill_ring(proxy)
     wait_for(lambda: 'records lost' in proxy.stderr(), 10, 'the loss told')
+    used = 'sentinel_limit_utilization_ratio'
+    wait_for(lambda: proxy.metric(used, limit='access-log') > 0.9, 10, 'the full ring')
     written = proxy.metric('sentinel_access_log_records_total')
     wait_for(lambda: len(fifo.read()) == written, 20, 'all that was not dropped')
     send(proxy, 1, '/afterwards')
     wait_for(lambda: fifo.read()[-1]['path'] == '/afterwards', 10, 'the log to go on')
+    wait_for(lambda: proxy.metric(used, limit='access-log') < 0.1, 10, 'room in the ring')
     assert_counts_agree(proxy, len(fifo.read()))
 
 

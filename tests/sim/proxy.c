@@ -394,7 +394,10 @@ bool proxy_was_hurt(const struct proxy *proxy)
     return proxy->hurt;
 }
 
-/* Every cell of every gauge, but for the one that says "this worker accepts". */
+/*
+ * Every cell of every gauge, but for the one that says "this worker accepts". Three limits tell of
+ * a while ago: the log's is what its reader, another process, had left at the last turn.
+ */
 static void check_gauges(const struct proxy_worker *slot, uint32_t index)
 {
     const struct metrics_layout *layout = &slot->metrics.layout;
@@ -405,8 +408,9 @@ static void check_gauges(const struct proxy_worker *slot, uint32_t index)
         }
         for (uint32_t i = 0; i < metrics_series(layout, (enum metric)metric); i++) {
             uint64_t value = metrics_cell_read(slot->cells, layout->offsets[metric] + i);
-            bool lately = metric == METRIC_LIMIT_UTILIZATION &&
-                          (i == LIMIT_CLIENT_CONNECTIONS || i == LIMIT_RATE_TABLE);
+            bool lately =
+                metric == METRIC_LIMIT_UTILIZATION &&
+                (i == LIMIT_CLIENT_CONNECTIONS || i == LIMIT_RATE_TABLE || i == LIMIT_ACCESS_LOG);
             if (value != 0 && !lately) {
                 run_failed("worker %u: the gauge %s (cell %u) is left at %lld", index, info->name,
                            i, (long long)value);
