@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree as xml
 from concurrent.futures import ThreadPoolExecutor
@@ -230,9 +231,11 @@ def run_scenarios(path):
     report = LOGS / f'{path.stem}.xml'
     LOGS.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
-    command = [PYTHON, '-m', 'pytest', '-q', '--tb=short', '-p', 'no:cacheprovider',
-               f'--junitxml={report}', path]
-    status, output, seconds = execute(command, BLACKBOX_SECONDS, BLACKBOX)
+    # Its own folder: pytest's usual one is shared, and each start of pytest closes it to others.
+    with tempfile.TemporaryDirectory(prefix='sentinel-test-', ignore_cleanup_errors=True) as folder:
+        command = [PYTHON, '-m', 'pytest', '-q', '--tb=short', '-p', 'no:cacheprovider',
+                   f'--basetemp={folder}/t', f'--junitxml={report}', path]
+        status, output, seconds = execute(command, BLACKBOX_SECONDS, BLACKBOX)
     if status not in (0, 1) or not report.exists():
         return broken('blackbox', path.stem, status, output, seconds)
     passed, failed, skipped = 0, [], 0

@@ -93,10 +93,12 @@ static bool keep(struct recent_view *view, struct span line)
     if (place == view->kept_max) {
         return true;
     }
-    kept.line = strndup((const char *)line.data, line.size);
+    kept.line = malloc(line.size + 1);
     if (kept.line == NULL) {
         return false;
     }
+    memcpy(kept.line, line.data, line.size);
+    kept.line[line.size] = '\0';
     if (view->kept_count == view->kept_max) {
         free(view->kept[--view->kept_count].line);
     }

@@ -66,6 +66,23 @@ static int add(scmp_filter_ctx filter, int call, const struct rule *rule)
     return seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, call, rule->count, rule->comparisons);
 }
 
+/* libseccomp's own macros are not C17. Arguments count from 0; only their low 32 bits matter. */
+static struct scmp_arg_cmp masked(unsigned argument, uint32_t mask, uint32_t value)
+{
+    return (struct scmp_arg_cmp){argument, SCMP_CMP_MASKED_EQ, mask, value};
+}
+
+static struct scmp_arg_cmp equal(unsigned argument, uint32_t value)
+{
+    return masked(argument, UINT32_MAX, value);
+}
+
+/* A pointer, all of it. */
+static struct scmp_arg_cmp null(unsigned argument)
+{
+    return (struct scmp_arg_cmp){argument, SCMP_CMP_EQ, 0, 0};
+}
+
 static struct rule one(struct scmp_arg_cmp comparison)
 {
     return (struct rule){.count = 1, .comparisons = {comparison}};
@@ -78,8 +95,7 @@ static int add_sockets(scmp_filter_ctx filter, int call)
     const uint32_t kind = ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK);
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
         struct rule rule = {.count = 2,
-                            .comparisons = {SCMP_A0_32(SCMP_CMP_EQ, families[i]),
-                                            SCMP_A1_32(SCMP_CMP_MASKED_EQ, kind, SOCK_STREAM)}};
+                            .comparisons = {equal(0, families[i]), masked(1, kind, SOCK_STREAM)}};
         int result = add(filter, call, &rule);
         if (result != 0) {
             return result;
@@ -96,7 +112,7 @@ static int add_descriptor_commands(scmp_filter_ctx filter, int call)
                                         F_ADD_SEALS,     F_GETPIPE_SZ, F_SETPIPE_SZ};
     int result = 0;
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]) && result == 0; i++) {
-        struct rule rule = one(SCMP_A1_32(SCMP_CMP_EQ, commands[i]));
+        struct rule rule = one(equal(1, commands[i]));
         result = add(filter, call, &rule);
     }
     return result;
@@ -106,15 +122,14 @@ static int add_descriptor_commands(scmp_filter_ctx filter, int call)
 static struct rule reading(int call)
 {
     const uint32_t writing = O_ACCMODE | O_CREAT | O_TRUNC;
-    return call == SCMP_SYS(open) ? one(SCMP_A1_32(SCMP_CMP_MASKED_EQ, writing, O_RDONLY))
-                                  : one(SCMP_A2_32(SCMP_CMP_MASKED_EQ, writing, O_RDONLY));
+    return call == SCMP_SYS(open) ? one(masked(1, writing, O_RDONLY))
+                                  : one(masked(2, writing, O_RDONLY));
 }
 
 /* prlimit64 without new limits, prctl with the question whether there is a filter. */
 static struct rule asking(int call)
 {
-    return call == SCMP_SYS(prlimit64) ? one(SCMP_A2(SCMP_CMP_EQ, 0))
-                                       : one(SCMP_A0_32(SCMP_CMP_EQ, PR_GET_SECCOMP));
+    return call == SCMP_SYS(prlimit64) ? one(null(2)) : one(equal(0, PR_GET_SECCOMP));
 }
 
 static int add_row(scmp_filter_ctx filter, const struct row *row)
@@ -124,18 +139,18 @@ static int add_row(scmp_filter_ctx filter, const struct row *row)
     case ANY:
         break;
     case CHANNEL:
-        rule = one(SCMP_A0_32(SCMP_CMP_EQ, SPAWN_FD_CHANNEL));
+        rule = one(equal(0, SPAWN_FD_CHANNEL));
         break;
     case OWN_PROCESS:
-        rule = one(SCMP_A0_32(SCMP_CMP_EQ, (uint32_t)getpid()));
+        rule = one(equal(0, (uint32_t)getpid()));
         break;
     case INTERNET_STREAM:
         return add_sockets(filter, row->call);
     case NOT_EXECUTABLE:
-        rule = one(SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        rule = one(masked(2, PROT_EXEC, 0));
         break;
     case DESCRIPTOR:
-        rule = one(SCMP_A3_32(SCMP_CMP_EQ, AT_EMPTY_PATH));
+        rule = one(equal(3, AT_EMPTY_PATH));
         break;
     case READ_ONLY:
         rule = reading(row->call);

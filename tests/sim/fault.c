@@ -278,6 +278,8 @@ WRAPPED(struct span, arena_copy, struct arena *arena, struct span bytes)
     return arena_fails(arena, "arena_copy") ? SPAN_EMPTY : __real_arena_copy(arena, bytes);
 }
 
+struct span __wrap_arena_printf(struct arena *arena, const char *format, ...) PRINTF_LIKE(2, 3);
+
 WRAPPED(struct span, arena_printf, struct arena *arena, const char *format, ...)
 {
     if (arena_fails(arena, "arena_printf")) {
