@@ -74,7 +74,7 @@ size_t byte_queue_room(const struct byte_queue *queue, const struct buffer_pool 
 
 static void add_buffer(struct byte_queue *queue, struct buffer *buffer)
 {
-    ASSERT(queue->buffers < BYTE_QUEUE_BUFFERS_MAX);
+    ASSERT(queue->buffers < BYTE_QUEUE_BUFFERS_MAX && buffer != NULL);
     buffer->next = NULL;
     if (queue->first == NULL) {
         queue->first = buffer;

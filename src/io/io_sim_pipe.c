@@ -52,10 +52,13 @@ void io_pipe_close(struct io *io, struct io_pipe *pipe)
 
 void sim_pipes_drop(struct io *io)
 {
-    struct list *link = NULL;
-    while ((link = list_pop_front(&io->pipes)) != NULL) {
+    struct list *link = io->pipes.next;
+    while (link != &io->pipes) { /* all of them go: none is unlinked */
+        struct list *next = link->next;
         free(CONTAINER_OF(link, struct sim_kernel_pipe, link));
+        link = next;
     }
+    list_init(&io->pipes);
 }
 
 /* How much of it is moved at once: sometimes less than there is. */

@@ -76,7 +76,7 @@ void client_counts_init(struct client_counts *counts, const struct generation *g
                         void *board, const struct hash_key *key, const struct client_peers *peers);
 
 /* The keyed hash that stands for the client: its address, of IPv6 the /64; never 0. */
-uint64_t client_tag(const struct hash_key *key, const struct address *client);
+uint64_t client_tag(const struct hash_key *secret, const struct address *client);
 
 /* Counts one more connection of this client. At most max-connections may be counted. */
 void client_counts_enter(struct client_counts *counts, const struct address *client);

@@ -338,9 +338,9 @@ static bool memory(const struct world *world)
     char *large = malloc(8 * 1024 * 1024);
     char *small = malloc(100);
     memset(large, 1, 8 * 1024 * 1024);
-    large = realloc(large, 16 * 1024 * 1024);
-    bool there = large != NULL && small != NULL && large[100] == 1;
-    free(large);
+    char *larger = realloc(large, 16 * 1024 * 1024);
+    bool there = larger != NULL && small != NULL && larger[100] == 1;
+    free(larger != NULL ? larger : large);
     free(small);
     return there;
 }
