@@ -1,8 +1,12 @@
 """Several endpoints: shares, ejection, health checks, retries, pooled connections."""
 import collections
+import os
+import subprocess
+from pathlib import Path
 
 from harness.checks import assert_own_answer
 from harness.origins import read_request, read_to_end, response
+from harness.processes import of_role
 from harness.waiting import free_ports, wait_for
 from harness.wire import request_bytes
 
@@ -63,6 +67,34 @@ def test_an_endpoint_that_refuses_three_times_is_ejected(sentinel, origin):
     failures = proxy.metric('sentinel_upstream_failures_total', upstream='backend',
                             reason='connect_failed')
     assert failures == len(second_attempts)
+
+
+def limit_descriptors(pid, count):
+    """The soft limit of a running process, set as its own user."""
+    status = Path(f'/proc/{pid}/status').read_text()
+    user, group = (int(line.split()[1]) for line in status.splitlines()
+                   if line.startswith(('Uid:', 'Gid:')))
+    switch = {'user': user, 'group': group, 'extra_groups': []} if os.geteuid() == 0 else {}
+    subprocess.run(['prlimit', f'--nofile={count}:', '--pid', str(pid)], check=True, **switch)
+
+
+def test_a_worker_without_descriptors_blames_no_endpoint(sentinel, origin):
+    proxy = sentinel(origin(name='a'), origin(name='b'), server='workers 1')
+    worker, = of_role(proxy, 'worker')
+    with proxy.connect() as client:
+        wait_for(lambda: proxy.metric('sentinel_connections') == 1, 10, 'the client accepted')
+        limit_descriptors(worker, 3)
+        for _ in range(10):
+            client.send(request_bytes('/'))
+            answer = client.read_response()
+            assert_own_answer(answer, 502, 'connect_failed')
+        limit_descriptors(worker, 1000)
+        for _ in range(2):
+            client.send(request_bytes('/'))
+            assert client.read_response().status == 200
+    assert proxy.metric('sentinel_upstream_failures_total', reason='connect_failed') >= 10
+    assert proxy.metric('sentinel_endpoint_ejections_total') == 0
+    assert sorted(origins_seen(proxy, 2)) == ['a', 'b']
 
 
 def test_an_ejected_endpoint_that_is_back_is_found_by_a_probe(sentinel, origin):
