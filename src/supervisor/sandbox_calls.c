@@ -53,7 +53,7 @@ static const struct row rows[] = {
 #undef REFUSE
 };
 
-enum { COMPARISONS_MAX = 2 };
+enum { COMPARISONS_MAX = 3 };
 
 /* What the filter compares arguments with; several ways to be allowed are several rules. */
 struct rule {
@@ -88,14 +88,18 @@ static struct rule one(struct scmp_arg_cmp comparison)
     return (struct rule){.count = 1, .comparisons = {comparison}};
 }
 
-/* AF_INET and AF_INET6, with or without the flags that a socket can be born with. */
+/*
+ * AF_INET and AF_INET6, with or without the flags that a socket can be born with. Their streams can
+ * also be of MPTCP or SCTP, whose connections Landlock's rules for ports do not know.
+ */
 static int add_sockets(scmp_filter_ctx filter, int call)
 {
     static const unsigned families[] = {AF_INET, AF_INET6};
     const uint32_t kind = ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK);
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
-        struct rule rule = {.count = 2,
-                            .comparisons = {equal(0, families[i]), masked(1, kind, SOCK_STREAM)}};
+        struct rule rule = {
+            .count = 3,
+            .comparisons = {equal(0, families[i]), masked(1, kind, SOCK_STREAM), equal(2, 0)}};
         int result = add(filter, call, &rule);
         if (result != 0) {
             return result;

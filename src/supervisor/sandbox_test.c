@@ -238,6 +238,13 @@ static bool packets(const struct world *world)
     return socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0) >= 0;
 }
 
+static bool streams_of_another_protocol(const struct world *world)
+{
+    (void)world;
+    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_MPTCP) >= 0 ||
+           errno == EPROTONOSUPPORT || errno == ENOPROTOOPT;
+}
+
 static bool listen_to(const struct world *world)
 {
     return listen(world->pipe[0], 1) == 0 || errno == ENOTSOCK;
@@ -445,6 +452,7 @@ static const struct trial trials[] = {
     TRIAL(local_socket, COMPILER),
     TRIAL(datagrams, COMPILER),
     TRIAL(packets, 0),
+    TRIAL(streams_of_another_protocol, COMPILER),
     TRIAL(listen_to, 0),
     TRIAL(bind_port, COMPILER),
     TRIAL(be_signalled_for_others, 0),
