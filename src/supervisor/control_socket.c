@@ -68,7 +68,21 @@ static bool clear_place(const struct sockaddr_un *name)
     return unlink(name->sun_path) == 0;
 }
 
-/* The mode is set before there is a file, so that it is never open to more than it should be. */
+/*
+ * The file is born with its mode: it is never open to more than it should be, and no name is looked
+ * up a second time, which somebody who may write to the folder could have exchanged meanwhile.
+ */
+static bool bind_with_mode(int fd, const struct sockaddr_un *name)
+{
+    mode_t before = umask(0);
+    bool bound =
+        fchmod(fd, MODE) == 0 && bind(fd, (const struct sockaddr *)name, sizeof(*name)) == 0;
+    int error = errno;
+    (void)umask(before);
+    errno = error;
+    return bound;
+}
+
 static int bind_path(const char *path, struct stat *stat)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
@@ -80,10 +94,8 @@ static int bind_path(const char *path, struct stat *stat)
     if (fd < 0) {
         return -1;
     }
-    bool bound =
-        fchmod(fd, MODE) == 0 && bind(fd, (const struct sockaddr *)&name, sizeof(name)) == 0;
-    /* The umask has taken from the mode. */
-    if (!bound || chmod(path, MODE) != 0 || lstat(path, stat) != 0 || listen(fd, BACKLOG) != 0) {
+    bool bound = bind_with_mode(fd, &name);
+    if (!bound || lstat(path, stat) != 0 || listen(fd, BACKLOG) != 0) {
         int error = errno;
         if (bound) {
             (void)unlink(path);

@@ -139,6 +139,21 @@ def test_the_configuration_tells_where_to_ask(sentinel, echo, tmp_path):
     assert not path.exists()
 
 
+def test_the_socket_has_its_mode_whatever_the_mask(sentinel, echo, tmp_path):
+    for mask in (0o077, 0):
+        path = tmp_path / f'{mask:o}.sock'
+        before = os.umask(mask)
+        try:
+            proxy = sentinel(echo, server=f'control-socket "{path}"\npid-file "{path}.pid"')
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        assert proxy.request('/x').status == 200
+        pid_file = tmp_path / f'{mask:o}.sock.pid'
+        assert stat.S_IMODE(pid_file.stat().st_mode) == 0o644 & ~mask
+        proxy.stop()
+
+
 def test_the_control_socket_can_be_off(sentinel, echo):
     proxy = sentinel(echo, server='control-socket "off"')
     assert proxy.request().status == 200
