@@ -401,6 +401,9 @@ static void secret_parameters_are_found_however_they_are_written(void **state)
         {"/a?%=1&%6=2&token%=s", "/a?%=1&%6=2&token%=s"},
         {"/a?&&token=s&&", "/a?&&token=[redacted]&&"},
         {"http://h/?token=s#f", "http://h/?token=[redacted]"},
+        {"http://h/#token=s&y=2", "http://h/#token=[redacted]&y=2"},
+        {"/a?x=1#token=s", "/a?x=1#token=[redacted]"},
+        {"/a#/b?token=s", "/a#/b?token=[redacted]"},
         {"http://u:p@h/a@b?token=s", "http://[redacted]@h/a@b?token=[redacted]"},
         {"//u:p@h/", "//u:p@h/"}, /* a path */
         {"u:p@x@h:443", "[redacted]@h:443"},
@@ -439,7 +442,7 @@ static void recorded_fields_show_no_credentials(void **state)
                            field("X-Key", "secret"),         field("Referer", "/p?token=secret"),
                            field("proxy-authorization", "x")};
     struct field answered[] = {field("Set-Cookie", "secret"), field("Content-Type", "text/plain"),
-                               field("Location", "/?token=secret&a=b")};
+                               field("Location", "/?token=secret&a=b#token=s")};
     const struct fields request = {.entries = sent, .count = sizeof(sent) / sizeof(sent[0])};
     const struct fields response = {.entries = answered,
                                     .count = sizeof(answered) / sizeof(answered[0])};
@@ -452,15 +455,15 @@ static void recorded_fields_show_no_credentials(void **state)
               "    \"Referer\" \"Proxy-Authorization\"\n"
               "response-header \"set-cookie\" \"Content-Type\" \"Location\"");
     access_log_write(&fixture->log, &record);
-    expect_line(
-        fixture,
-        SPAN("{\"status\":200,\"request_headers\":{\"X-Two\":\"a, c\\\"d\","
-             "\"Cookie\":\"[redacted]\",\"Authorization\":\"[redacted]\","
-             "\"X-Key\":\"[redacted]\",\"Absent\":null,"
-             "\"Referer\":\"/p?token=[redacted]\","
-             "\"Proxy-Authorization\":\"[redacted]\"},"
-             "\"response_headers\":{\"set-cookie\":\"[redacted]\","
-             "\"Content-Type\":\"text/plain\",\"Location\":\"/?token=[redacted]&a=b\"}}\n"));
+    expect_line(fixture, SPAN("{\"status\":200,\"request_headers\":{\"X-Two\":\"a, c\\\"d\","
+                              "\"Cookie\":\"[redacted]\",\"Authorization\":\"[redacted]\","
+                              "\"X-Key\":\"[redacted]\",\"Absent\":null,"
+                              "\"Referer\":\"/p?token=[redacted]\","
+                              "\"Proxy-Authorization\":\"[redacted]\"},"
+                              "\"response_headers\":{\"set-cookie\":\"[redacted]\","
+                              "\"Content-Type\":\"text/plain\",\"Location\":\"/"
+                              "?token=[redacted]&a=b#token=[redacted]\"}}"
+                              "\n"));
     record.request_fields = NULL;
     record.response_fields = NULL;
     configure(fixture, "fields \"status\"\nrequest-header \"Cookie\"\nresponse-header \"A\"");

@@ -46,17 +46,19 @@ static bool is_secret(const struct access_log *log, struct span text)
 }
 
 /*
- * A parameter begins behind `&` or `;`, for some servers read both so. A secret value ends at `&`
- * only, for others take `;` for a part of it.
+ * A parameter begins behind `&` or `;`, for some servers read both so, or behind `#`, and `?`
+ * behind that, since tokens travel in the fragment of a Location as well. A secret value ends at
+ * `&` only, for others take the rest for a part of it.
  */
 static void append_query(const struct access_log *log, struct output *output, struct span query)
 {
     while (query.size > 0 && output->size < output->capacity) {
         size_t ampersand = span_find(query, '&');
-        size_t semicolon = span_find(span_first(query, ampersand), ';');
-        size_t equals = span_find(span_first(query, semicolon), '=');
-        size_t end = semicolon;
-        if (equals < semicolon && is_secret(log, span_first(query, equals))) {
+        size_t end = span_find(span_first(query, ampersand), ';');
+        end = span_find(span_first(query, end), '#');
+        end = span_find(span_first(query, end), '?');
+        size_t equals = span_find(span_first(query, end), '=');
+        if (equals < end && is_secret(log, span_first(query, equals))) {
             append(output, span_first(query, equals + 1));
             append(output, SPAN(ACCESS_REDACTED));
             end = ampersand;
@@ -111,6 +113,7 @@ struct span access_redact_target(struct access_log *log, struct span target)
         target = append_authority(&output, target);
     }
     size_t mark = span_find(target, '?');
+    mark = span_find(span_first(target, mark), '#'); /* in a URL out of a field */
     if (mark == target.size) {
         append(&output, target);
         return output_bytes(&output);
