@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "control/control_fixture.h"
+#include "observe/access_log.h"
 #include "observe/ring.h"
 
 enum { WORKERS = 2, LOOKS_MAX = 1000 };
@@ -390,6 +391,25 @@ static void a_corrupt_ring_is_skipped_and_the_next_record_is_read(void **state)
     assert_int_equal(logger_lost(fixture->logger), 1);
 }
 
+/* As many as the ring holds, which is about as many as a batch. */
+static void lines_that_no_worker_writes_are_left_out_and_counted(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    static char large[ACCESS_LINE_MAX + 2];
+    unsigned count = RING_CAPACITY_DEFAULT / (ACCESS_LINE_MAX + 64) - 1;
+    memset(large, 'x', sizeof(large) - 1);
+    begin(fixture, fixture->path);
+    adopt_rings(fixture);
+    for (unsigned i = 0; i < count; i++) {
+        put(fixture, 0, large);
+    }
+    put(fixture, 0, "fine\n");
+    look(fixture);
+    look(fixture);
+    expect_file(fixture->path, "fine\n");
+    assert_int_equal(logger_lost(fixture->logger), count);
+}
+
 /* Runs the test with standard output as the given end of a pipe; returns the reading end. */
 static int replace_stdout(int *saved)
 {
@@ -476,6 +496,7 @@ int main(void)
         TEST(the_line_that_a_dead_worker_had_begun_is_ended),
         TEST(a_fifo_whose_reader_goes_and_comes_back_gets_whole_lines),
         TEST(a_corrupt_ring_is_skipped_and_the_next_record_is_read),
+        TEST(lines_that_no_worker_writes_are_left_out_and_counted),
         TEST(a_reader_of_stdout_that_pauses_loses_nothing_that_the_ring_can_hold),
         TEST(a_reader_of_stdout_that_is_gone_is_an_error_not_an_end),
     };

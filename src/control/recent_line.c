@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "config/utf8.h"
+
 /* A member as it stands in the line: both without quotes. */
 struct member {
     struct span key;
@@ -18,23 +20,37 @@ static bool take_byte(struct span *rest, uint8_t byte)
     return true;
 }
 
+/*
+ * The size of the character that the text begins with; 0 for what is no UTF-8 or steers a terminal.
+ * Sentinel escapes both; who answers in its place may not, and lines are printed as they came.
+ */
+static size_t character_size(struct span text)
+{
+    uint32_t code_point = 0;
+    size_t size = utf8_decode(text, &code_point);
+    bool steers = code_point < 0x20 || (code_point >= 0x7f && code_point < 0xa0);
+    return steers ? 0 : size;
+}
+
 /* Takes a string with its quotes; escapes stay. */
 static bool take_string(struct span *rest, struct span *string)
 {
     if (!take_byte(rest, '"')) {
         return false;
     }
-    for (size_t i = 0; i < rest->size; i++) {
-        if (rest->data[i] < 0x20) {
+    bool escaped = false;
+    for (size_t i = 0; i < rest->size;) {
+        size_t size = character_size(span_from(*rest, i));
+        if (size == 0) {
             return false;
         }
-        if (rest->data[i] == '\\') {
-            i++;
-        } else if (rest->data[i] == '"') {
+        if (rest->data[i] == '"' && !escaped) {
             *string = span_first(*rest, i);
             *rest = span_from(*rest, i + 1);
             return true;
         }
+        escaped = rest->data[i] == '\\' && !escaped;
+        i += size;
     }
     return false;
 }

@@ -66,12 +66,20 @@ static void what_is_no_flat_object_is_not_sound(void **state)
         "{\"a\":\"\n\"}",
         "{\"a\":\"\\",
         "{\"a\":1 }",
+        "{\"a\":\"\x1b[2J\"}", /* what steers a terminal, escaped or not */
+        "{\"a\":\"\\\x1b[2J\"}",
+        "{\"a\":\"\x7f\"}",
+        "{\"a\":\"\x9b\"}",
+        "{\"a\":\"\xc2\x9b\"}",
+        "{\"\xc2\x9b\":1}",
+        "{\"a\":\"\xc3\"}", /* no UTF-8 */
     };
     for (size_t i = 0; i < sizeof(LINES) / sizeof(LINES[0]); i++) {
         if (recent_line_is_sound(span_of_string(LINES[i]))) {
             fail_msg("sound: %s", LINES[i]);
         }
     }
+    assert_true(recent_line_is_sound(SPAN("{\"a\":\"\\\"\\\\\",\"b\":\"caf\xc3\xa9\"}")));
 }
 
 int main(void)
