@@ -261,9 +261,9 @@ static void count_rate(struct proxy *proxy, struct span record)
 {
     char text[ADDRESS_TEXT_MAX + 16];
     char host[ADDRESS_TEXT_MAX];
-    static const char REFUSED[] = "\"client_request_rate\"";
-    if (memmem(record.data, record.size, REFUSED, sizeof(REFUSED) - 1) != NULL) {
-        return;
+    static const char ROUTED[] = "\"route\":\"all\"";
+    if (memmem(record.data, record.size, ROUTED, sizeof(ROUTED) - 1) == NULL) {
+        return; /* refused, or never a whole head */
     }
     for (uint32_t i = 0; i < proxy->world->habits.hosts; i++) {
         struct address address = client_host(i);
