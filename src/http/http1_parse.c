@@ -409,6 +409,7 @@ void http1_parse_refused(struct span head_bytes, const struct http1_limits *limi
     read_refused_line(line, limits->request_line_max, out);
     if (take_line(&rest, &line) && fields_init(&out->fields, arena, limits->fields_max)) {
         (void)read_fields(&reader, rest);
+        out->fields.absent = 0; /* it may have ended before it knew what there is */
     }
 }
 

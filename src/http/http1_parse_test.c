@@ -591,6 +591,7 @@ static void check_refused(const char *text, const char *method, const char *targ
     assert_span(fixture.request.method_text, method);
     assert_span(fixture.request.target, target);
     assert_int_equal(fixture.request.fields.count, fields);
+    assert_true(fields_have(&fixture.request.fields, FIELD_HOST) == (fields > 0)); /* the first */
 }
 
 static void of_a_refused_head_is_told_what_came_whole(void **state)
