@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 
@@ -18,6 +19,10 @@ Sentinel listens on 0.0.0.0:8080, the demo origin on 127.0.0.1:8081. Try, in ano
   curl -i localhost:8080/hello                     through the proxy and back
   curl -i --path-as-is localhost:8080/../secret    an ambiguous path, refused with the reason
   curl -s localhost:9090/metrics                   what the proxy counted
+
+and, for what it did last, failures included:
+
+  {recent}
 
 The access log follows, one JSON line for each request. Ctrl-C ends both.
 '''
@@ -53,14 +58,18 @@ def main(binary):
         print(f'demo: 127.0.0.1:{demo_origin.PORT}: {error.strerror}', file=sys.stderr)
         return 1
     threading.Thread(target=origin.serve_forever, daemon=True).start()
+    with tempfile.TemporaryDirectory(prefix='sentinel-demo-') as folder:
+        return run(binary, origin, f'{folder}/control.sock')
+
+
+def run(binary, origin, control):
     # In a session of its own: Ctrl-C comes here only, and Sentinel gets one orderly SIGTERM.
-    proxy = subprocess.Popen([binary, 'run', '--pid-file', 'off', '--control-socket', 'off'],
-                             start_new_session=True,
-                             stdin=subprocess.DEVNULL)
+    proxy = subprocess.Popen([binary, 'run', '--pid-file', 'off', '--control-socket', control],
+                             start_new_session=True, stdin=subprocess.DEVNULL)
     status = 0
     try:
         if wait_until_answering(proxy):
-            print(HINTS, flush=True)
+            print(HINTS.format(recent=f'{binary} recent --control-socket {control}'), flush=True)
             status = proxy.wait()
         else:
             print('demo: Sentinel does not answer', file=sys.stderr)
