@@ -30,6 +30,7 @@ const struct cli_command cli_commands[] = {
             "SIGNALS\n"
             "  TERM, INT  finish the requests in flight, then end; a second one ends at once\n"
             "  USR1       reopen the log files\n"
+            "  HUP        nothing changes: reload is not in this build, as a message says\n"
             "\n" ENVIRONMENT "\n"
             "EXIT CODES\n"
             "  0  stopped as asked\n"
