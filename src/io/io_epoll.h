@@ -7,7 +7,7 @@
 
 #include "io/io.h"
 
-/* Creates the process's io; NULL with errno when the system refuses. */
+/* Creates the process's io, in a process that ignores SIGPIPE; NULL with errno when refused. */
 NODISCARD struct io *io_epoll_create(void);
 void io_epoll_destroy(struct io *io);
 

@@ -1,12 +1,19 @@
 #include "observe/log.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+
+enum { PATIENCE_MS = 100 };
+
+static_assert(LOG_LINE_MAX <= PIPE_BUF, "a line fits where POLLOUT is told, and is never torn");
 
 static const char *level_name(enum log_level level)
 {
@@ -37,6 +44,16 @@ static size_t write_prefix(char *line, size_t size, enum log_level level)
     return (size_t)length;
 }
 
+/*
+ * A reader that stands still must not stop who has something to say. For a pipe, POLLOUT promises
+ * room for more than a line.
+ */
+static bool has_room(void)
+{
+    struct pollfd output = {.fd = STDERR_FILENO, .events = POLLOUT};
+    return poll(&output, 1, PATIENCE_MS) != 0;
+}
+
 void log_message(enum log_level level, const char *format, ...)
 {
     int saved = errno;
@@ -54,7 +71,9 @@ void log_message(enum log_level level, const char *format, ...)
         }
     }
     line[prefix + length] = '\n'; /* over the NUL */
-    ssize_t ignored = write(STDERR_FILENO, line, prefix + length + 1);
-    (void)ignored;
+    if (has_room()) {
+        ssize_t ignored = write(STDERR_FILENO, line, prefix + length + 1);
+        (void)ignored;
+    }
     errno = saved;
 }

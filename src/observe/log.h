@@ -15,7 +15,8 @@ enum { LOG_LINE_MAX = 1024 }; /* bytes of a line with its newline; longer ones a
 /*
  * Writes `2026-01-31T12:00:00.123Z level sentinel[pid] text` with a single write, so that lines of
  * several processes do not mix. Control bytes in the text become '?': a line stays one line. A
- * standard error that cannot be written to is ignored. errno is preserved.
+ * standard error that cannot be written to is ignored; where nobody reads it, a line waits for 100
+ * ms and is then lost, so that a reader that stands still stops no process. errno is preserved.
  */
 void log_message(enum log_level level, const char *format, ...) PRINTF_LIKE(2, 3);
 

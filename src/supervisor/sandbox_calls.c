@@ -143,7 +143,7 @@ static int add_row(scmp_filter_ctx filter, const struct row *row)
     case ANY:
         break;
     case CHANNEL:
-        rule = one(equal(0, SPAWN_FD_CHANNEL));
+        rule = (struct rule){2, {equal(0, SPAWN_FD_CHANNEL), masked(2, MSG_FASTOPEN, 0)}};
         break;
     case OWN_PROCESS:
         rule = one(equal(0, (uint32_t)getpid()));

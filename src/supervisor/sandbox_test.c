@@ -311,12 +311,11 @@ static bool accept_and_talk(const struct world *world)
     int fd = accept4(world->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     char byte = 'x';
     struct iovec piece = {&byte, 1};
-    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     socklen_t size = sizeof(int);
     int error = 0;
     return fd >= 0 && epoll_ctl(world->epoll, EPOLL_CTL_ADD, fd, &event) == 0 &&
-           epoll_wait(world->epoll, &event, 1, 0) >= 0 && send(fd, &byte, 1, MSG_NOSIGNAL) == 1 &&
-           sendmsg(fd, &message, MSG_NOSIGNAL) == 1 && recv(fd, &byte, 1, 0) <= 0 &&
+           epoll_wait(world->epoll, &event, 1, 0) >= 0 && write(fd, &byte, 1) == 1 &&
+           writev(fd, &piece, 1) == 1 && recv(fd, &byte, 1, 0) <= 0 &&
            getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && shutdown(fd, SHUT_WR) == 0 &&
            close(fd) == 0;
 }
@@ -381,6 +380,28 @@ static bool message_elsewhere_than_the_channel(const struct world *world)
     struct iovec piece = {&byte, 1};
     struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
     return recvmsg(world->pipe[0], &message, MSG_DONTWAIT) >= 0 || errno == ENOTSOCK;
+}
+
+/* TCP Fast Open connects where no rule for connect looks. */
+static bool send_that_may_connect(const struct world *world)
+{
+    struct sockaddr_in upstream = {.sin_family = AF_INET,
+                                   .sin_port = htons(world->port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return sendto(fd, "x", 1, MSG_FASTOPEN, (const struct sockaddr *)&upstream, sizeof(upstream)) ==
+               1 ||
+           errno == EOPNOTSUPP;
+}
+
+static bool message_that_may_connect(const struct world *world)
+{
+    char byte = 0;
+    struct iovec piece = {&byte, 1};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+    (void)world;
+    return sendmsg(SPAWN_FD_CHANNEL, &message, MSG_NOSIGNAL | MSG_FASTOPEN) >= 0 ||
+           errno == EOPNOTSUPP;
 }
 
 static bool message_on_the_channel(const struct world *world)
@@ -467,7 +488,9 @@ static const struct trial trials[] = {
     TRIAL(memory, EVERY),
     TRIAL(shared_memory, EVERY),
     TRIAL(time_and_date, EVERY),
-    TRIAL(poll_for_a_moment, LOGGER | COMPILER),
+    TRIAL(poll_for_a_moment, EVERY),
+    TRIAL(send_that_may_connect, COMPILER),
+    TRIAL(message_that_may_connect, COMPILER),
     TRIAL(message_elsewhere_than_the_channel, CONTROLLER | WORKER | COMPILER),
     TRIAL(message_on_the_channel, EVERY),
     TRIAL(status_of_a_path, COMPILER),

@@ -1,4 +1,5 @@
 """The processes: each can be killed, stopped or hung while the service goes on; starts refused."""
+import fcntl
 import json
 import os
 import re
@@ -195,6 +196,52 @@ def lone(tmp_path):
             process.kill()
         process.wait(10)
         process.stderr.close()
+
+
+class Bare:
+    """A process that the harness did not start, for of_role."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def children(self):
+        with open(f'/proc/{self.pid}/task/{self.pid}/children') as file:
+            return sorted(int(pid) for pid in file.read().split())
+
+
+def is_served(port):
+    """Whether a request is answered."""
+    try:
+        with connect(port) as client:
+            client.send(request_bytes())
+            return client.read_response().status == 200
+    except (ConnectionError, Closed):
+        return False
+
+
+def test_a_standard_error_that_nobody_reads_stops_nobody(echo, tmp_path):
+    port, admin_port = free_ports(2)
+    config = tmp_path / 'sentinel.kdl'
+    config.write_text(Plan([echo], server='workers 2').render(tmp_path, port, admin_port))
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(writing, b'x' * 4096)
+    process = subprocess.Popen([binary(), 'run', '--config', str(config),
+                                '--control-socket', 'off'],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=writing, env=environment())
+    os.close(writing)
+    try:
+        wait_for(lambda: is_served(port), 20, 'the start')
+        replace(Bare(process.pid), 'worker', signal.SIGKILL, 20)
+        wait_for(lambda: is_served(port), 20, 'an answer')
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+        os.close(reading)
 
 
 def test_without_a_supervisor_all_processes_end(lone, echo, tmp_path):
