@@ -238,9 +238,11 @@ static enum status read_request(struct stream *stream, struct arena *arena,
     }
     http1_wire_consume(wire, wire->scan.head_size);
     http1_wire_trim(wire);
-    enum status status =
-        http1_parse_request(copy, &wire->session.context->limits.head, arena, head, reason);
-    if (status != OK) {
+    const struct http1_limits *limits = &wire->session.context->limits.head;
+    size_t mark = arena_mark(arena);
+    if (http1_parse_request(copy, limits, arena, head, reason) != OK) {
+        arena_rewind(arena, mark);
+        http1_parse_refused(copy, limits, arena, head);
         return refuse(session, *reason, reason);
     }
     session->http_1_0 = head->version == HTTP_1_0;

@@ -346,7 +346,7 @@ static bool memory(const struct world *world)
     memset(large, 1, 8 * 1024 * 1024);
     char *larger = realloc(large, 16 * 1024 * 1024);
     bool there = larger != NULL && small != NULL && larger[100] == 1;
-    free(larger != NULL ? larger : large);
+    free(larger);
     free(small);
     return there;
 }
