@@ -50,16 +50,9 @@ enum status http1_wire_splice_body(struct http1_wire *wire, struct io_pipe *pipe
     enum status status =
         transport->ops->splice_in(transport, pipe, max < bound ? max : (size_t)bound, &got);
     status = http1_wire_note_read(wire, status);
-    if (status == END && wire->in_framing == FRAMING_CLOSE) {
-        wire->stream.in_ended = true;
-        return END;
-    }
-    if (status == END || status == ERROR) {
-        *reason = truncated;
-        return ERROR;
-    }
-    if (status == AGAIN) {
-        return AGAIN;
+    status = http1_wire_judge_end(wire, status, truncated, reason);
+    if (status != OK) {
+        return status;
     }
     http1_wire_traffic(wire)->received += got;
     wire->stream.bytes_in += got;

@@ -221,12 +221,9 @@ static enum status read_chunked(struct http1_wire *wire, size_t max, struct span
     }
 }
 
-static enum status read_plain(struct http1_wire *wire, size_t max, struct span *bytes,
-                              enum reason truncated, enum reason *reason)
+enum status http1_wire_judge_end(struct http1_wire *wire, enum status status, enum reason truncated,
+                                 enum reason *reason)
 {
-    uint8_t *data = NULL;
-    size_t size = 0;
-    enum status status = raw_bytes(wire, max, &data, &size);
     if (status == END && wire->in_framing == FRAMING_CLOSE) {
         wire->stream.in_ended = true;
         return END;
@@ -235,8 +232,18 @@ static enum status read_plain(struct http1_wire *wire, size_t max, struct span *
         *reason = truncated;
         return ERROR;
     }
-    if (status == AGAIN) {
-        return AGAIN;
+    return status;
+}
+
+static enum status read_plain(struct http1_wire *wire, size_t max, struct span *bytes,
+                              enum reason truncated, enum reason *reason)
+{
+    uint8_t *data = NULL;
+    size_t size = 0;
+    enum status status = raw_bytes(wire, max, &data, &size);
+    status = http1_wire_judge_end(wire, status, truncated, reason);
+    if (status != OK) {
+        return status;
     }
     if (wire->inbox != NULL) {
         http1_wire_consume(wire, size);

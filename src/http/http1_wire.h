@@ -63,6 +63,14 @@ static inline struct span http1_wire_pending(const struct http1_wire *wire)
  */
 enum status http1_wire_note_read(struct http1_wire *wire, enum status status);
 
+/*
+ * What a read says of a body that is not chunked: the peer's end is the body's where nothing else
+ * tells it (RFC 9112, 6.3), else, as a failure does, it cuts the body short: ERROR with the reason
+ * `truncated`. OK and AGAIN stay as they are.
+ */
+NODISCARD enum status http1_wire_judge_end(struct http1_wire *wire, enum status status,
+                                           enum reason truncated, enum reason *reason);
+
 /* Marks size pending bytes as used. */
 void http1_wire_consume(struct http1_wire *wire, size_t size);
 

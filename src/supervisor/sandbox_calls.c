@@ -13,15 +13,6 @@
 #include "supervisor/sandbox_parts.h"
 #include "supervisor/spawn.h"
 
-enum processes {
-    COMPILER = 1 << PROCESS_COMPILER,
-    LOGGER = 1 << PROCESS_LOGGER,
-    CONTROLLER = 1 << PROCESS_CONTROLLER,
-    WORKER = 1 << PROCESS_WORKER,
-    SERVING = LOGGER | CONTROLLER | WORKER,
-    EVERY = SERVING | COMPILER,
-};
-
 enum argument {
     ANY,
     CHANNEL,

@@ -7,6 +7,16 @@
 
 #include "supervisor/sandbox.h"
 
+/* Sets of processes, as the rows of sandbox.def name them. */
+enum processes {
+    COMPILER = 1 << PROCESS_COMPILER,
+    LOGGER = 1 << PROCESS_LOGGER,
+    CONTROLLER = 1 << PROCESS_CONTROLLER,
+    WORKER = 1 << PROCESS_WORKER,
+    SERVING = LOGGER | CONTROLLER | WORKER,
+    EVERY = SERVING | COMPILER,
+};
+
 /* The kernel's Landlock interface version; 0, with errno, when there is none. */
 int sandbox_landlock_version(void);
 

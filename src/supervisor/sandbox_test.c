@@ -34,6 +34,7 @@
 
 #include "control/control_fixture.h"
 #include "supervisor/privileges.h"
+#include "supervisor/sandbox_parts.h"
 #include "supervisor/spawn.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -43,15 +44,6 @@ enum { SANITIZED = 0 };
 #endif
 
 enum { DONE = 0, REFUSED = 10, NOT_ENTERED = 11 };
-
-enum processes {
-    COMPILER = 1 << PROCESS_COMPILER,
-    LOGGER = 1 << PROCESS_LOGGER,
-    CONTROLLER = 1 << PROCESS_CONTROLLER,
-    WORKER = 1 << PROCESS_WORKER,
-    SERVING = LOGGER | CONTROLLER | WORKER,
-    EVERY = SERVING | COMPILER,
-};
 
 /* What was open before the sandbox closed. */
 struct world {
