@@ -289,11 +289,11 @@ static const struct session_ops SESSION_OPS = {
 void http1_client_init(struct http1_client *client, struct session_context *context,
                        uint8_t timer_kind)
 {
-    *client = (struct http1_client){.persistent = false};
-    http1_wire_init(&client->wire, &SESSION_OPS, context);
-    timer_init(&client->wire.session.timer, timer_kind);
+    struct session *session = &client->wire.session;
+    session_init(session, context, timer_kind);
+    session_clear_rest(session, sizeof(*client));
+    http1_wire_init(&client->wire, &SESSION_OPS);
     client->wire.inbox_slab = context->upstream_inboxes;
     client->wire.upstream = true;
     client->wire.stream.ops = &STREAM_OPS;
-    client->wire.session.step = SESSION_CLOSED;
 }

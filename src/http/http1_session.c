@@ -178,6 +178,12 @@ static void session_expire(struct session *base)
     }
 }
 
+static void session_refuse(struct session *base, enum reason reason)
+{
+    ASSERT(base->step == SESSION_IDLE || base->step == SESSION_HEAD);
+    hand_out(http1_session_of(base), reason);
+}
+
 static void session_drain(struct session *base)
 {
     struct http1_session *session = http1_session_of(base);
@@ -414,27 +420,23 @@ static const struct session_ops SESSION_OPS = {
     .run = session_run,
     .expire = session_expire,
     .next_event = http1_wire_next_event,
+    .refuse = session_refuse,
     .drain = session_drain,
     .kill = session_kill,
 };
 
-void http1_session_init(struct http1_session *session, struct session_context *context,
-                        uint8_t timer_kind)
+void http1_session_start(struct session *base, const struct session_early *early)
 {
-    *session = (struct http1_session){.keep_alive = true};
-    http1_wire_init(&session->wire, &SESSION_OPS, context);
-    timer_init(&session->wire.session.timer, timer_kind);
-    session->wire.inbox_slab = context->client_inboxes;
+    struct http1_session *session = http1_session_of(base);
+    session_clear_rest(base, sizeof(*session));
+    http1_wire_init(&session->wire, &SESSION_OPS);
+    session->wire.inbox_slab = base->context->client_inboxes;
     session->wire.stream.ops = &STREAM_OPS;
-    session->wire.session.step = SESSION_IDLE;
-}
-
-void http1_session_start(struct http1_session *session)
-{
+    session->keep_alive = true;
+    if (early != NULL) {
+        session->wire.inbox = early->inbox;
+        session->wire.inbox_start = early->start;
+        session->wire.inbox_end = early->end;
+    }
     begin_idle(session);
-}
-
-void http1_session_refuse(struct http1_session *session, enum reason reason)
-{
-    hand_out(session, reason);
 }

@@ -19,15 +19,11 @@ struct http1_session {
 };
 
 /*
- * Starts a session on a transport whose socket was just accepted into session->transport.socket
- * (initialise first, accept, then start).
+ * Starts a session in the memory of an http1_session whose common part is prepared and whose
+ * transport is open; whatever session was there before is over. What came early is its to read
+ * (NULL: nothing did).
  */
-void http1_session_init(struct http1_session *session, struct session_context *context,
-                        uint8_t timer_kind);
-void http1_session_start(struct http1_session *session);
-
-/* As start, but the connection is refused: an exchange is to say why, without reading a request. */
-void http1_session_refuse(struct http1_session *session, enum reason reason);
+void http1_session_start(struct session *session, const struct session_early *early);
 
 static inline struct http1_session *http1_session_of(struct session *session)
 {

@@ -10,12 +10,9 @@ enum {
     CHUNK_OVERHEAD = HTTP1_CHUNK_HEADER_MAX + HTTP1_CHUNK_END_MAX,
 };
 
-void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops,
-                     struct session_context *context)
+void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops)
 {
-    *wire = (struct http1_wire){.session = {.ops = ops, .context = context}};
-    transport_init_tcp(&wire->session.transport, context->io);
-    list_init(&wire->session.link);
+    wire->session.ops = ops;
     wire->stream.session = &wire->session;
 }
 

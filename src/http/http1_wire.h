@@ -43,8 +43,8 @@ static inline struct session_traffic *http1_wire_traffic(const struct http1_wire
     return wire->upstream ? &context->upstreams : &context->clients;
 }
 
-void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops,
-                     struct session_context *context);
+/* Behind the session, which is prepared, all is zero (session_clear_rest). */
+void http1_wire_init(struct http1_wire *wire, const struct session_ops *ops);
 
 /* Gives back all buffers and closes; `reset` shows the peer that something is missing. */
 void http1_wire_close(struct http1_wire *wire, bool reset);

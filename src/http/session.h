@@ -41,10 +41,26 @@ enum session_event {
 
 struct session;
 
+/*
+ * What arrived before it was known which session is to read it, in an inbox of the connection's
+ * side, which goes to the session that starts.
+ */
+struct session_early {
+    uint8_t *inbox; /* NULL: nothing */
+    uint32_t start;
+    uint32_t end;
+};
+
 struct session_ops {
     void (*run)(struct session *session);
     void (*expire)(struct session *session); /* its timer is due */
     enum session_event (*next_event)(struct session *session, struct stream **stream);
+
+    /*
+     * A client's, while it is new, IDLE or in HEAD: an exchange is to say why it is refused,
+     * without a request; where nothing can be said it closes.
+     */
+    void (*refuse)(struct session *session, enum reason reason);
 
     /* No further message: idle ones close at once, busy ones after the current message. */
     void (*drain)(struct session *session);
@@ -91,6 +107,10 @@ struct session_context {
     uint64_t crowded_closes; /* answers that closed one for that reason */
 };
 
+/*
+ * What all kinds of session have in common, and begin with: a connection may change from one kind
+ * to another (proxy/connection.h), and its socket must not move.
+ */
 struct session {
     const struct session_ops *ops;
     struct session_context *context;
@@ -100,5 +120,14 @@ struct session {
     void *owner;      /* what the worker or the pool keeps about this connection */
     enum session_step step;
 };
+
+/*
+ * Prepares the common part, CLOSED and with a closed transport of plain TCP. Then the socket is
+ * opened, and a session of some kind started over it.
+ */
+void session_init(struct session *session, struct session_context *context, uint8_t timer_kind);
+
+/* Makes all else zero in a session of a kind that takes so many bytes. */
+void session_clear_rest(struct session *session, size_t size);
 
 #endif

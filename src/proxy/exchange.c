@@ -519,7 +519,7 @@ static enum progress step_finish(struct exchange *exchange)
         client_counts_set_requests(&proxy->clients, --proxy->requests_open);
     }
     slab_release(&proxy->exchanges, exchange);
-    proxy_release_client(proxy, client, keep);
+    connection_release(proxy, client, keep);
     return PROGRESS_GONE;
 }
 

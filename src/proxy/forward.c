@@ -58,7 +58,7 @@ static void walk_forwarded(struct exchange *exchange)
                 return;
             }
             exchange->client_address = address;
-            if (!proxy_trusts(exchange->proxy, connection_of(exchange)->listener, &address)) {
+            if (!connection_trusts(exchange->proxy, connection_of(exchange)->listener, &address)) {
                 return;
             }
         }

@@ -1,6 +1,6 @@
 /*
- * What the parts of one worker share: the dataplane's context, the client's connection, and the
- * worker's services to exchanges (waking, waiting, the date). Private to src/proxy.
+ * What the parts of one worker share: the dataplane's context, and the worker's
+ * services to exchanges (waking, waiting, the date). Private to src/proxy.
  */
 #ifndef SENTINEL_PROXY_PROXY_H
 #define SENTINEL_PROXY_PROXY_H
@@ -8,7 +8,6 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/prng.h"
-#include "http/http1_session.h"
 #include "observe/access_log.h"
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
@@ -16,6 +15,7 @@
 #include "observe/rate_table.h"
 #include "observe/request_id.h"
 #include "proxy/client_board.h"
+#include "proxy/connection.h"
 #include "proxy/limits.h"
 #include "proxy/shedding.h"
 #include "upstream/pool.h"
@@ -29,20 +29,6 @@ enum timer_kind { TIMER_SESSION = 1, TIMER_EXCHANGE };
 enum {
     SCRATCH_SIZE = 256 * 1024, /* one read */
     DATE_SIZE = 29,            /* "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110, 5.6.7) */
-};
-
-/* One client connection. */
-struct connection {
-    struct session *session; /* below, whatever protocol it speaks */
-    struct http1_session http;
-    struct address peer;
-    uint32_t listener;
-    bool trusted;             /* the peer is one of the listener's trusted proxies */
-    bool counted;             /* it counts against max-connections and its client's own limit */
-    bool active;              /* which gauge it stands in */
-    enum session_step listed; /* as which it stands in a list of shedding's */
-    struct list shed_link;
-    uint64_t since; /* when it came there */
 };
 
 struct exchange;
@@ -89,23 +75,8 @@ struct proxy {
     bool draining;
 };
 
-/* The connection of a client's stream. */
-static inline struct connection *connection_of_stream(struct stream *stream)
-{
-    return stream->session->owner;
-}
-
 /* The date field's value of this second; borrowed until the next call. */
 struct span proxy_date(struct proxy *proxy);
-
-/* Whether the address is one of the listener's trusted proxies. */
-bool proxy_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address);
-
-/* Gives back the stream of a finished exchange and looks after its connection. */
-void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep);
-
-/* Acts on what a client's session has to say. The connection may be gone afterwards. */
-void proxy_serve_client(struct proxy *proxy, struct session *session);
 
 /* A slot or buffers came free: whoever waits first runs again. */
 void proxy_wake_waiters(struct proxy *proxy);

@@ -31,7 +31,7 @@ void shedding_init(struct shedding *shedding)
 
 void shedding_note_connection(struct proxy *proxy, struct connection *connection)
 {
-    enum session_step step = connection->session->step;
+    enum session_step step = connection->session.step;
     if (connection->listed == step) {
         return;
     }
@@ -163,8 +163,8 @@ static void shed_lingers(struct proxy *proxy, uint64_t count, uint64_t age, uint
     struct connection *connection = first_connection(&shedding->lingers);
     while (count > 0 && connection != NULL && is_due(shedding, connection->since, age, now)) {
         metrics_count_at(proxy->metrics, METRIC_SHED, SHED_LINGERING);
-        connection->session->ops->kill(connection->session);
-        proxy_serve_client(proxy, connection->session);
+        connection->session.ops->kill(&connection->session);
+        connection_serve(proxy, &connection->session);
         count--;
         connection = first_connection(&shedding->lingers);
     }
@@ -183,13 +183,13 @@ static uint64_t shed_idle(struct proxy *proxy, uint64_t count, uint64_t age, uin
     uint64_t done = 0;
     struct connection *connection = first_connection(&shedding->idle);
     while (done < count && connection != NULL && is_due(shedding, connection->since, age, now)) {
-        struct session *session = connection->session;
+        struct session *session = &connection->session;
         session->ops->drain(session);
         if (session->step == SESSION_CLOSED) {
             metrics_count_at(proxy->metrics, METRIC_SHED, SHED_IDLE_CONNECTION);
         }
         done++;
-        proxy_serve_client(proxy, session); /* out of the list, one way or the other */
+        connection_serve(proxy, session); /* out of the list, one way or the other */
         connection = first_connection(&shedding->idle);
     }
     return done;
@@ -214,8 +214,8 @@ static void shed_heads(struct proxy *proxy, uint64_t count, uint64_t now)
     struct connection *connection = first_connection(&shedding->heads);
     while (count > 0 && connection != NULL && is_due(shedding, connection->since, STALL_US, now)) {
         metrics_count_at(proxy->metrics, METRIC_SHED, SHED_SLOW_HEAD);
-        http1_session_refuse(&connection->http, REASON_CONNECTIONS_FULL);
-        proxy_serve_client(proxy, connection->session);
+        connection->session.ops->refuse(&connection->session, REASON_CONNECTIONS_FULL);
+        connection_serve(proxy, &connection->session);
         count--;
         connection = first_connection(&shedding->heads);
     }

@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "proxy/connection.h"
 #include "proxy/exchange.h"
 #include "proxy/worker_plan.h"
 
@@ -198,72 +199,7 @@ struct worker *worker_create(const struct worker_options *options)
     return worker;
 }
 
-static void note_state(struct proxy *proxy, struct connection *connection, bool active)
-{
-    if (connection->active == active) {
-        return;
-    }
-    metrics_connection_leave(proxy->metrics, connection->listener,
-                             active ? METRICS_STATE_IDLE : METRICS_STATE_ACTIVE);
-    metrics_connection_enter(proxy->metrics, connection->listener,
-                             active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
-    connection->active = active;
-}
-
-static struct connection *connection_of_session(struct session *session)
-{
-    return session->owner;
-}
-
-static void forget_connection(struct proxy *proxy, struct connection *connection)
-{
-    struct session *session = connection->session;
-    ASSERT(session->step == SESSION_CLOSED);
-    list_unlink(&session->link);
-    list_unlink(&connection->shed_link);
-    if (connection->counted) {
-        client_counts_leave(&proxy->clients, &connection->peer);
-    }
-    metrics_connection_leave(proxy->metrics, connection->listener,
-                             connection->active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
-    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_CLOSED, connection->listener);
-    slab_release(&proxy->connections, connection);
-}
-
-void proxy_serve_client(struct proxy *proxy, struct session *session)
-{
-    struct stream *stream = NULL;
-    enum session_event event = session->ops->next_event(session, &stream);
-    while (event != SESSION_EVENT_NONE) {
-        if (event == SESSION_EVENT_CLOSED) {
-            forget_connection(proxy, connection_of_session(session));
-            return;
-        }
-        if (event == SESSION_EVENT_HEAD) {
-            note_state(proxy, connection_of_session(session), true);
-            if (!exchange_begin(proxy, stream)) {
-                stream->ops->release(stream, false); /* says CLOSED next */
-            }
-        } else if (stream->holder != NULL) {
-            exchange_wake(stream->holder);
-        }
-        event = session->ops->next_event(session, &stream);
-    }
-    shedding_note_connection(proxy, connection_of_session(session));
-}
-
-void proxy_release_client(struct proxy *proxy, struct stream *stream, bool keep)
-{
-    struct connection *connection = connection_of_stream(stream);
-    struct session *session = connection->session;
-    stream->ops->release(stream, keep);
-    if (session->step != SESSION_CLOSED) {
-        note_state(proxy, connection, false);
-    }
-    proxy_serve_client(proxy, session);
-}
-
-/* As serve_events, for an upstream's session. */
+/* As connection_serve, for an upstream's session. */
 static void serve_upstream_events(struct proxy *proxy, struct session *session)
 {
     struct stream *stream = NULL;
@@ -280,102 +216,6 @@ static void serve_upstream_events(struct proxy *proxy, struct session *session)
     }
 }
 
-bool proxy_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address)
-{
-    const struct generation *generation = proxy->generation;
-    struct ref blocks = generation_listener(generation, listener)->trusted_proxies;
-    const struct address_block *block = generation_array(generation, blocks);
-    for (uint32_t i = 0; i < blocks.count; i++) {
-        if (address_block_contains(&block[i], address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether the new connection fits the bounds of all workers together; counts it if so. */
-static enum reason admit(struct worker *worker, struct connection *connection)
-{
-    struct proxy *proxy = &worker->proxy;
-    struct client_counts *clients = &proxy->clients;
-    proxy->connections_elsewhere = client_counts_elsewhere(clients);
-    bool full = clients->connections >= proxy->connections_room ||
-                clients->connections + proxy->connections_elsewhere >= proxy->connections_max;
-    if (full && !shedding_make_room(proxy)) {
-        return REASON_CONNECTIONS_FULL;
-    }
-    uint64_t of_client = client_counts_of(clients, &connection->peer);
-    limits_note_client(&proxy->limits, of_client);
-    if (of_client >= server_of(worker)->limits.connections_per_client) {
-        return REASON_CLIENT_CONNECTIONS;
-    }
-    client_counts_enter(clients, &connection->peer);
-    connection->counted = true;
-    return REASON_NONE;
-}
-
-static void begin_connection(struct worker *worker, struct connection *connection)
-{
-    struct proxy *proxy = &worker->proxy;
-    struct session *session = connection->session;
-    connection->trusted = proxy_trusts(proxy, connection->listener, &connection->peer);
-    list_push_back(&proxy->open_connections, &session->link);
-    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
-    metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
-    enum reason refusal = admit(worker, connection);
-    if (refusal == REASON_NONE) {
-        http1_session_start(&connection->http);
-    } else {
-        http1_session_refuse(&connection->http, refusal);
-    }
-    proxy_serve_client(proxy, session);
-}
-
-/* No memory is left even to say so: the connection is taken off the queue and reset. */
-static enum status turn_away(struct worker *worker, struct listener *listener)
-{
-    struct io_socket socket;
-    struct address peer;
-    io_socket_init(&socket);
-    enum status status =
-        io_accept(worker->proxy.io, &listener->socket, &socket, SOCKET_CLIENT, &peer);
-    if (status == OK) {
-        io_reset(worker->proxy.io, &socket);
-        exchange_record_refused(&worker->proxy,
-                                &(struct refused_request){.peer = &peer,
-                                                          .listener = listener->index,
-                                                          .reason = REASON_CONNECTIONS_FULL,
-                                                          .began = io_now(worker->proxy.io)});
-    }
-    return status;
-}
-
-static enum status accept_one(struct worker *worker, struct listener *listener)
-{
-    struct proxy *proxy = &worker->proxy;
-    struct connection *connection = slab_acquire(&proxy->connections);
-    if (connection == NULL && shedding_make_place(proxy)) {
-        connection = slab_acquire(&proxy->connections);
-    }
-    if (connection == NULL) {
-        return turn_away(worker, listener);
-    }
-    *connection = (struct connection){.listener = listener->index, .listed = SESSION_CLOSED};
-    list_init(&connection->shed_link);
-    http1_session_init(&connection->http, &proxy->sessions, TIMER_SESSION);
-    struct session *session = &connection->http.wire.session;
-    connection->session = session;
-    session->owner = connection;
-    enum status status = io_accept(proxy->io, &listener->socket, &session->transport.socket,
-                                   SOCKET_CLIENT, &connection->peer);
-    if (status != OK) {
-        slab_release(&proxy->connections, connection);
-        return status;
-    }
-    begin_connection(worker, connection);
-    return OK;
-}
-
 static void pause_listeners(struct worker *worker, uint64_t pause_us)
 {
     worker->accept_again = io_now(worker->proxy.io) + pause_us;
@@ -390,7 +230,7 @@ static void serve_listener(struct worker *worker, struct listener *listener)
     enum status status = OK;
     worker->tried = true;
     for (int i = 0; i < ACCEPTS_PER_WAKE && status == OK; i++) {
-        status = accept_one(worker, listener);
+        status = connection_accept(&worker->proxy, &listener->socket, listener->index);
         listener->accepted += status == OK ? 1 : 0;
     }
     if (status == ERROR) {
@@ -425,7 +265,7 @@ static void serve_socket(struct worker *worker, struct io_socket *socket)
     struct session *session = CONTAINER_OF(transport, struct session, transport);
     session->ops->run(session);
     if (socket->kind == SOCKET_CLIENT) {
-        proxy_serve_client(proxy, session);
+        connection_serve(proxy, session);
     } else {
         serve_upstream_events(proxy, session);
     }
@@ -464,7 +304,7 @@ static void fire_timer(struct proxy *proxy, struct timer *timer)
     if (upstream) {
         serve_upstream_events(proxy, session);
     } else {
-        proxy_serve_client(proxy, session);
+        connection_serve(proxy, session);
     }
 }
 
@@ -532,18 +372,6 @@ static void publish(struct proxy *proxy)
     proxy->pipes_published = proxy->pipes.in_use;
 }
 
-/* The drain ends before the head does: there was a request all the same. */
-static void record_cut_head(struct proxy *proxy, const struct connection *connection)
-{
-    if (connection->session->step == SESSION_HEAD) {
-        exchange_record_refused(proxy,
-                                &(struct refused_request){.peer = &connection->peer,
-                                                          .listener = connection->listener,
-                                                          .reason = REASON_DRAINING,
-                                                          .began = connection->http.head_began});
-    }
-}
-
 /*
  * Ends what is still open. With `answer`, those who have heard nothing yet get a 503; whatever is
  * left of them is aborted the next time.
@@ -569,9 +397,7 @@ static void abort_rest(struct worker *worker, bool answer)
         list_unlink(&session->link);
         list_push_back(&proxy->open_connections, &session->link);
         if (session->step != SESSION_BUSY) {
-            record_cut_head(proxy, connection_of_session(session));
-            session->ops->kill(session);
-            proxy_serve_client(proxy, session);
+            connection_abort(proxy, session);
         }
     }
 }
@@ -674,7 +500,8 @@ void worker_drain(struct worker *worker)
     for (uint32_t i = 0; i < worker->listener_count; i++) {
         /* Once: whoever connected before the drain is served. */
         uint32_t bound = proxy->connections_max;
-        while (bound-- > 0 && accept_one(worker, &worker->listeners[i]) == OK) {
+        struct listener *listener = &worker->listeners[i];
+        while (bound-- > 0 && connection_accept(proxy, &listener->socket, listener->index) == OK) {
         }
     }
     close_listeners(worker);
@@ -688,7 +515,7 @@ void worker_drain(struct worker *worker)
         list_unlink(&session->link);
         list_push_back(&proxy->open_connections, &session->link);
         session->ops->drain(session);
-        proxy_serve_client(proxy, session);
+        connection_serve(proxy, session);
     }
     pool_drain(&proxy->pool);
 }

@@ -135,13 +135,13 @@ struct session *seam_http1_create(struct seam *seam)
 {
     struct http1_session *session = malloc(sizeof(*session));
     ASSERT(session != NULL);
-    http1_session_init(session, &seam->sessions, SEAM_TIMER_SESSION);
+    session_init(&session->wire.session, &seam->sessions, SEAM_TIMER_SESSION);
     return &session->wire.session;
 }
 
 void seam_http1_start(struct session *session)
 {
-    http1_session_start(http1_session_of(session));
+    http1_session_start(session, NULL);
 }
 
 static void accept_all(struct seam *seam)

@@ -1,0 +1,179 @@
+#include "proxy/connection.h"
+
+#include "base/assert.h"
+#include "proxy/exchange.h"
+
+/* Whichever session it is, its address is that of the part all sessions share. */
+static_assert(offsetof(struct connection, session) == 0, "a connection's session is its beginning");
+static_assert(offsetof(struct http1_session, wire.session) == 0, "see struct connection");
+
+static void note_state(struct proxy *proxy, struct connection *connection, bool active)
+{
+    if (connection->active == active) {
+        return;
+    }
+    metrics_connection_leave(proxy->metrics, connection->listener,
+                             active ? METRICS_STATE_IDLE : METRICS_STATE_ACTIVE);
+    metrics_connection_enter(proxy->metrics, connection->listener,
+                             active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
+    connection->active = active;
+}
+
+static void forget(struct proxy *proxy, struct connection *connection)
+{
+    struct session *session = &connection->session;
+    ASSERT(session->step == SESSION_CLOSED);
+    list_unlink(&session->link);
+    list_unlink(&connection->shed_link);
+    if (connection->counted) {
+        client_counts_leave(&proxy->clients, &connection->peer);
+    }
+    metrics_connection_leave(proxy->metrics, connection->listener,
+                             connection->active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
+    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_CLOSED, connection->listener);
+    slab_release(&proxy->connections, connection);
+}
+
+void connection_serve(struct proxy *proxy, struct session *session)
+{
+    struct stream *stream = NULL;
+    enum session_event event = session->ops->next_event(session, &stream);
+    while (event != SESSION_EVENT_NONE) {
+        if (event == SESSION_EVENT_CLOSED) {
+            forget(proxy, connection_of_session(session));
+            return;
+        }
+        if (event == SESSION_EVENT_HEAD) {
+            note_state(proxy, connection_of_session(session), true);
+            if (!exchange_begin(proxy, stream)) {
+                stream->ops->release(stream, false); /* says CLOSED next */
+            }
+        } else if (stream->holder != NULL) {
+            exchange_wake(stream->holder);
+        }
+        event = session->ops->next_event(session, &stream);
+    }
+    shedding_note_connection(proxy, connection_of_session(session));
+}
+
+void connection_release(struct proxy *proxy, struct stream *stream, bool keep)
+{
+    struct connection *connection = connection_of_stream(stream);
+    struct session *session = &connection->session;
+    stream->ops->release(stream, keep);
+    if (session->step != SESSION_CLOSED) {
+        note_state(proxy, connection, false);
+    }
+    connection_serve(proxy, session);
+}
+
+bool connection_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address)
+{
+    const struct generation *generation = proxy->generation;
+    struct ref blocks = generation_listener(generation, listener)->trusted_proxies;
+    const struct address_block *block = generation_array(generation, blocks);
+    for (uint32_t i = 0; i < blocks.count; i++) {
+        if (address_block_contains(&block[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the new connection fits the bounds of all workers together; counts it if so. */
+static enum reason admit(struct proxy *proxy, struct connection *connection)
+{
+    struct client_counts *clients = &proxy->clients;
+    proxy->connections_elsewhere = client_counts_elsewhere(clients);
+    bool full = clients->connections >= proxy->connections_room ||
+                clients->connections + proxy->connections_elsewhere >= proxy->connections_max;
+    if (full && !shedding_make_room(proxy)) {
+        return REASON_CONNECTIONS_FULL;
+    }
+    uint64_t of_client = client_counts_of(clients, &connection->peer);
+    limits_note_client(&proxy->limits, of_client);
+    if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
+        return REASON_CLIENT_CONNECTIONS;
+    }
+    client_counts_enter(clients, &connection->peer);
+    connection->counted = true;
+    return REASON_NONE;
+}
+
+static void begin(struct proxy *proxy, struct connection *connection)
+{
+    struct session *session = &connection->session;
+    connection->trusted = connection_trusts(proxy, connection->listener, &connection->peer);
+    list_push_back(&proxy->open_connections, &session->link);
+    metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
+    metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
+    enum reason refusal = admit(proxy, connection);
+    http1_session_start(session, NULL);
+    if (refusal != REASON_NONE) {
+        session->ops->refuse(session, refusal);
+    }
+    connection_serve(proxy, session);
+}
+
+/* No memory is left even to say so: the connection is taken off the queue and reset. */
+static enum status turn_away(struct proxy *proxy, struct io_socket *listener, uint32_t index)
+{
+    struct io_socket socket;
+    struct address peer;
+    io_socket_init(&socket);
+    enum status status = io_accept(proxy->io, listener, &socket, SOCKET_CLIENT, &peer);
+    if (status == OK) {
+        io_reset(proxy->io, &socket);
+        exchange_record_refused(proxy, &(struct refused_request){.peer = &peer,
+                                                                 .listener = index,
+                                                                 .reason = REASON_CONNECTIONS_FULL,
+                                                                 .began = io_now(proxy->io)});
+    }
+    return status;
+}
+
+enum status connection_accept(struct proxy *proxy, struct io_socket *listener, uint32_t index)
+{
+    struct connection *connection = slab_acquire(&proxy->connections);
+    if (connection == NULL && shedding_make_place(proxy)) {
+        connection = slab_acquire(&proxy->connections);
+    }
+    if (connection == NULL) {
+        return turn_away(proxy, listener, index);
+    }
+    session_init(&connection->session, &proxy->sessions, TIMER_SESSION);
+    connection->session.owner = connection;
+    connection->listener = index;
+    connection->trusted = false;
+    connection->counted = false;
+    connection->active = false;
+    connection->listed = SESSION_CLOSED;
+    connection->since = 0;
+    list_init(&connection->shed_link);
+    enum status status = io_accept(proxy->io, listener, &connection->session.transport.socket,
+                                   SOCKET_CLIENT, &connection->peer);
+    if (status != OK) {
+        slab_release(&proxy->connections, connection);
+        return status;
+    }
+    begin(proxy, connection);
+    return OK;
+}
+
+/* The drain ends before the head does: there was a request all the same. */
+static void record_cut_head(struct proxy *proxy, const struct connection *connection)
+{
+    if (connection->session.step == SESSION_HEAD) {
+        exchange_record_refused(proxy, &(struct refused_request){.peer = &connection->peer,
+                                                                 .listener = connection->listener,
+                                                                 .reason = REASON_DRAINING,
+                                                                 .began = connection->since});
+    }
+}
+
+void connection_abort(struct proxy *proxy, struct session *session)
+{
+    record_cut_head(proxy, connection_of_session(session));
+    session->ops->kill(session);
+    connection_serve(proxy, session);
+}
