@@ -365,6 +365,7 @@ bool compile_listeners(struct compilation *compilation)
         listeners[index++] = (struct generation_listener){
             .name = builder_text(&compilation->builder, section_text(section, KEY_LISTENER_NAME)),
             .address = address == NULL ? (struct address){0} : address->address,
+            .tls = GENERATION_NONE,
             .trusted_proxies = compile_networks(compilation, section),
             .place = compile_place(compilation, section->position),
         };

@@ -261,6 +261,7 @@ static void an_empty_file_means_the_built_in_parts(void **state)
     assert_int_equal(generation_listener(&run->generation, 0)->address.port, 8080);
     assert_int_equal(generation_listener(&run->generation, 0)->place.file.count, 0);
     assert_text(run, generation_endpoint(&run->generation, 0)->text, "127.0.0.1:8081");
+    assert_int_equal(generation_endpoint(&run->generation, 0)->host.count, 0);
     run_end(run);
 }
 
@@ -427,6 +428,8 @@ static void a_name_becomes_an_endpoint_for_each_address(void **state)
     assert_text(run, generation_endpoint(&run->generation, 1)->text, "[2001:db8::1]:80");
     assert_int_equal(generation_endpoint(&run->generation, 1)->weight, 3);
     assert_text(run, generation_endpoint(&run->generation, 2)->text, "one.test:81");
+    assert_text(run, generation_endpoint(&run->generation, 2)->host, "one.test");
+    assert_text(run, generation_endpoint(&run->generation, 0)->host, "two.test");
     assert_int_equal(generation_endpoint(&run->generation, 2)->address.port, 81);
     run_end(run);
 }

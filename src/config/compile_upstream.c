@@ -8,6 +8,20 @@ struct endpoints {
     size_t capacity;
 };
 
+/* The host name of a target; empty where it is an address. */
+static struct span target_host(const struct setting_value *target)
+{
+    size_t colon = target->text.size;
+    if (target->address.family != ADDRESS_NONE) {
+        return SPAN_EMPTY;
+    }
+    while (colon > 0 && target->text.data[colon - 1] != ':') {
+        colon--;
+    }
+    ASSERT(colon > 1); /* the validator has seen to it */
+    return span_first(target->text, colon - 1);
+}
+
 /* The addresses of a target: one as written, or those that its name resolves to. 0: reported. */
 static size_t resolve_target(struct compilation *compilation, const struct setting_value *target,
                              struct address addresses[ENVIRONMENT_ADDRESSES_MAX])
@@ -17,15 +31,10 @@ static size_t resolve_target(struct compilation *compilation, const struct setti
         addresses[0] = target->address;
         return 1;
     }
-    size_t colon = target->text.size;
     uint64_t port = 0;
-    while (colon > 0 && target->text.data[colon - 1] != ':') {
-        colon--;
-    }
-    bool valid =
-        colon > 1 && span_to_u64(span_from(target->text, colon), UINT16_MAX, &port) && port > 0;
+    struct span host = target_host(target);
+    bool valid = span_to_u64(span_from(target->text, host.size + 1), UINT16_MAX, &port) && port > 0;
     ASSERT(valid); /* the validator has seen to it */
-    struct span host = span_first(target->text, colon - 1);
     size_t count =
         environment->resolve == NULL ? 0 : environment->resolve(host, (uint16_t)port, addresses);
     ASSERT(count <= ENVIRONMENT_ADDRESSES_MAX);
@@ -77,6 +86,7 @@ static void add_target(struct compilation *compilation, struct endpoints *endpoi
         check_endpoint(compilation, endpoints, upstream, target, &addresses[i]);
         endpoints->records[endpoints->count++] = (struct generation_endpoint){
             .text = builder_text(&compilation->builder, text),
+            .host = builder_text(&compilation->builder, target_host(target)),
             .address = addresses[i],
             .weight = section_number32(section, KEY_TARGET_WEIGHT),
             .upstream = upstream,
@@ -129,6 +139,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
         .name = builder_text(&compilation->builder, section_text(section, KEY_UPSTREAM_NAME)),
         .balancer = section_number32(section, KEY_UPSTREAM_LOAD_BALANCING),
         .endpoint_first = (uint32_t)endpoints->count,
+        .tls = {.certificate = GENERATION_NONE},
         .place = compile_place(compilation, section->position),
     };
     const struct section *target = section_child(section, BLOCK_TARGET);

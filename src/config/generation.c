@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "base/buffer.h"
+#include "config/generation_check.h"
 #include "config/schema.h"
 #include "config/validate_text.h"
 #include "http/message.h"
@@ -15,9 +16,11 @@
     FOLD(FOLD(FOLD(FOLD(LAYOUT_SMALL, struct generation_route), struct generation_rule),           \
               struct generation_bucket),                                                           \
          struct generation_condition)
+#define LAYOUT_TLS                                                                                 \
+    FOLD(FOLD(FOLD(LAYOUT_ROUTING, struct generation_certificate), struct generation_tls_host),    \
+         struct generation_tls_server)
 #define LAYOUT                                                                                     \
-    FOLD(FOLD(FOLD(FOLD(FOLD(LAYOUT_ROUTING, struct generation_header),                            \
-                        struct generation_listener),                                               \
+    FOLD(FOLD(FOLD(FOLD(FOLD(LAYOUT_TLS, struct generation_header), struct generation_listener),   \
                    struct generation_upstream),                                                    \
               struct generation_endpoint),                                                         \
          struct generation_captured)
@@ -26,67 +29,6 @@ enum { BLOCK_ALIGNMENT = 8 };
 
 static_assert(sizeof(struct generation_header) % BLOCK_ALIGNMENT == 0, "records follow it aligned");
 static_assert(GENERATION_SIZE_MAX <= INT32_MAX, "offsets and sizes fit 32 bits with room");
-
-/* A block under examination. Nothing in it is trusted before it was checked. */
-struct check {
-    const uint8_t *base;
-    size_t size;
-    const struct generation_header *header;
-};
-
-static bool is_boolean(uint32_t value)
-{
-    return value <= 1;
-}
-
-/* Whether the reference is empty as the compiler writes it, or lies inside, aligned. */
-static bool check_ref(const struct check *check, struct ref ref, size_t size, size_t alignment)
-{
-    if (ref.count == 0) {
-        return ref.offset == 0;
-    }
-    uint64_t bytes = (uint64_t)ref.count * size;
-    return ref.offset >= sizeof(struct generation_header) && ref.offset % alignment == 0 &&
-           ref.offset <= check->size && bytes <= check->size - ref.offset;
-}
-
-#define CHECK_ARRAY(check, ref, type) check_ref(check, ref, sizeof(type), _Alignof(type))
-
-static bool check_text(const struct check *check, struct ref ref)
-{
-    return check_ref(check, ref, 1, 1);
-}
-
-/* The text of a reference, if it is valid. */
-static bool read_text(const struct check *check, struct ref ref, struct span *text)
-{
-    *text = SPAN_EMPTY;
-    if (!check_text(check, ref)) {
-        return false;
-    }
-    if (ref.count > 0) {
-        *text = span_of(check->base + ref.offset, ref.count);
-    }
-    return true;
-}
-
-static bool check_text_as(const struct check *check, struct ref ref, bool (*is)(struct span))
-{
-    struct span text;
-    return read_text(check, ref, &text) && is(text);
-}
-
-/* Texts that may be absent. */
-static bool check_text_or_none(const struct check *check, struct ref ref, bool (*is)(struct span))
-{
-    struct span text;
-    return read_text(check, ref, &text) && (text.size == 0 || is(text));
-}
-
-static bool check_place(const struct check *check, struct generation_place place)
-{
-    return check_text(check, place.file) && place.reserved == 0;
-}
 
 static bool check_address(const struct address *address)
 {
@@ -102,21 +44,6 @@ static bool check_no_address(const struct address *address)
 {
     static const struct address none;
     return memcmp(address, &none, sizeof(none)) == 0;
-}
-
-/* All references of an array of texts, none of them empty. */
-static bool check_texts(const struct check *check, struct ref ref)
-{
-    if (!CHECK_ARRAY(check, ref, struct ref)) {
-        return false;
-    }
-    const struct ref *texts = (const void *)(check->base + ref.offset);
-    for (uint32_t i = 0; i < ref.count; i++) {
-        if (texts[i].count == 0 || !check_text(check, texts[i])) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* The worker divides by the one and takes one off the other. */
@@ -161,15 +88,16 @@ static bool check_timeouts(const struct generation_timeouts *timeouts)
 /* Children that are told to become somebody must not become root, or nobody at all. */
 static bool check_account(const struct generation_account *account)
 {
-    return is_boolean(account->change) && account->user != UINT32_MAX &&
+    return generation_check_boolean(account->change) && account->user != UINT32_MAX &&
            account->group != UINT32_MAX && (account->change == 0 || account->user != 0) &&
            account->reserved == 0;
 }
 
 /* The members of a record, each at most once: so a record's size has its bound. */
-static bool check_access_fields(const struct check *check, const struct generation_access *access)
+static bool check_access_fields(const struct generation_check *check,
+                                const struct generation_access *access)
 {
-    if (!CHECK_ARRAY(check, access->fields, uint32_t) ||
+    if (!GENERATION_CHECK_ARRAY(check, access->fields, uint32_t) ||
         (access->fields.count > 0) != (access->format == ACCESS_JSON)) {
         return false;
     }
@@ -184,9 +112,9 @@ static bool check_access_fields(const struct check *check, const struct generati
     return true;
 }
 
-static bool check_rates(const struct check *check, struct ref ref)
+static bool check_rates(const struct generation_check *check, struct ref ref)
 {
-    if (!CHECK_ARRAY(check, ref, uint32_t) ||
+    if (!GENERATION_CHECK_ARRAY(check, ref, uint32_t) ||
         (ref.count != 0 && ref.count != GENERATION_STATUSES)) {
         return false;
     }
@@ -199,17 +127,18 @@ static bool check_rates(const struct check *check, struct ref ref)
     return true;
 }
 
-static bool check_captured(const struct check *check, struct ref ref)
+static bool check_captured(const struct generation_check *check, struct ref ref)
 {
-    if (!CHECK_ARRAY(check, ref, struct generation_captured)) {
+    if (!GENERATION_CHECK_ARRAY(check, ref, struct generation_captured)) {
         return false;
     }
     const struct generation_captured *captured = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
         struct span name;
-        if (!check_text_as(check, captured[i].name, text_is_token) ||
+        if (!generation_check_text_as(check, captured[i].name, text_is_token) ||
             captured[i].name.count > GENERATION_CAPTURED_NAME_MAX ||
-            !is_boolean(captured[i].redacted) || !read_text(check, captured[i].name, &name) ||
+            !generation_check_boolean(captured[i].redacted) ||
+            !generation_check_read(check, captured[i].name, &name) ||
             captured[i].field != field_identify(name)) {
             return false;
         }
@@ -217,25 +146,27 @@ static bool check_captured(const struct check *check, struct ref ref)
     return true;
 }
 
-static bool check_access(const struct check *check, const struct generation_access *access)
+static bool check_access(const struct generation_check *check,
+                         const struct generation_access *access)
 {
     uint64_t captured = (uint64_t)access->request_captured.count + access->response_captured.count;
     return access->format <= ACCESS_COMBINED && access->redacted < 1u << ACCESS_REDACT_COUNT &&
            check_access_fields(check, access) && check_rates(check, access->rates) &&
-           check_texts(check, access->query_names) && captured <= GENERATION_CAPTURED_MAX &&
-           check_captured(check, access->request_captured) &&
+           generation_check_texts(check, access->query_names) &&
+           captured <= GENERATION_CAPTURED_MAX && check_captured(check, access->request_captured) &&
            check_captured(check, access->response_captured) &&
            (access->format == ACCESS_JSON ||
             (access->request_captured.count == 2 && access->response_captured.count == 0));
 }
 
-static bool check_server(const struct check *check, const struct generation_server *server)
+static bool check_server(const struct generation_check *check,
+                         const struct generation_server *server)
 {
     if (server->workers == 0 || !schema_in_range(KEY_SERVER_WORKERS, server->workers) ||
         !schema_in_range(KEY_SERVER_MAX_CONNECTIONS, server->connections) ||
         !schema_in_range(KEY_SERVER_SHUTDOWN_TIMEOUT, server->shutdown_timeout) ||
         !schema_in_range(KEY_SERVER_MEMORY_BUDGET, server->memory_budget) ||
-        !is_boolean(server->merge_slashes)) {
+        !generation_check_boolean(server->merge_slashes)) {
         return false;
     }
     /* These are split among the workers, and no part may be nothing. */
@@ -244,22 +175,23 @@ static bool check_server(const struct check *check, const struct generation_serv
         return false;
     }
     return (check_no_address(&server->admin) || check_address(&server->admin)) &&
-           check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
-           check_text_as(check, server->access_log, text_has_no_nul) &&
-           check_place(check, server->access_log_place) && server->pid_file.count > 0 &&
-           check_text_as(check, server->pid_file, text_has_no_nul) &&
-           check_place(check, server->pid_file_place) && check_account(&server->account) &&
-           check_access(check, &server->access) && server->control_socket.count > 0 &&
-           check_text_as(check, server->control_socket, text_has_no_nul) &&
-           check_place(check, server->control_place) &&
+           generation_check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
+           generation_check_text_as(check, server->access_log, text_has_no_nul) &&
+           generation_check_place(check, server->access_log_place) && server->pid_file.count > 0 &&
+           generation_check_text_as(check, server->pid_file, text_has_no_nul) &&
+           generation_check_place(check, server->pid_file_place) &&
+           check_account(&server->account) && check_access(check, &server->access) &&
+           server->control_socket.count > 0 &&
+           generation_check_text_as(check, server->control_socket, text_has_no_nul) &&
+           generation_check_place(check, server->control_place) &&
            schema_in_range(KEY_OBSERVABILITY_FLIGHT_RECORDER, server->flight_recorder) &&
            server->reserved == 0 && check_limits(&server->limits) &&
            check_timeouts(&server->timeouts);
 }
 
-static bool check_blocks(const struct check *check, struct ref ref)
+static bool check_blocks(const struct generation_check *check, struct ref ref)
 {
-    if (!CHECK_ARRAY(check, ref, struct address_block)) {
+    if (!GENERATION_CHECK_ARRAY(check, ref, struct address_block)) {
         return false;
     }
     const struct address_block *blocks = (const void *)(check->base + ref.offset);
@@ -274,26 +206,29 @@ static bool check_blocks(const struct check *check, struct ref ref)
     return true;
 }
 
-static bool check_listeners(const struct check *check)
+static bool check_listeners(const struct generation_check *check)
 {
     struct ref ref = check->header->listeners;
-    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_listener)) {
+    if (ref.count == 0 || !GENERATION_CHECK_ARRAY(check, ref, struct generation_listener)) {
         return false;
     }
     const struct generation_listener *listeners = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
         const struct generation_listener *listener = &listeners[i];
-        if (!check_text_as(check, listener->name, text_is_name) ||
-            !check_address(&listener->address) || listener->reserved != 0 ||
+        if (!generation_check_text_as(check, listener->name, text_is_name) ||
+            !check_address(&listener->address) ||
+            (listener->tls >= check->header->tls_servers.count &&
+             listener->tls != GENERATION_NONE) ||
             !check_blocks(check, listener->trusted_proxies) ||
-            !check_place(check, listener->place)) {
+            !generation_check_place(check, listener->place)) {
             return false;
         }
     }
     return true;
 }
 
-static bool check_health(const struct check *check, const struct generation_upstream *upstream)
+static bool check_health(const struct generation_check *check,
+                         const struct generation_upstream *upstream)
 {
     if (upstream->health == HEALTH_NONE) {
         return upstream->health_path.count == 0 && upstream->health_host.count == 0 &&
@@ -308,16 +243,16 @@ static bool check_health(const struct check *check, const struct generation_upst
         return false;
     }
     if (upstream->health == HEALTH_HTTP) {
-        return check_text_as(check, upstream->health_path, text_is_target) &&
-               check_text_or_none(check, upstream->health_host, text_is_field_value);
+        return generation_check_text_as(check, upstream->health_path, text_is_target) &&
+               generation_check_text_or_none(check, upstream->health_host, text_is_field_value);
     }
     return upstream->health_path.offset == 0 && upstream->health_path.count == 0 &&
            upstream->health_host.offset == 0 && upstream->health_host.count == 0;
 }
 
 /* The endpoints of an upstream are a run of the array, and each knows its upstream. */
-static bool check_endpoints(const struct check *check, const struct generation_upstream *upstream,
-                            uint32_t index)
+static bool check_endpoints(const struct generation_check *check,
+                            const struct generation_upstream *upstream, uint32_t index)
 {
     struct ref ref = check->header->endpoints;
     const struct generation_endpoint *endpoints = (const void *)(check->base + ref.offset);
@@ -328,7 +263,8 @@ static bool check_endpoints(const struct check *check, const struct generation_u
     for (uint32_t i = 0; i < upstream->endpoint_count; i++) {
         const struct generation_endpoint *endpoint = &endpoints[upstream->endpoint_first + i];
         if (endpoint->text.count == 0 ||
-            !check_text_as(check, endpoint->text, text_is_field_value) ||
+            !generation_check_text_as(check, endpoint->text, text_is_field_value) ||
+            !generation_check_text_or_none(check, endpoint->host, text_is_field_value) ||
             !check_address(&endpoint->address) || endpoint->upstream != index ||
             !schema_in_range(KEY_TARGET_WEIGHT, endpoint->weight) || endpoint->reserved != 0) {
             return false;
@@ -337,20 +273,21 @@ static bool check_endpoints(const struct check *check, const struct generation_u
     return true;
 }
 
-static bool check_upstreams(const struct check *check)
+static bool check_upstreams(const struct generation_check *check)
 {
     struct ref ref = check->header->upstreams;
-    if (!CHECK_ARRAY(check, ref, struct generation_upstream) ||
-        !CHECK_ARRAY(check, check->header->endpoints, struct generation_endpoint)) {
+    if (!GENERATION_CHECK_ARRAY(check, ref, struct generation_upstream) ||
+        !GENERATION_CHECK_ARRAY(check, check->header->endpoints, struct generation_endpoint)) {
         return false;
     }
     const struct generation_upstream *upstreams = (const void *)(check->base + ref.offset);
     uint32_t next = 0; /* the runs follow each other, so every endpoint was looked at */
     for (uint32_t i = 0; i < ref.count; i++) {
-        if (!check_text_as(check, upstreams[i].name, text_is_name) ||
+        if (!generation_check_text_as(check, upstreams[i].name, text_is_name) ||
             upstreams[i].balancer > BALANCER_ROUND_ROBIN || upstreams[i].endpoint_first != next ||
             !check_endpoints(check, &upstreams[i], i) || !check_health(check, &upstreams[i]) ||
-            !check_place(check, upstreams[i].place)) {
+            !generation_check_upstream_tls(check, &upstreams[i]) ||
+            !generation_check_place(check, upstreams[i].place)) {
             return false;
         }
         next += upstreams[i].endpoint_count;
@@ -358,15 +295,16 @@ static bool check_upstreams(const struct check *check)
     return next == check->header->endpoints.count;
 }
 
-static bool check_fields(const struct check *check, struct ref ref)
+static bool check_fields(const struct generation_check *check, struct ref ref)
 {
-    if (ref.count > GENERATION_SECURITY_MAX || !CHECK_ARRAY(check, ref, struct generation_field)) {
+    if (ref.count > GENERATION_SECURITY_MAX ||
+        !GENERATION_CHECK_ARRAY(check, ref, struct generation_field)) {
         return false;
     }
     const struct generation_field *fields = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
-        if (!check_text_as(check, fields[i].name, text_is_token) ||
-            !check_text_as(check, fields[i].value, text_is_field_value)) {
+        if (!generation_check_text_as(check, fields[i].name, text_is_token) ||
+            !generation_check_text_as(check, fields[i].value, text_is_field_value)) {
             return false;
         }
     }
@@ -374,14 +312,14 @@ static bool check_fields(const struct check *check, struct ref ref)
 }
 
 /* Exactly the members that the action uses are set. */
-static bool check_action(const struct check *check, const struct generation_route *route)
+static bool check_action(const struct generation_check *check, const struct generation_route *route)
 {
     bool has_location = route->location.count > 0;
     bool has_content = route->body.count > 0 || route->content_type.count > 0;
-    if (!check_text_or_none(check, route->location, text_is_location) ||
-        !check_text(check, route->body) ||
-        !check_text_or_none(check, route->content_type, text_is_field_value) ||
-        !check_text_or_none(check, route->upstream_host, text_is_field_value)) {
+    if (!generation_check_text_or_none(check, route->location, text_is_location) ||
+        !generation_check_text(check, route->body) ||
+        !generation_check_text_or_none(check, route->content_type, text_is_field_value) ||
+        !generation_check_text_or_none(check, route->upstream_host, text_is_field_value)) {
         return false;
     }
     switch (route->action) {
@@ -390,7 +328,7 @@ static bool check_action(const struct check *check, const struct generation_rout
                route->keep_path == 0 && !has_location && !has_content;
     case ACTION_REDIRECT:
         return route->upstream == 0 && has_location && !has_content &&
-               schema_is_redirect(route->status) && is_boolean(route->keep_path);
+               schema_is_redirect(route->status) && generation_check_boolean(route->keep_path);
     case ACTION_RESPOND:
         return route->upstream == 0 && !has_location && route->keep_path == 0 &&
                schema_in_range(KEY_RESPOND_STATUS, route->status) &&
@@ -407,8 +345,9 @@ static bool check_policies(const struct generation_route *route)
             schema_in_range(KEY_RETRY_POLICY_TIMEOUT, route->try_timeout)) &&
            schema_in_range(KEY_POLICIES_MAX_BODY_SIZE, route->body_size) &&
            schema_in_range(KEY_RETRY_POLICY_MAX_ATTEMPTS, route->attempts) &&
-           is_boolean(route->allow_encoded_slash) && is_boolean(route->allow_encoded_backslash) &&
-           is_boolean(route->upstream_wins);
+           generation_check_boolean(route->allow_encoded_slash) &&
+           generation_check_boolean(route->allow_encoded_backslash) &&
+           generation_check_boolean(route->upstream_wins);
 }
 
 bool generation_head_fits(const struct generation_limits *limits, size_t security_fields,
@@ -423,7 +362,7 @@ bool generation_head_fits(const struct generation_limits *limits, size_t securit
 }
 
 /* The fields were checked. */
-static bool check_head_fits(const struct check *check, struct ref security)
+static bool check_head_fits(const struct generation_check *check, struct ref security)
 {
     const struct generation_field *fields = (const void *)(check->base + security.offset);
     uint64_t bytes = 0;
@@ -433,35 +372,37 @@ static bool check_head_fits(const struct check *check, struct ref security)
     return generation_head_fits(&check->header->server.limits, security.count, bytes);
 }
 
-static bool check_routes(const struct check *check)
+static bool check_routes(const struct generation_check *check)
 {
     struct ref ref = check->header->routes;
-    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_route)) {
+    if (ref.count == 0 || !GENERATION_CHECK_ARRAY(check, ref, struct generation_route)) {
         return false;
     }
     const struct generation_route *routes = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
-        if (!check_text_as(check, routes[i].name, text_is_name) ||
+        if (!generation_check_text_as(check, routes[i].name, text_is_name) ||
             !check_action(check, &routes[i]) || !check_policies(&routes[i]) ||
             !check_fields(check, routes[i].security) ||
-            !check_head_fits(check, routes[i].security) || !check_place(check, routes[i].place)) {
+            !check_head_fits(check, routes[i].security) ||
+            !generation_check_place(check, routes[i].place)) {
             return false;
         }
     }
     return true;
 }
 
-static bool check_conditions(const struct check *check, struct ref ref)
+static bool check_conditions(const struct generation_check *check, struct ref ref)
 {
-    if (!CHECK_ARRAY(check, ref, struct generation_condition)) {
+    if (!GENERATION_CHECK_ARRAY(check, ref, struct generation_condition)) {
         return false;
     }
     const struct generation_condition *conditions = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
         const struct generation_condition *condition = &conditions[i];
-        if (condition->name.count == 0 || !check_text(check, condition->name) ||
-            !check_text(check, condition->value) || !is_boolean(condition->present_only) ||
-            !is_boolean(condition->is_query) || condition->reserved != 0 ||
+        if (condition->name.count == 0 || !generation_check_text(check, condition->name) ||
+            !generation_check_text(check, condition->value) ||
+            !generation_check_boolean(condition->present_only) ||
+            !generation_check_boolean(condition->is_query) || condition->reserved != 0 ||
             (i > 0 && condition->group < conditions[i - 1].group)) {
             return false;
         }
@@ -484,44 +425,44 @@ static bool is_not_empty(struct span text)
     return text.size > 0;
 }
 
-static bool check_rule(const struct check *check, const struct generation_rule *rule)
+static bool check_rule(const struct generation_check *check, const struct generation_rule *rule)
 {
     bool path = false;
     bool host = false;
     switch (rule->path_kind) {
     case RULE_PATH_ANY:
-        path = rule->path.count == 0 && check_text(check, rule->path);
+        path = rule->path.count == 0 && generation_check_text(check, rule->path);
         break;
     case RULE_PATH_PREFIX:
     case RULE_PATH_EXACT:
-        path = check_text_as(check, rule->path, starts_with_slash);
+        path = generation_check_text_as(check, rule->path, starts_with_slash);
         break;
     default:
         return false;
     }
     switch (rule->host_kind) {
     case RULE_HOST_ANY:
-        host = rule->host.count == 0 && check_text(check, rule->host);
+        host = rule->host.count == 0 && generation_check_text(check, rule->host);
         break;
     case RULE_HOST_SUFFIX:
-        host = check_text_as(check, rule->host, starts_with_dot);
+        host = generation_check_text_as(check, rule->host, starts_with_dot);
         break;
     case RULE_HOST_EXACT:
-        host = check_text_as(check, rule->host, is_not_empty);
+        host = generation_check_text_as(check, rule->host, is_not_empty);
         break;
     default:
         return false;
     }
     return path && host && rule->route < check->header->routes.count &&
            rule->method_mask < 2u << METHOD_PATCH && (rule->method_mask & 1u) == 0 &&
-           check_texts(check, rule->methods) && check_conditions(check, rule->conditions) &&
-           check_place(check, rule->place);
+           generation_check_texts(check, rule->methods) &&
+           check_conditions(check, rule->conditions) && generation_check_place(check, rule->place);
 }
 
-static bool check_rules(const struct check *check)
+static bool check_rules(const struct generation_check *check)
 {
     struct ref ref = check->header->rules;
-    if (ref.count == 0 || !CHECK_ARRAY(check, ref, struct generation_rule)) {
+    if (ref.count == 0 || !GENERATION_CHECK_ARRAY(check, ref, struct generation_rule)) {
         return false;
     }
     const struct generation_rule *rules = (const void *)(check->base + ref.offset);
@@ -534,10 +475,10 @@ static bool check_rules(const struct check *check)
 }
 
 /* A list of rules, best first: rising indexes, all of them of this path. */
-static bool check_rule_list(const struct check *check, struct ref ref, uint32_t path_kind,
-                            struct span path)
+static bool check_rule_list(const struct generation_check *check, struct ref ref,
+                            uint32_t path_kind, struct span path)
 {
-    if (!CHECK_ARRAY(check, ref, uint32_t)) {
+    if (!GENERATION_CHECK_ARRAY(check, ref, uint32_t)) {
         return false;
     }
     const uint32_t *list = (const void *)(check->base + ref.offset);
@@ -556,8 +497,8 @@ static bool check_rule_list(const struct check *check, struct ref ref, uint32_t 
 }
 
 /* One bucket; *filed counts the rules in it. */
-static bool check_bucket(const struct check *check, const struct generation_bucket *bucket,
-                         uint64_t *filed)
+static bool check_bucket(const struct generation_check *check,
+                         const struct generation_bucket *bucket, uint64_t *filed)
 {
     static const struct generation_bucket free_bucket;
     struct span path;
@@ -566,15 +507,16 @@ static bool check_bucket(const struct check *check, const struct generation_buck
     }
     *filed += bucket->rules.count;
     return bucket->path_kind <= RULE_PATH_EXACT && bucket->rules.count > 0 &&
-           read_text(check, bucket->path, &path) && starts_with_slash(path) &&
+           generation_check_read(check, bucket->path, &path) && starts_with_slash(path) &&
            check_rule_list(check, bucket->rules, bucket->path_kind, path);
 }
 
 /* Every rule is filed once, by its path or under any_rules; a free bucket ends every search. */
-static bool check_index(const struct check *check)
+static bool check_index(const struct generation_check *check)
 {
     struct ref ref = check->header->buckets;
-    if (!CHECK_ARRAY(check, ref, struct generation_bucket) || (ref.count & (ref.count - 1)) != 0 ||
+    if (!GENERATION_CHECK_ARRAY(check, ref, struct generation_bucket) ||
+        (ref.count & (ref.count - 1)) != 0 ||
         !check_rule_list(check, check->header->any_rules, RULE_PATH_ANY, SPAN_EMPTY)) {
         return false;
     }
@@ -597,16 +539,17 @@ bool generation_open(struct generation *generation, struct span block)
         return false;
     }
     const struct generation_header *header = (const void *)block.data;
-    struct check check = {.base = block.data, .size = block.size, .header = header};
+    struct generation_check check = {.base = block.data, .size = block.size, .header = header};
     if (header->magic != GENERATION_MAGIC || header->layout != LAYOUT ||
         header->size != block.size || header->number == 0) {
         return false;
     }
-    /* Upstreams stand before routes, routes before rules, rules before the index: each check reads
-     * what the one before has found good. */
-    if (!check_server(&check, &header->server) || !check_listeners(&check) ||
-        !check_upstreams(&check) || !check_routes(&check) || !check_rules(&check) ||
-        !check_index(&check) || !check_fields(&check, header->default_security) ||
+    /* Certificates stand before what shows them, upstreams before routes, routes before rules,
+     * rules before the index: each check reads what the one before has found good. */
+    if (!check_server(&check, &header->server) || !generation_check_tls(&check) ||
+        !check_listeners(&check) || !check_upstreams(&check) || !check_routes(&check) ||
+        !check_rules(&check) || !check_index(&check) ||
+        !check_fields(&check, header->default_security) ||
         !check_head_fits(&check, header->default_security)) {
         return false;
     }
@@ -651,4 +594,18 @@ const struct generation_endpoint *generation_endpoint(const struct generation *g
 const struct generation_route *generation_route(const struct generation *generation, uint32_t index)
 {
     return element(generation, generation->header->routes, index, sizeof(struct generation_route));
+}
+
+const struct generation_certificate *generation_certificate(const struct generation *generation,
+                                                            uint32_t index)
+{
+    return element(generation, generation->header->certificates, index,
+                   sizeof(struct generation_certificate));
+}
+
+const struct generation_tls_server *generation_tls_server(const struct generation *generation,
+                                                          uint32_t index)
+{
+    return element(generation, generation->header->tls_servers, index,
+                   sizeof(struct generation_tls_server));
 }

@@ -17,6 +17,7 @@
 enum {
     GENERATION_SIZE_MAX = 64 * 1024 * 1024,
     GENERATION_SECURITY_MAX = 32, /* security fields of one response */
+    GENERATION_CERTIFICATES_MAX = 1024,
     GENERATION_HEAD_ADDED = 3072, /* bytes that a head may grow by beside them on its way: Via,
                                      X-Forwarded-*, Host, Date, framing, the place of a redirect */
 };
@@ -159,10 +160,85 @@ struct generation_server {
     struct generation_timeouts timeouts;
 };
 
+/* An index that names nothing. */
+#define GENERATION_NONE UINT32_MAX
+
+enum generation_key_type {
+    CERTIFICATE_RSA,
+    CERTIFICATE_ECDSA,
+    CERTIFICATE_ED25519,
+    CERTIFICATE_KEY_TYPES
+};
+
+/*
+ * A certificate with its chain, all of it public. Its private key is the one of the same index in
+ * the secrets block (config/secrets.h). A pair that several places name stands here once.
+ */
+struct generation_certificate {
+    struct ref name;     /* text: its first host name, else its common name, else its file's name */
+    struct ref names;    /* struct ref[] of text: host names it is for, lower case, `*.` as such */
+    struct ref chain;    /* text: PEM of the certificate itself, then of the intermediate ones */
+    struct ref ocsp;     /* bytes: the DER of its OCSP response; empty: none to staple */
+    uint32_t key_type;   /* enum generation_key_type */
+    uint32_t key_bits;   /* of an RSA modulus or of the curve */
+    uint64_t not_before; /* seconds since 1970, at least 1 */
+    uint64_t not_after;  /* the same; later than not_before */
+    struct generation_place place;
+};
+
+enum generation_tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
+enum generation_alpn { ALPN_HTTP2, ALPN_HTTP1, ALPN_COUNT };
+enum generation_client_auth { CLIENT_AUTH_OFF, CLIENT_AUTH_OPTIONAL, CLIENT_AUTH_REQUIRED };
+
+/* What a client that names such a host is shown. */
+struct generation_tls_host {
+    struct ref pattern;      /* text, lower case: a host, or a suffix that starts with its dot, for
+                                all below it but not itself */
+    struct ref certificates; /* uint32_t[]: see generation_tls_server */
+};
+
+/*
+ * The TLS of one listener. A client that names a host is shown the certificates of that host, else
+ * of the longest suffix that fits it, else the default ones, as is one that names none.
+ */
+struct generation_tls_server {
+    struct ref certificates;  /* uint32_t[]: indexes of certificates, at most one of each key type;
+                                 the default ones. Empty: a handshake without a name that is listed
+                                 is refused (unrecognized_name) */
+    struct ref hosts;         /* struct generation_tls_host[], each pattern once; not empty where
+                                 there are no default certificates */
+    uint32_t version_min;     /* enum generation_tls_version */
+    uint32_t version_max;     /* the same, not less */
+    struct ref alpn;          /* uint32_t[]: enum generation_alpn, the preferred one first */
+    uint32_t client_auth;     /* enum generation_client_auth */
+    uint32_t session_tickets; /* boolean */
+    struct ref client_ca;     /* text: PEM of those who may have signed a client's certificate;
+                                 empty where client_auth is off. Equal bundles are one text, of one
+                                 offset */
+};
+
+/* TLS towards the endpoints of an upstream. */
+struct generation_upstream_tls {
+    uint32_t on;            /* boolean; all else is zero where it is false, but `certificate` */
+    uint32_t skip_verify;   /* boolean: any certificate is believed */
+    struct ref ca;          /* text: PEM of those who are trusted, as client_ca; empty where nothing
+                               is verified */
+    struct ref server_name; /* text: SNI, and what the certificate must be for; empty: each
+                               endpoint's own host name, or its address, which is no SNI */
+    uint32_t certificate;   /* what we show when asked, or GENERATION_NONE */
+    uint32_t reserved;
+};
+
+enum generation_http_version {
+    UPSTREAM_HTTP_AUTO, /* what the endpoint chooses by ALPN; without TLS HTTP/1.1 */
+    UPSTREAM_HTTP_1,
+    UPSTREAM_HTTP_2, /* without TLS with prior knowledge */
+};
+
 struct generation_listener {
     struct ref name; /* text */
     struct address address;
-    uint32_t reserved;
+    uint32_t tls;               /* index of a TLS server, or GENERATION_NONE */
     struct ref trusted_proxies; /* struct address_block[] */
     struct generation_place place;
 };
@@ -182,11 +258,15 @@ struct generation_upstream {
     uint64_t health_timeout;
     uint32_t health_rise; /* successes that make an endpoint healthy */
     uint32_t health_fall; /* failures that make it unhealthy */
+    struct generation_upstream_tls tls;
+    uint32_t http_version; /* enum generation_http_version */
+    uint32_t reserved;
     struct generation_place place;
 };
 
 struct generation_endpoint {
     struct ref text; /* text: the target as printed in logs and metrics */
+    struct ref host; /* text: the host name of the target; empty where it is an address */
     struct address address;
     uint32_t weight; /* 1 to 256 */
     uint32_t upstream;
@@ -269,6 +349,9 @@ struct generation_header {
     struct ref buckets;          /* power of two, at most half full */
     struct ref any_rules;        /* uint32_t[]: rules without a path, best first */
     struct ref default_security; /* struct generation_field[]: for answers without a route */
+    struct ref certificates;     /* struct generation_certificate[], at most
+                                    GENERATION_CERTIFICATES_MAX */
+    struct ref tls_servers;      /* struct generation_tls_server[] */
 };
 
 /* An opened block. Borrowed: whoever mapped it unmaps it after the last reader. */
@@ -310,5 +393,9 @@ const struct generation_listener *generation_listener(const struct generation *,
 const struct generation_upstream *generation_upstream(const struct generation *, uint32_t index);
 const struct generation_endpoint *generation_endpoint(const struct generation *, uint32_t index);
 const struct generation_route *generation_route(const struct generation *, uint32_t index);
+const struct generation_certificate *generation_certificate(const struct generation *,
+                                                            uint32_t index);
+const struct generation_tls_server *generation_tls_server(const struct generation *,
+                                                          uint32_t index);
 
 #endif

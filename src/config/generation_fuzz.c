@@ -69,11 +69,14 @@ static void read_upstreams(struct walk *walk)
         read_text(walk, upstream->health_path);
         read_text(walk, upstream->health_host);
         read_text(walk, upstream->place.file);
+        read_text(walk, upstream->tls.ca);
+        read_text(walk, upstream->tls.server_name);
         for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
             const struct generation_endpoint *endpoint =
                 generation_endpoint(generation, upstream->endpoint_first + j);
             ASSERT(endpoint->upstream == i && endpoint->weight > 0);
             read_text(walk, endpoint->text);
+            read_text(walk, endpoint->host);
         }
     }
 }

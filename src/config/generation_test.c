@@ -185,7 +185,9 @@ static void collect_header(struct block *block, struct refs *refs)
                                &header->rules,
                                &header->buckets,
                                &header->any_rules,
-                               &header->default_security};
+                               &header->default_security,
+                               &header->certificates,
+                               &header->tls_servers};
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         add_ref(refs, all[i]);
     }
@@ -212,11 +214,14 @@ static void collect_header(struct block *block, struct refs *refs)
         add_ref(refs, &upstreams[i].name);
         add_ref(refs, &upstreams[i].health_path);
         add_ref(refs, &upstreams[i].health_host);
+        add_ref(refs, &upstreams[i].tls.ca);
+        add_ref(refs, &upstreams[i].tls.server_name);
         add_ref(refs, &upstreams[i].place.file);
     }
     struct generation_endpoint *endpoints = records(block, header->endpoints);
     for (uint32_t i = 0; i < header->endpoints.count; i++) {
         add_ref(refs, &endpoints[i].text);
+        add_ref(refs, &endpoints[i].host);
     }
 }
 
@@ -398,7 +403,7 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     struct address_block *networks = records(block, listeners[0].trusted_proxies);
     REFUSED(block, listeners[0].address.family, ADDRESS_NONE);
     REFUSED(block, listeners[0].address.ip[7], 1);
-    REFUSED(block, listeners[1].reserved, 1);
+    REFUSED(block, listeners[1].tls, 0); /* there is no TLS server */
     REFUSED(block, networks[0].prefix_bits, 33);
     REFUSED(block, networks[1].family, ADDRESS_NONE);
     REFUSED(block, upstreams[0].balancer, 1);
@@ -411,6 +416,12 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, upstreams[0].health_timeout, upstreams[0].health_interval + 1);
     REFUSED(block, upstreams[0].health_rise, 0);
     REFUSED(block, upstreams[1].place.reserved, 1);
+    REFUSED(block, upstreams[1].reserved, 1);
+    REFUSED(block, upstreams[1].http_version, UPSTREAM_HTTP_2 + 1);
+    REFUSED(block, upstreams[0].tls.on, 1); /* and nobody is trusted */
+    REFUSED(block, upstreams[0].tls.skip_verify, 1);
+    REFUSED(block, upstreams[0].tls.certificate, 0);
+    REFUSED(block, upstreams[0].tls.reserved, 1);
     REFUSED(block, endpoints[0].weight, 0);
     REFUSED(block, endpoints[0].weight, 257);
     REFUSED(block, endpoints[0].upstream, 1);
