@@ -77,10 +77,18 @@ void client_settle(struct client *client, bool gave_up)
 /* Tells the ledger whose last byte has left. */
 static void note_sent(struct client *client)
 {
+    uint64_t now = io_now(client->io);
     for (uint32_t i = 0; i < client->produced; i++) {
         struct ledger_exchange *exchange =
             ledger_get(&client->world->ledger, client->plans[i].number);
-        exchange->head_sent |= client->wire.sent >= client->plans[i].head_mark;
+        uint64_t before = i == 0 ? 0 : client->plans[i - 1].body_mark;
+        if (exchange->head_began == 0 && client->wire.sent > before) {
+            exchange->head_began = now;
+        }
+        if (!exchange->head_sent && client->wire.sent >= client->plans[i].head_mark) {
+            exchange->head_sent = true;
+            exchange->head_took = now - exchange->head_began;
+        }
         exchange->body_sent |= client->wire.sent >= client->plans[i].body_mark;
     }
 }

@@ -39,8 +39,10 @@ struct ledger_attempt {
 struct ledger_exchange {
     enum verb verb;
     uint64_t request_size;
-    bool hostile;   /* must never reach an origin */
-    bool head_sent; /* its last byte has left the client */
+    bool hostile;        /* must never reach an origin */
+    bool head_sent;      /* its last byte has left the client */
+    uint64_t head_began; /* when its first byte left, 0: not yet */
+    uint64_t head_took;  /* from then until its last */
     bool body_sent;
     bool body_dropped; /* on its way, by a verdict: it arrives empty */
     uint32_t attempts;

@@ -20,7 +20,8 @@ enum {
     ATTEMPTS = 2,
     ARENA_SIZE = 24 * 1024,
     REPLAY_MAX = 16 * 1024,
-    IDLE_RUNS_MAX = 20000, /* more than bytes can come in one by one, unread */
+    IDLE_RUNS_MAX = 20000,          /* more than bytes can come in one by one, unread */
+    REFUSAL_PATIENCE = 10 * SECOND, /* for a client that does not take a refusal */
 };
 
 enum exchange_step { STEP_READ, STEP_REPLAY, STEP_RACE, STEP_RESPOND, STEP_REFUSE, STEP_DRAIN };
@@ -574,8 +575,12 @@ static void set_deadline(struct seam_exchange *exchange)
         run_failed("exchange %u was run %d times for nothing", exchange->number, IDLE_RUNS_MAX);
     }
     if (moved != exchange->seen || exchange->deadline == 0) {
+        uint64_t patience = seam->manners.patience;
+        if (exchange->step == STEP_REFUSE && patience > REFUSAL_PATIENCE) {
+            patience = REFUSAL_PATIENCE;
+        }
         exchange->seen = moved;
-        exchange->deadline = io_now(seam->io) + seam->manners.patience;
+        exchange->deadline = io_now(seam->io) + patience;
     }
     bool hedges = exchange->step == STEP_RACE && exchange->hedged && !exchange->attempts[1].begun;
     bool sooner = hedges && exchange->hedge_at < exchange->deadline;
