@@ -18,61 +18,22 @@ static void begin_exchange(struct http1_client *client)
     timer_pause(&wire->session.timer);
 }
 
-static void finish_connect(struct http1_client *client)
+static struct stream *open_stream(struct session *session)
 {
-    struct session *session = &client->wire.session;
-    enum status status = io_connect_result(session->context->io, &session->transport.socket);
-    if (status == AGAIN) {
-        return;
-    }
-    client->connect_failed = status == ERROR;
-    client->wire.event_wake = true;
-    begin_exchange(client);
-}
-
-enum status http1_client_connect(struct http1_client *client, const struct address *address,
-                                 uint8_t socket_kind)
-{
-    struct session *session = &client->wire.session;
-    ASSERT(session->step == SESSION_CLOSED);
-    enum status status =
-        io_connect(session->context->io, &session->transport.socket, address, socket_kind);
-    if (status == ERROR) {
-        return ERROR;
-    }
-    session->step = SESSION_CONNECT;
-    if (status == OK) {
-        begin_exchange(client);
-    }
-    return OK;
-}
-
-enum status http1_client_connected(const struct http1_client *client)
-{
-    if (client->wire.session.step == SESSION_CONNECT) {
-        return AGAIN;
-    }
-    return client->connect_failed ? ERROR : OK;
-}
-
-bool http1_client_reuse(struct http1_client *client)
-{
-    struct session *session = &client->wire.session;
-    ASSERT(session->step == SESSION_IDLE);
-    if ((session->transport.socket.ready & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED)) != 0) {
-        return false;
+    struct http1_client *client = http1_client_of(session);
+    bool stale =
+        (session->transport.socket.ready & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED)) != 0;
+    if (session->step != SESSION_IDLE || stale) {
+        return NULL;
     }
     begin_exchange(client);
-    return true;
+    return &client->wire.stream;
 }
 
 static void client_run(struct session *session)
 {
     struct http1_client *client = http1_client_of(session);
     switch (session->step) {
-    case SESSION_CONNECT:
-        finish_connect(client);
-        break;
     case SESSION_BUSY:
         client->wire.event_wake = true;
         break;
@@ -84,9 +45,10 @@ static void client_run(struct session *session)
         break;
     case SESSION_CLOSED:
         break;
+    case SESSION_CONNECT:
     case SESSION_HEAD:
     case SESSION_LINGER:
-        UNREACHABLE("a step of client connections only");
+        UNREACHABLE("a step of other sessions only");
     }
 }
 
@@ -250,9 +212,11 @@ static void release(struct stream *stream, bool keep)
     struct http1_wire *wire = &client->wire;
     struct session_context *context = wire->session.context;
     stream->holder = NULL;
+    wire->event_wake = false;
     if (!keep || !is_reusable(client)) {
         bool whole = stream->in_ended && stream->out_ended && stream->unsent == 0;
         http1_wire_close(wire, !whole);
+        wire->event_closed = false; /* told by the step, here and now */
         return;
     }
     wire->session.step = SESSION_IDLE;
@@ -282,18 +246,20 @@ static const struct session_ops SESSION_OPS = {
     .run = client_run,
     .expire = client_expire,
     .next_event = http1_wire_next_event,
+    .open_stream = open_stream,
     .drain = client_drain,
     .kill = client_kill,
 };
 
-void http1_client_init(struct http1_client *client, struct session_context *context,
-                       uint8_t timer_kind)
+struct stream *http1_client_start(struct session *session)
 {
-    struct session *session = &client->wire.session;
-    session_init(session, context, timer_kind);
+    struct http1_client *client = http1_client_of(session);
+    ASSERT(transport_is_open(&session->transport));
     session_clear_rest(session, sizeof(*client));
     http1_wire_init(&client->wire, &SESSION_OPS);
-    client->wire.inbox_slab = context->upstream_inboxes;
+    client->wire.inbox_slab = session->context->upstream_inboxes;
     client->wire.upstream = true;
     client->wire.stream.ops = &STREAM_OPS;
+    begin_exchange(client);
+    return &client->wire.stream;
 }

@@ -1,7 +1,8 @@
 /*
- * The HTTP/1.1 session of a connection to an upstream: connects, sends one request at a time, reads
- * its response with the same strictness as a client's request, and says whether the connection may
- * carry another (RFC 9112, section 9.3). The pool (upstream/pool.h) owns it.
+ * The HTTP/1.1 session of a connection to an upstream, from when it is open (http/dialing.h): sends
+ * one request at a time, reads its response with the same strictness as a client's request, and
+ * says whether the connection may carry another (RFC 9112, section 9.3). The pool (upstream/pool.h)
+ * owns it.
  */
 #ifndef SENTINEL_HTTP_HTTP1_CLIENT_H
 #define SENTINEL_HTTP_HTTP1_CLIENT_H
@@ -10,33 +11,16 @@
 
 struct http1_client {
     struct http1_wire wire;
-    bool persistent; /* the last response lets the connection persist */
-    bool connect_failed;
+    bool persistent;       /* the last response lets the connection persist */
     bool head_read;        /* the final head of the current response was read */
     uint64_t idle_timeout; /* microseconds this connection may idle */
 };
 
-void http1_client_init(struct http1_client *client, struct session_context *context,
-                       uint8_t timer_kind);
-
 /*
- * Begins to connect, or finds out at once that it cannot (ERROR; the session is CLOSED). Later the
- * stream's holder is woken; then ask http1_client_connected.
+ * Starts a session in the memory of an http1_client whose transport is open, as
+ * http1_session_start, and opens its first stream. Further ones: session_ops.open_stream.
  */
-NODISCARD enum status http1_client_connect(struct http1_client *client,
-                                           const struct address *address, uint8_t socket_kind);
-
-/* OK: connected. AGAIN: under way. ERROR: refused or unreachable. */
-NODISCARD enum status http1_client_connected(const struct http1_client *client);
-
-/* Takes an idle session for another request. False: it has gone stale; kill it. */
-NODISCARD bool http1_client_reuse(struct http1_client *client);
-
-/* After release: whether the session is now IDLE, to be pooled (else it is CLOSED). */
-static inline bool http1_client_is_idle(const struct http1_client *client)
-{
-    return client->wire.session.step == SESSION_IDLE;
-}
+struct stream *http1_client_start(struct session *session);
 
 static inline struct http1_client *http1_client_of(struct session *session)
 {

@@ -34,6 +34,7 @@ enum session_step {
 
 enum session_event {
     SESSION_EVENT_NONE,
+    SESSION_EVENT_OPEN,   /* what comes before a protocol has ended: open, or CLOSED */
     SESSION_EVENT_HEAD,   /* a request waits in the stream: give it a holder */
     SESSION_EVENT_WAKE,   /* the stream's holder may make progress */
     SESSION_EVENT_CLOSED, /* the session is CLOSED and no stream is held: nothing follows */
@@ -61,6 +62,14 @@ struct session_ops {
      * without a request; where nothing can be said it closes.
      */
     void (*refuse)(struct session *session, enum reason reason);
+
+    /*
+     * Upstreams only: a stream for another request, which its user releases. NULL: none now. An
+     * IDLE session that says so has gone stale and is to be killed; one that is BUSY is full, or
+     * takes no more. After a release the step says what became of the session, and no event does.
+     */
+    struct stream *(*open_stream)(struct session *session);
+    bool multiplexed; /* upstreams: open_stream may have another stream while BUSY */
 
     /* No further message: idle ones close at once, busy ones after the current message. */
     void (*drain)(struct session *session);

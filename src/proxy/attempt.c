@@ -36,7 +36,7 @@ void attempt_begin(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     ASSERT(attempt->step == ATTEMPT_NONE || attempt->step == ATTEMPT_LOST);
-    ASSERT(attempt->connection == NULL);
+    ASSERT(attempt->lease.connection == NULL);
     uint64_t timeout = exchange->route->try_timeout;
     attempt->reason = REASON_NONE;
     attempt->body_gated = false;
@@ -65,11 +65,8 @@ void attempt_end(struct exchange *exchange, bool keep)
     list_unlink(&exchange->wait_link);
     exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
     end_probe(exchange);
-    if (attempt->connection != NULL) {
-        struct pool_connection *connection = attempt->connection;
-        attempt->connection = NULL;
-        attempt->stream = NULL;
-        pool_return(&exchange->proxy->pool, connection, keep);
+    if (attempt->lease.connection != NULL) {
+        pool_return(&exchange->proxy->pool, &attempt->lease, keep);
         proxy_wake_waiters(exchange->proxy);
     }
     attempt->step = ATTEMPT_NONE;
@@ -96,9 +93,9 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
 {
     struct attempt *attempt = &exchange->attempt;
     ASSERT(reason != REASON_NONE);
-    bool stale = attempt->connection != NULL && attempt->connection->reused &&
-                 reason == REASON_UPSTREAM_CLOSED && !attempt->stream->in_begun;
-    bool unwritten = attempt->stream == NULL || attempt->stream->progress_out == 0;
+    const struct stream *stream = attempt->lease.stream;
+    bool stale = attempt->lease.reused && reason == REASON_UPSTREAM_CLOSED && !stream->in_begun;
+    bool unwritten = stream == NULL || stream->progress_out == 0;
     metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
     note_endpoint(exchange, reason);
     attempt_end(exchange, false);
@@ -191,7 +188,7 @@ static enum status lease(struct exchange *exchange)
         return queue(exchange); /* behind those who came before */
     }
     enum status status = pool_lease(pool, attempt->endpoint,
-                                    attempt->fresh_wanted || attempt->probe, &attempt->connection);
+                                    attempt->fresh_wanted || attempt->probe, &attempt->lease);
     if (status == ERROR) {
         attempt->own_failure = is_our_own(pool->lease_error);
         return lost(exchange, REASON_CONNECT_FAILED);
@@ -203,8 +200,6 @@ static enum status lease(struct exchange *exchange)
     if (attempt->step == ATTEMPT_QUEUE) {
         note_queue_time(exchange);
     }
-    attempt->stream = pool_stream(attempt->connection);
-    attempt->stream->holder = exchange;
     enter(exchange, ATTEMPT_CONNECT);
     set_step_deadline(exchange, timeouts_of(exchange)->connect);
     return OK;
@@ -213,14 +208,23 @@ static enum status lease(struct exchange *exchange)
 static enum status connect_endpoint(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
-    enum status status = pool_connected(attempt->connection);
+    struct pool_connection *connection = attempt->lease.connection;
+    enum status status = pool_connected(&attempt->lease);
     if (status == AGAIN) {
+        exchange_wait_in(exchange, &connection->waiters);
         return AGAIN;
     }
+    list_unlink(&exchange->wait_link);
     if (status == ERROR) {
         return lost(exchange, REASON_CONNECT_FAILED);
     }
-    if (!attempt->connection->reused) {
+    if (status == END) { /* it was shared in advance, and cannot be */
+        pool_return(&exchange->proxy->pool, &attempt->lease, true);
+        enter(exchange, ATTEMPT_LEASE);
+        return OK;
+    }
+    attempt->lease.stream->holder = exchange;
+    if (!attempt->lease.reused) {
         upstream_note_success(upstream_of(exchange), attempt->endpoint);
         attempt->probe = false;
         exchange->connect_time = io_now(exchange->proxy->io) - attempt->step_began;
@@ -248,7 +252,7 @@ static enum status send_head(struct exchange *exchange)
     if (!forward_request(exchange, &message)) { /* arenas are sized for it */
         return lost(exchange, REASON_BUFFERS_FULL);
     }
-    enum status status = attempt->stream->ops->write_request(attempt->stream, &message);
+    enum status status = attempt->lease.stream->ops->write_request(attempt->lease.stream, &message);
     arena_rewind(&exchange->arena, mark);
     if (status == AGAIN) {
         return wait_for_buffer(exchange);
@@ -261,8 +265,8 @@ static enum status send_head(struct exchange *exchange)
     set_step_deadline(exchange,
                       attempt->body_gated ? timeouts_of(exchange)->continue_wait : UINT64_MAX);
     /* Without a body lane nobody else would send it; with one, it goes with the first bytes. */
-    bool no_lane = attempt->stream->out_ended || attempt->body_gated;
-    if (no_lane && attempt->stream->ops->flush(attempt->stream) == ERROR) {
+    bool no_lane = attempt->lease.stream->out_ended || attempt->body_gated;
+    if (no_lane && attempt->lease.stream->ops->flush(attempt->lease.stream) == ERROR) {
         return OK; /* what the upstream has to say shows at the next read */
     }
     return OK;
@@ -271,7 +275,7 @@ static enum status send_head(struct exchange *exchange)
 static enum status await_head(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
-    struct stream *stream = attempt->stream;
+    struct stream *stream = attempt->lease.stream;
     if (stream->unsent > 0) {
         (void)stream->ops->flush(stream); /* a broken connection shows at the read below */
     }

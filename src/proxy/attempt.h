@@ -32,16 +32,15 @@ struct attempt {
     enum attempt_step step;
     enum reason reason;        /* when LOST */
     struct endpoint *endpoint; /* stays known after the attempt, for the log */
-    struct pool_connection *connection;
-    struct stream *stream;
-    bool fresh_wanted;      /* a stale connection was just met: connect anew */
-    bool body_gated;        /* Expect: 100-continue went out: the body waits for the answer */
-    bool stale_retried;     /* the one retry after a stale connection was used up */
-    bool probe;             /* it finds out whether an ejected endpoint is back */
-    bool own_failure;       /* it could not connect for reasons of this machine */
-    bool request_unwritten; /* when LOST: the upstream has seen no byte of it */
-    size_t response_mark;   /* arena mark from before the response head */
-    uint32_t count;         /* attempts so far, this one included */
+    struct pool_lease lease;   /* of the upstream connection */
+    bool fresh_wanted;         /* a stale connection was just met: connect anew */
+    bool body_gated;           /* Expect: 100-continue went out: the body waits for the answer */
+    bool stale_retried;        /* the one retry after a stale connection was used up */
+    bool probe;                /* it finds out whether an ejected endpoint is back */
+    bool own_failure;          /* it could not connect for reasons of this machine */
+    bool request_unwritten;    /* when LOST: the upstream has seen no byte of it */
+    size_t response_mark;      /* arena mark from before the response head */
+    uint32_t count;            /* attempts so far, this one included */
     uint64_t step_began;
     uint64_t try_deadline; /* of this attempt: the retry policy's timeout */
     struct tried_endpoints tried;

@@ -177,7 +177,7 @@ static enum progress step_admit(struct exchange *exchange)
 
 static void open_request_lane(struct exchange *exchange)
 {
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     const struct source source = exchange_request_body(exchange);
     exchange->request_sink =
         (struct stream_sink){.stream = upstream, .failure = REASON_UPSTREAM_CLOSED};
@@ -209,7 +209,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
 {
     struct lane *lane = &exchange->request_lane;
     if (lane->state == LANE_CLOSED && attempt_takes_body(exchange) &&
-        !exchange->attempt.stream->out_ended) {
+        !exchange->attempt.lease.stream->out_ended) {
         open_request_lane(exchange);
     }
     if (!lane_is_active(lane) || !attempt_takes_body(exchange)) {
@@ -506,7 +506,7 @@ static enum progress step_finish(struct exchange *exchange)
 {
     struct proxy *proxy = exchange->proxy;
     struct stream *client = exchange->client;
-    ASSERT(exchange->attempt.connection == NULL && !lane_is_active(&exchange->request_lane));
+    ASSERT(exchange->attempt.lease.connection == NULL && !lane_is_active(&exchange->request_lane));
     exchange_record(exchange);
     bool keep = client->in_ended && client->out_ended;
     timer_cancel(&proxy->wheel, &exchange->timer);

@@ -11,7 +11,7 @@ static void keep_for_replay(struct exchange *exchange, struct span bytes)
 {
     struct replay *replay = &exchange->replay;
     struct buffer_pool *buffers = &exchange->proxy->buffers;
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     /* Room last: the lane was promised it at the upstream, out of the same pool. */
     bool kept = buffer_pool_is_ample(buffers) &&
                 byte_queue_room(&replay->bytes, buffers) >= bytes.size &&
@@ -98,14 +98,14 @@ struct source exchange_request_body(struct exchange *exchange)
 static enum status read_response(void *self, size_t max, struct span *bytes, enum reason *reason)
 {
     struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     return upstream->ops->read_body(upstream, max, bytes, reason);
 }
 
 static uint64_t response_spliceable(void *self)
 {
     struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     return upstream->ops->spliceable == NULL ? 0 : upstream->ops->spliceable(upstream);
 }
 
@@ -113,14 +113,14 @@ static enum status splice_response(void *self, struct io_pipe *pipe, size_t max,
                                    enum reason *reason)
 {
     struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     return upstream->ops->splice_body(upstream, pipe, max, size, reason);
 }
 
 static const struct fields *response_trailers(void *self)
 {
     struct exchange *exchange = self;
-    struct stream *upstream = exchange->attempt.stream;
+    struct stream *upstream = exchange->attempt.lease.stream;
     return forward_trailers(exchange, upstream->ops->trailers(upstream));
 }
 

@@ -305,7 +305,7 @@ static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum 
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;
         }
-        if (exchange->attempt.connection != NULL) {
+        if (exchange->attempt.lease.connection != NULL) {
             give_up(exchange, kind);
             done++;
         }

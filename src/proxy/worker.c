@@ -199,6 +199,14 @@ struct worker *worker_create(const struct worker_options *options)
     return worker;
 }
 
+static void wake_first(struct list *waiters, uint32_t count)
+{
+    for (; count > 0 && !list_is_empty(waiters); count--) {
+        struct list *link = list_pop_front(waiters);
+        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
+    }
+}
+
 /* As connection_serve, for an upstream's session. */
 static void serve_upstream_events(struct proxy *proxy, struct session *session)
 {
@@ -209,7 +217,11 @@ static void serve_upstream_events(struct proxy *proxy, struct session *session)
             pool_forget(&proxy->pool, pool_connection_of(session));
             return;
         }
-        if (stream->holder != NULL) {
+        if (event == SESSION_EVENT_OPEN) {
+            struct pool_connection *connection = pool_connection_of(session);
+            pool_open(&proxy->pool, connection);
+            wake_first(&connection->waiters, UINT32_MAX);
+        } else if (stream->holder != NULL) {
             exchange_wake(stream->holder);
         }
         event = session->ops->next_event(session, &stream);
@@ -320,26 +332,14 @@ static void fire_timers(struct worker *worker)
     }
 }
 
-static void wake_first(struct list *waiters, uint32_t count)
-{
-    for (; count > 0 && !list_is_empty(waiters); count--) {
-        struct list *link = list_pop_front(waiters);
-        exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
-    }
-}
-
 void proxy_wake_waiters(struct proxy *proxy)
 {
-    const struct slab *slots = &proxy->pool.connections;
-    uint32_t free_slots = slots->capacity - slots->in_use;
-    if (free_slots == 0 && !list_is_empty(&proxy->pool.idle)) {
-        free_slots = 1; /* an idle connection can give its slot up */
-    }
+    uint32_t places = pool_places(&proxy->pool);
     /* They keep their places until they have a slot: whoever comes meanwhile stands behind. */
     const struct list *waiters = &proxy->pool.waiters;
-    for (struct list *link = waiters->next; link != waiters && free_slots > 0; link = link->next) {
+    for (struct list *link = waiters->next; link != waiters && places > 0; link = link->next) {
         exchange_wake(CONTAINER_OF(link, struct exchange, wait_link));
-        free_slots--;
+        places--;
     }
     wake_first(&proxy->buffers.waiters, buffer_pool_spare(&proxy->buffers));
     /* A head may need several buffers, so that any number of free ones may be too few for it. */

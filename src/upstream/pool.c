@@ -2,10 +2,17 @@
 
 #include "base/assert.h"
 
+static_assert(offsetof(struct pool_connection, session) == 0, "served as its session");
+
+static struct stream *start_http1(struct pool_connection *connection)
+{
+    return http1_client_start(&connection->session);
+}
+
 bool pool_init(struct pool *pool, struct session_context *context, struct metrics *metrics,
                uint32_t capacity)
 {
-    *pool = (struct pool){.context = context, .metrics = metrics};
+    *pool = (struct pool){.context = context, .metrics = metrics, .start = start_http1};
     list_init(&pool->idle);
     list_init(&pool->waiters);
     return slab_init(&pool->connections, sizeof(struct pool_connection), capacity);
@@ -16,17 +23,13 @@ static uint32_t upstream_of(const struct pool_connection *connection)
     return connection->endpoint->config->upstream;
 }
 
-static struct session *session_of(struct pool_connection *connection)
-{
-    return &connection->client.wire.session;
-}
-
 /* Takes an idle connection off both lists. */
 static void take_off(struct pool *pool, struct pool_connection *connection)
 {
     ASSERT(list_is_linked(&connection->age) && connection->endpoint->idle_count > 0);
+    ASSERT(connection->leases == 0);
     list_unlink(&connection->age);
-    list_unlink(&session_of(connection)->link);
+    list_unlink(&connection->session.link);
     connection->endpoint->idle_count--;
     metrics_upstream_leave(pool->metrics, upstream_of(connection), METRICS_STATE_IDLE);
 }
@@ -34,15 +37,17 @@ static void take_off(struct pool *pool, struct pool_connection *connection)
 /* The connection is closed: its memory becomes a free slot. */
 static void free_slot(struct pool *pool, struct pool_connection *connection)
 {
-    ASSERT(session_of(connection)->step == SESSION_CLOSED);
-    ASSERT(!list_is_linked(&connection->age));
+    ASSERT(connection->session.step == SESSION_CLOSED);
+    ASSERT(!list_is_linked(&connection->age) && list_is_empty(&connection->waiters));
+    ASSERT(connection->leases == 0);
+    list_unlink(&connection->session.link);
     slab_release(&pool->connections, connection);
 }
 
 static void close_idle(struct pool *pool, struct pool_connection *connection)
 {
     take_off(pool, connection);
-    session_of(connection)->ops->kill(session_of(connection));
+    connection->session.ops->kill(&connection->session);
     free_slot(pool, connection);
 }
 
@@ -68,20 +73,69 @@ void pool_forget(struct pool *pool, struct pool_connection *connection)
     free_slot(pool, connection);
 }
 
-static struct pool_connection *reuse(struct pool *pool, struct endpoint *endpoint)
+static void lend(struct pool *pool, struct pool_connection *connection, struct stream *stream,
+                 bool reused, struct pool_lease *lease)
+{
+    if (connection->leases++ == 0) {
+        metrics_upstream_enter(pool->metrics, upstream_of(connection), METRICS_STATE_ACTIVE);
+    }
+    connection->endpoint->in_use++;
+    *lease = (struct pool_lease){connection, stream, reused};
+}
+
+/* A multiplexed connection that is in use has place for others; the last used comes first. */
+static void share(struct pool_connection *connection)
+{
+    if (connection->session.ops->multiplexed) {
+        list_push_front(&connection->endpoint->shared, &connection->session.link);
+    }
+}
+
+static bool lease_idle(struct pool *pool, struct endpoint *endpoint, struct pool_lease *lease)
 {
     while (!list_is_empty(&endpoint->idle)) {
         struct session *session = CONTAINER_OF(endpoint->idle.next, struct session, link);
         struct pool_connection *connection = pool_connection_of(session);
-        if (http1_client_reuse(&connection->client)) {
+        struct stream *stream = session->ops->open_stream(session);
+        if (stream != NULL) {
             take_off(pool, connection);
-            metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_REUSED,
-                             upstream_of(connection));
-            return connection;
+            share(connection);
+            lend(pool, connection, stream, true, lease);
+            return true;
         }
         close_idle(pool, connection);
     }
-    return NULL;
+    return false;
+}
+
+/* Full ones go to the back, so that few looks find those with room. */
+static bool lease_shared(struct pool *pool, struct endpoint *endpoint, struct pool_lease *lease)
+{
+    for (int looks = 0; looks < SHARED_LOOKS_MAX && !list_is_empty(&endpoint->shared); looks++) {
+        struct session *session = CONTAINER_OF(endpoint->shared.next, struct session, link);
+        struct pool_connection *connection = pool_connection_of(session);
+        bool opening = session->step == SESSION_CONNECT;
+        struct stream *stream = opening ? NULL : session->ops->open_stream(session);
+        if (stream != NULL || (opening && connection->leases < SHARED_WAITERS_MAX)) {
+            lend(pool, connection, stream, !opening, lease);
+            return true;
+        }
+        list_unlink(&session->link);
+        list_push_back(&endpoint->shared, &session->link);
+    }
+    return false;
+}
+
+static bool lease_open(struct pool *pool, struct endpoint *endpoint, struct pool_lease *lease)
+{
+    if (!lease_shared(pool, endpoint, lease) && !lease_idle(pool, endpoint, lease)) {
+        return false;
+    }
+    if (lease->reused) {
+        metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_REUSED,
+                         upstream_of(lease->connection));
+    }
+    return true;
 }
 
 static struct pool_connection *new_slot(struct pool *pool)
@@ -94,57 +148,129 @@ static struct pool_connection *new_slot(struct pool *pool)
     return connection;
 }
 
-static void lend(struct pool *pool, struct pool_connection *connection)
+static struct stream *start_protocol(struct pool *pool, struct pool_connection *connection)
 {
-    connection->endpoint->in_use++;
-    metrics_upstream_enter(pool->metrics, upstream_of(connection), METRICS_STATE_ACTIVE);
+    struct stream *stream = pool->start(connection);
+    ASSERT(stream != NULL && connection->session.step == SESSION_BUSY);
+    list_unlink(&connection->session.link);
+    connection->endpoint->multiplexed = connection->session.ops->multiplexed;
+    share(connection);
+    return stream;
 }
 
 enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
-                       struct pool_connection **connection)
+                       struct pool_lease *lease)
 {
-    struct pool_connection *lease = fresh ? NULL : reuse(pool, endpoint);
-    if (lease != NULL) {
-        lease->reused = true;
-        lend(pool, lease);
-        *connection = lease;
+    if (!fresh && lease_open(pool, endpoint, lease)) {
         return OK;
     }
-    lease = new_slot(pool);
-    if (lease == NULL) {
+    struct pool_connection *connection = new_slot(pool);
+    if (connection == NULL) {
         return AGAIN;
     }
-    lease->endpoint = endpoint;
-    lease->reused = false;
-    list_init(&lease->age);
-    http1_client_init(&lease->client, pool->context, pool->timer_kind);
-    session_of(lease)->owner = lease;
-    if (http1_client_connect(&lease->client, &endpoint->config->address, pool->socket_kind) != OK) {
-        pool->lease_error = session_of(lease)->transport.socket.error;
-        free_slot(pool, lease);
+    connection->endpoint = endpoint;
+    connection->first = NULL;
+    connection->leases = 0;
+    list_init(&connection->age);
+    list_init(&connection->waiters);
+    dialing_init(&connection->dialing, pool->context, pool->timer_kind);
+    connection->session.owner = connection;
+    enum status status =
+        dialing_connect(&connection->dialing, &endpoint->config->address, pool->socket_kind);
+    if (status == ERROR) {
+        pool->lease_error = connection->session.transport.socket.error;
+        free_slot(pool, connection);
         return ERROR;
     }
-    metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_OPENED, upstream_of(lease));
-    lend(pool, lease);
-    *connection = lease;
+    metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_OPENED, upstream_of(connection));
+    struct stream *stream = status == OK ? start_protocol(pool, connection) : NULL;
+    if (status != OK && endpoint->multiplexed) {
+        list_push_front(&endpoint->shared, &connection->session.link);
+    }
+    lend(pool, connection, stream, false, lease);
     return OK;
 }
 
-void pool_return(struct pool *pool, struct pool_connection *connection, bool keep)
+void pool_open(struct pool *pool, struct pool_connection *connection)
 {
-    struct stream *stream = &connection->client.wire.stream;
-    ASSERT(connection->endpoint->in_use > 0);
-    connection->endpoint->in_use--;
+    ASSERT(connection->leases > 0 && connection->first == NULL);
+    list_unlink(&connection->session.link); /* nobody joins one that failed */
+    if (dialing_result(&connection->dialing) == OK) {
+        connection->first = start_protocol(pool, connection);
+    }
+}
+
+enum status pool_connected(struct pool_lease *lease)
+{
+    struct pool_connection *connection = lease->connection;
+    struct session *session = &connection->session;
+    if (lease->stream != NULL) {
+        return OK;
+    }
+    if (session->step == SESSION_CONNECT) {
+        return AGAIN;
+    }
+    if (session->step == SESSION_CLOSED) {
+        return ERROR;
+    }
+    lease->stream =
+        connection->first != NULL ? connection->first : session->ops->open_stream(session);
+    connection->first = NULL;
+    return lease->stream != NULL ? OK : END;
+}
+
+/* Nobody has a lease any more. */
+static void settle(struct pool *pool, struct pool_connection *connection)
+{
+    struct session *session = &connection->session;
     metrics_upstream_leave(pool->metrics, upstream_of(connection), METRICS_STATE_ACTIVE);
-    stream->ops->release(stream, keep);
-    connection->client.wire.event_closed = false; /* told here and now, not later */
-    connection->client.wire.event_wake = false;
-    if (http1_client_is_idle(&connection->client)) {
-        list_push_front(&connection->endpoint->idle, &session_of(connection)->link);
+    list_unlink(&session->link);
+    if (connection->first != NULL) {
+        struct stream *stream = connection->first; /* nobody came for it */
+        connection->first = NULL;
+        stream->ops->release(stream, true);
+    }
+    if (session->step == SESSION_IDLE) {
+        list_push_front(&connection->endpoint->idle, &session->link);
         list_push_back(&pool->idle, &connection->age);
         connection->endpoint->idle_count++;
         metrics_upstream_enter(pool->metrics, upstream_of(connection), METRICS_STATE_IDLE);
-    } else {
-        free_slot(pool, connection);
+        return;
     }
+    if (session->step != SESSION_CLOSED) {
+        session->ops->kill(session);
+    }
+    free_slot(pool, connection);
+}
+
+void pool_return(struct pool *pool, struct pool_lease *lease, bool keep)
+{
+    struct pool_connection *connection = lease->connection;
+    struct stream *stream = lease->stream;
+    *lease = (struct pool_lease){0};
+    ASSERT(connection->leases > 0 && connection->endpoint->in_use > 0);
+    connection->endpoint->in_use--;
+    connection->leases--;
+    if (stream != NULL) {
+        stream->ops->release(stream, keep);
+    }
+    if (connection->leases == 0) {
+        settle(pool, connection);
+    } else if (stream != NULL && list_is_linked(&connection->session.link)) {
+        list_unlink(&connection->session.link); /* it has room: to the front */
+        share(connection);
+        pool->streams_free++;
+    }
+}
+
+uint32_t pool_places(struct pool *pool)
+{
+    const struct slab *slots = &pool->connections;
+    uint32_t places = slots->capacity - slots->in_use;
+    if (places == 0 && !list_is_empty(&pool->idle)) {
+        places = 1; /* an idle connection can give its slot up */
+    }
+    places += pool->streams_free;
+    pool->streams_free = 0;
+    return places;
 }

@@ -1,20 +1,56 @@
 /*
- * The worker's connections to endpoints: lent to attempts, kept while idle, bounded in number. When
- * all are in use the caller waits in the pool's list; when all slots are taken by idle connections
- * to other endpoints, the one that idled longest is closed for the new one.
+ * The worker's connections to endpoints. What is lent to an attempt is a stream of one: a
+ * connection that carries one message at a time has one lease, a multiplexed one many; the pool
+ * knows sessions and streams only, and which protocol to start. Connections are kept while idle and
+ * bounded in number. When all are in use the caller waits in the pool's list; when all slots are
+ * taken by idle connections to other endpoints, the one that idled longest is closed for the new
+ * one.
+ *
+ *               connected                lease                  last lease returned
+ *    dialing --------------> in use <----------- idle <------------------------------+
+ *       |    first stream opened |                 | stale, timeout, slot wanted      |
+ *       | refused                +-----------------+----------------------------------+
+ *       v                        v broken, full    v
+ *     closed                   closed            closed
+ *
+ * A multiplexed connection that is in use stands in its endpoint's list of shared ones, also while
+ * it is being opened: then those who lease it wait for it, SHARED_WAITERS_MAX at most.
  */
 #ifndef SENTINEL_UPSTREAM_POOL_H
 #define SENTINEL_UPSTREAM_POOL_H
 
+#include "http/dialing.h"
 #include "http/http1_client.h"
 #include "observe/metrics.h"
 #include "upstream/upstream.h"
 
+enum {
+    SHARED_WAITERS_MAX = 100, /* leases on a connection that is being opened */
+    SHARED_LOOKS_MAX = 8,     /* shared connections asked for a stream before a new one is made */
+};
+
+/*
+ * One connection. Its sessions stand at one address, one after the other, and share their struct
+ * session; its link is in the endpoint's idle list, or in that of shared ones.
+ */
 struct pool_connection {
-    struct http1_client client; /* its session's link is in the endpoint's idle list */
+    union {
+        struct session session;
+        struct dialing dialing;
+        struct http1_client http1;
+    };
     struct endpoint *endpoint;
-    struct list age; /* in pool.idle, while idle */
-    bool reused;     /* this lease found it connected */
+    struct list age;      /* in pool.idle, while idle */
+    struct list waiters;  /* of those whose lease waits for it to open */
+    struct stream *first; /* the stream that came with the protocol's start, not yet taken */
+    uint32_t leases;
+};
+
+/* What an attempt has of a connection. */
+struct pool_lease {
+    struct pool_connection *connection; /* NULL: nothing is leased */
+    struct stream *stream;              /* NULL until the connection is open */
+    bool reused;                        /* it was open before this lease */
 };
 
 struct pool {
@@ -23,8 +59,11 @@ struct pool {
     struct list idle;    /* by age: the longest idle first */
     struct list waiters; /* links of attempts that wait for a free slot, first come first served */
     struct metrics *metrics; /* borrowed: the pool publishes what it holds */
-    int lease_error;         /* errno behind the last ERROR of pool_lease */
-    uint8_t socket_kind; /* of its connections' sockets and timers; set before the first lease */
+    /* Starts an open connection's protocol: its first stream. Tests put another one here. */
+    struct stream *(*start)(struct pool_connection *connection);
+    int lease_error;       /* errno behind the last ERROR of pool_lease */
+    uint32_t streams_free; /* of shared connections, since the last pool_places */
+    uint8_t socket_kind;   /* of its connections' sockets and timers; set before the first lease */
     uint8_t timer_kind;
 };
 
@@ -36,26 +75,34 @@ NODISCARD bool pool_init(struct pool *pool, struct session_context *context,
 void pool_deinit(struct pool *pool);
 
 /*
- * Lends a connection to the endpoint: an idle one unless `fresh`, else a new one that may still be
- * connecting (ask http1_client_connected). AGAIN: no slot is free. ERROR: the connect failed at
- * once.
+ * Lends a stream to the endpoint: on an open connection unless `fresh`, else on one that may still
+ * be opening, when lease->stream is NULL (ask pool_connected). AGAIN: no slot is free. ERROR: the
+ * connect failed at once.
  */
 NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
-                                 struct pool_connection **connection);
+                                 struct pool_lease *lease);
 
-/* The stream of a lease, and whether it is connected: OK, AGAIN (under way) or ERROR. */
-static inline struct stream *pool_stream(struct pool_connection *connection)
-{
-    return &connection->client.wire.stream;
-}
+/*
+ * Whether the lease has its stream: OK; AGAIN, the connection is being opened: wait in its list.
+ * ERROR: it could not be. END: it is open and has no stream for this lease: return it, and lease
+ * again.
+ */
+NODISCARD enum status pool_connected(struct pool_lease *lease);
 
-NODISCARD static inline enum status pool_connected(const struct pool_connection *connection)
-{
-    return http1_client_connected(&connection->client);
-}
+/*
+ * Takes SESSION_EVENT_OPEN of a connection: starts the protocol if it is open. Those in its list of
+ * waiters are to be woken.
+ */
+void pool_open(struct pool *pool, struct pool_connection *connection);
 
-/* Gives a lease back: kept for another request where `keep` is set and it is fit, else closed. */
-void pool_return(struct pool *pool, struct pool_connection *connection, bool keep);
+/*
+ * Gives a lease back, whatever it has, and empties it: the connection is kept for other requests
+ * where `keep` is set and it is fit, or others hold leases on it; else it is closed.
+ */
+void pool_return(struct pool *pool, struct pool_lease *lease, bool keep);
+
+/* How many of those who wait might find a place now. */
+uint32_t pool_places(struct pool *pool);
 
 /* Handles an idle connection that closed (SESSION_EVENT_CLOSED): its slot is free again. */
 void pool_forget(struct pool *pool, struct pool_connection *connection);

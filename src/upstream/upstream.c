@@ -31,6 +31,7 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
         endpoint->index = config->endpoint_first + i;
         endpoint->config = generation_endpoint(generation, endpoint->index);
         list_init(&endpoint->idle);
+        list_init(&endpoint->shared);
     }
     upstream->balancer->start(upstream, prng);
 }

@@ -34,9 +34,11 @@ struct endpoint {
     const struct generation_endpoint *config;
     uint32_t index;      /* in the generation */
     uint32_t idle_count; /* connections in `idle` */
-    uint32_t in_use;     /* connections lent out */
+    uint32_t in_use;     /* leases */
     int32_t turn;        /* the balancer's running weight */
     struct list idle;    /* connections, the most recently used first */
+    struct list shared;  /* multiplexed ones that are in use or being opened: see pool.h */
+    bool multiplexed;    /* what the last connection that was opened spoke */
     uint32_t failures;   /* failed connects in a row */
     uint32_t ejections;  /* in a row, without a success between; 0: in use */
     uint64_t ejected_until;

@@ -14,10 +14,19 @@ enum {
 struct upstream {
     struct http1_client client;
     struct address address;
+    bool connected;
 };
 
 static_assert(offsetof(struct http1_session, wire.session) == 0, "freed as its session");
 static_assert(offsetof(struct http1_client, wire.session) == 0, "freed as its session");
+
+static void free_session(struct session *session)
+{
+    ASSERT(session->step == SESSION_CLOSED);
+    ASSERT(!transport_is_open(&session->transport));
+    list_unlink(&session->link);
+    free(session);
+}
 
 /* Acts on what a session has to say; it may be gone afterwards. */
 static void serve_events(struct session *session)
@@ -27,10 +36,7 @@ static void serve_events(struct session *session)
     enum session_event event = session->ops->next_event(session, &stream);
     while (event != SESSION_EVENT_NONE) {
         if (event == SESSION_EVENT_CLOSED) {
-            ASSERT(session->step == SESSION_CLOSED);
-            ASSERT(!transport_is_open(&session->transport));
-            list_unlink(&session->link);
-            free(session);
+            free_session(session);
             return;
         }
         if (event == SESSION_EVENT_HEAD) {
@@ -87,8 +93,9 @@ static struct stream *take_idle(struct seam *seam, const struct address *address
         }
         list_unlink(&session->link);
         list_push_back(&seam->upstreams, &session->link);
-        if (http1_client_reuse(client)) {
-            return &client->wire.stream;
+        struct stream *stream = session->ops->open_stream(session);
+        if (stream != NULL) {
+            return stream;
         }
         session->ops->kill(session);
         serve_events(session);
@@ -107,16 +114,33 @@ struct stream *seam_connect(struct seam *seam, const struct address *address,
     struct upstream *upstream = calloc(1, sizeof(*upstream));
     ASSERT(upstream != NULL);
     upstream->address = *address;
-    http1_client_init(&upstream->client, &seam->sessions, SEAM_TIMER_SESSION);
     struct session *session = &upstream->client.wire.session;
+    session_init(session, &seam->sessions, SEAM_TIMER_SESSION);
     session->owner = seam;
-    if (http1_client_connect(&upstream->client, address, SEAM_UPSTREAM) != OK) {
+    enum status status = io_connect(seam->io, &session->transport.socket, address, SEAM_UPSTREAM);
+    if (status == ERROR) {
         free(upstream);
         return NULL;
     }
+    upstream->connected = status == OK;
     list_push_back(&seam->upstreams, &session->link);
-    upstream->client.wire.stream.holder = holder;
-    return &upstream->client.wire.stream;
+    /* Earlier than the pool would: what it waits for until it is connected is to be readable. */
+    struct stream *stream = http1_client_start(session);
+    stream->holder = holder;
+    return stream;
+}
+
+enum status seam_connected(struct stream *stream)
+{
+    struct http1_client *client = http1_client_of_stream(stream);
+    struct upstream *upstream = CONTAINER_OF(client, struct upstream, client);
+    struct session *session = stream->session;
+    if (upstream->connected) {
+        return OK;
+    }
+    enum status status = io_connect_result(session->context->io, &session->transport.socket);
+    upstream->connected = status == OK;
+    return status;
 }
 
 void seam_release(struct seam *seam, struct stream *stream, bool keep)
@@ -124,6 +148,10 @@ void seam_release(struct seam *seam, struct stream *stream, bool keep)
     struct session *session = stream->session;
     bool upstream = session->transport.socket.kind == SEAM_UPSTREAM;
     stream->ops->release(stream, keep);
+    if (upstream && session->step == SESSION_CLOSED) {
+        free_session(session); /* told by the step, no event follows */
+        return;
+    }
     if (upstream && session->step == SESSION_IDLE) {
         list_unlink(&session->link);
         list_push_front(&seam->idle, &session->link);

@@ -84,6 +84,9 @@ void seam_wait_for_buffers(struct seam_task *task);
 struct stream *seam_connect(struct seam *seam, const struct address *address,
                             struct seam_task *holder);
 
+/* Whether the leased connection is connected: OK, AGAIN (under way) or ERROR. */
+enum status seam_connected(struct stream *stream);
+
 /* Gives a stream of either side back; its session may be gone afterwards. */
 void seam_release(struct seam *seam, struct stream *stream, bool keep);
 

@@ -359,7 +359,7 @@ static enum status read_head(struct seam_exchange *exchange, struct attempt *att
 static bool run_attempt(struct seam_exchange *exchange, struct attempt *attempt)
 {
     enum reason reason = REASON_CONNECT_FAILED;
-    enum status status = http1_client_connected(http1_client_of_stream(attempt->stream));
+    enum status status = seam_connected(attempt->stream);
     if (status == OK) {
         if (run_request(exchange, attempt) == ERROR) {
             return false;

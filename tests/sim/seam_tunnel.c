@@ -118,7 +118,7 @@ static enum status read_request(struct tunnel *tunnel)
 
 static enum status send_request(struct tunnel *tunnel)
 {
-    enum status status = http1_client_connected(http1_client_of_stream(tunnel->upstream));
+    enum status status = seam_connected(tunnel->upstream);
     if (status != OK) {
         return status;
     }
