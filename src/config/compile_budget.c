@@ -26,7 +26,7 @@ struct lowerable {
 
 static const struct lowerable lowerables[] = {
     {BLOCK_LIMITS, KEY_LIMITS_BUFFER_POOL, 1024 * 1024, 1024 * 1024},
-    {BLOCK_LIMITS, KEY_LIMITS_MAX_REQUESTS, 16, 256},
+    {BLOCK_LIMITS, KEY_LIMITS_MAX_REQUESTS, 16, 256}, /* one at least for each possible worker */
     {BLOCK_SERVER, KEY_SERVER_WORKERS, 1, 1},
     {BLOCK_SERVER, KEY_SERVER_MAX_CONNECTIONS, 100, 1000},
 };
@@ -61,6 +61,7 @@ static void set(struct generation_server *server, enum schema_key_id key, uint64
     if (key == KEY_LIMITS_BUFFER_POOL) {
         server->limits.buffer_pool = value;
     } else if (key == KEY_LIMITS_MAX_REQUESTS) {
+        ASSERT(value >= server->workers);
         server->limits.requests = (uint32_t)value;
     } else if (key == KEY_SERVER_WORKERS) {
         server->workers = (uint32_t)value;
@@ -79,14 +80,6 @@ static uint64_t weigh(struct compilation *compilation, struct figure *figure)
     return figure->memory;
 }
 
-/* Each worker has its share of requests, which is at least one. */
-static uint64_t floor_of(const struct compilation *compilation, const struct lowerable *lowerable)
-{
-    uint64_t workers = compilation->header.server.workers;
-    bool is_shared = lowerable->key == KEY_LIMITS_MAX_REQUESTS;
-    return is_shared && workers > lowerable->floor ? workers : lowerable->floor;
-}
-
 /* Finds the largest value that fits, or takes the smallest; says so if that is less than it was. */
 static void lower(struct compilation *compilation, const struct lowerable *lowerable,
                   struct figure *figure)
@@ -95,7 +88,7 @@ static void lower(struct compilation *compilation, const struct lowerable *lower
     const struct schema_key *key = schema_key(lowerable->key);
     uint64_t before = get(server, lowerable->key);
     uint64_t needed = figure->memory;
-    uint64_t low = floor_of(compilation, lowerable);
+    uint64_t low = lowerable->floor;
     if (low >= before) {
         return;
     }

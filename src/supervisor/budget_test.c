@@ -1,5 +1,6 @@
 #include "supervisor/budget.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -104,11 +105,33 @@ static void what_was_lowered_is_said_with_the_figure(void **state)
     assert_non_null(strstr(run->report, "warning: `buffer-pool` is lowered from 32MiB to "));
     assert_non_null(strstr(run->report, "`memory-budget` is 512MiB"));
     assert_null(strstr(run->report, "max-requests"));
+    discard(run);
+}
+
+/* Whether a pool of so many MiB fits beside all that stays as it is by default. */
+static bool fits(uint64_t pool)
+{
+    char text[160];
+    (void)snprintf(text, sizeof(text),
+                   "server { workers 16; max-connections 10000\n"
+                   "limits { max-requests 4096; buffer-pool %" PRIu64 "MiB } }",
+                   pool);
+    struct run *run = compile(text, 2);
+    bool fitting = run->status == OK;
+    discard(run);
+    return fitting;
+}
+
+static void a_default_is_lowered_no_further_than_it_must(void **state)
+{
+    (void)state;
+    struct run *run = compile("server { workers 16 }", 2);
     uint64_t pool = server_of(run)->limits.buffer_pool;
     assert_int_equal(pool % (1024 * 1024), 0);
-    /* The largest that fits: one unit more would not. */
-    assert_true(budget_bytes(&run->budget) + UINT64_C(16) * 1024 * 1025 * 17 >
-                server_of(run)->memory_budget);
+    pool /= 1024 * 1024;
+    assert_in_range(pool, 2, 31);
+    assert_true(fits(pool));
+    assert_false(fits(pool + 1));
     discard(run);
 }
 
@@ -197,6 +220,7 @@ int main(void)
         cmocka_unit_test(four_workers_and_10000_connections_fit_without_a_word),
         cmocka_unit_test(defaults_fit_on_every_machine),
         cmocka_unit_test(what_was_lowered_is_said_with_the_figure),
+        cmocka_unit_test(a_default_is_lowered_no_further_than_it_must),
         cmocka_unit_test(what_is_explicit_is_never_lowered),
         cmocka_unit_test(an_explicit_budget_is_where_the_error_points),
         cmocka_unit_test(descriptors_stay_below_the_hard_limit),

@@ -4,7 +4,6 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,14 +18,14 @@ static enum status get_capabilities(struct __user_cap_data_struct words[CAPABILI
     return syscall(SYS_capget, &header, words) == 0 ? OK : ERROR;
 }
 
-/* Keeps, of the capabilities that are there, those of the mask (of the first word). */
+/*
+ * Keeps, of the capabilities that are there, those of the mask (of the first word). None stays
+ * inheritable, and so, by the kernel's rule, none ambient.
+ */
 static enum status keep_capabilities(uint32_t mask)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct words[CAPABILITY_WORDS] = {{0}};
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) {
-        return ERROR; /* EINVAL: a kernel without ambient capabilities */
-    }
     if (get_capabilities(words) != OK) {
         return ERROR;
     }

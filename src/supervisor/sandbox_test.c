@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -54,7 +55,8 @@ struct world {
     uint16_t foreign_port;
     int pipe[2];
     int epoll;
-    int file; /* a log */
+    int file;     /* a log */
+    pid_t parent; /* of whoever tries: to ask for it is one more call, which nobody may make */
 };
 
 /* Tries something; true when the system did it. */
@@ -124,29 +126,25 @@ static bool start_thread(const struct world *world)
 
 static bool trace_parent(const struct world *world)
 {
-    (void)world;
-    return ptrace(PTRACE_SEIZE, getppid(), NULL, NULL) == 0;
+    return ptrace(PTRACE_SEIZE, world->parent, NULL, NULL) == 0;
 }
 
 static bool read_parent(const struct world *world)
 {
-    (void)world;
     char byte = 0;
     struct iovec here = {&byte, 1};
     struct iovec there = {&byte, 1};
-    return process_vm_readv(getppid(), &here, 1, &there, 1, 0) == 1;
+    return process_vm_readv(world->parent, &here, 1, &there, 1, 0) == 1;
 }
 
 static bool signal_parent(const struct world *world)
 {
-    (void)world;
-    return kill(getppid(), 0) == 0;
+    return kill(world->parent, 0) == 0;
 }
 
 static bool signal_parent_s_thread(const struct world *world)
 {
-    (void)world;
-    return syscall(SYS_tgkill, getppid(), getppid(), 0) == 0;
+    return syscall(SYS_tgkill, world->parent, world->parent, 0) == 0;
 }
 
 static bool mount_something(const struct world *world)
@@ -251,7 +249,7 @@ static bool bind_port(const struct world *world)
 
 static bool be_signalled_for_others(const struct world *world)
 {
-    return fcntl(world->pipe[0], F_SETOWN, getppid()) == 0;
+    return fcntl(world->pipe[0], F_SETOWN, world->parent) == 0;
 }
 
 #if defined(__x86_64__)
@@ -517,6 +515,7 @@ static int setup(void **state)
     world->foreign = listen_on_loopback(&world->foreign_port);
     assert_int_equal(pipe2(world->pipe, O_CLOEXEC), 0);
     world->epoll = epoll_create1(EPOLL_CLOEXEC);
+    world->parent = getpid();
     world->file = memfd_create("log", MFD_CLOEXEC);
     assert_true(world->epoll >= 0 && world->file >= 0);
     assert_int_equal(ftruncate(world->file, 4096), 0);
@@ -626,32 +625,48 @@ static void only_ports_of_upstreams_can_be_connected_to(void **state)
     assert_int_equal(try(PROCESS_CONTROLLER, world, connect_to_another_port), REFUSED << 8);
 }
 
-/* The system gives what is in /proc/PID of a process that must not be looked into to root. */
-static void no_other_process_of_the_user_sees_into_one(void **state)
+/* A process that somebody who is not root has just started: only for him is there more to close. */
+static bool begin_unprivileged(void)
 {
-    const struct world *world = *state;
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        char byte = 'x';
-        bool told = enter(PROCESS_WORKER, world) && write(world->pipe[1], &byte, 1) == 1;
-        while (told) {
-            (void)epoll_wait(world->epoll, &(struct epoll_event){0}, 1, -1);
-        }
-        _exit(NOT_ENTERED);
-    }
+    return geteuid() != 0 ||
+           (setgroups(0, NULL) == 0 && setresgid(65534, 65534, 65534) == 0 &&
+            setresuid(65534, 65534, 65534) == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+}
+
+/* Whom the system gives what is in /proc/PID, when the process says that its sandbox is closed. */
+static uid_t owner_in_proc(pid_t pid, const struct world *world)
+{
     char byte = 0;
+    char path[32];
+    struct stat status;
     struct pollfd polled = {.fd = world->pipe[0], .events = POLLIN};
     assert_int_equal(poll(&polled, 1, 20000), 1);
     assert_int_equal(read(world->pipe[0], &byte, 1), 1);
-    char path[32];
-    struct stat status;
     (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
     int failed = stat(path, &status);
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     assert_int_equal(failed, 0);
-    assert_int_equal(status.st_uid, 0);
+    return status.st_uid;
+}
+
+/* Of a process that must not be looked into, that is root. */
+static void no_other_process_of_the_user_sees_into_one(void **state)
+{
+    const struct world *world = *state;
+    for (enum process_role role = 0; (unsigned)role < PROCESS_ROLE_COUNT; role++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            bool told =
+                begin_unprivileged() && enter(role, world) && write(world->pipe[1], "x", 1) == 1;
+            while (told) {
+                (void)poll(NULL, 0, -1);
+            }
+            _exit(NOT_ENTERED);
+        }
+        assert_int_equal(owner_in_proc(pid, world), 0);
+    }
 }
 
 /* Has calls fail as on a kernel, or in a container, that does not have them. */
@@ -671,16 +686,17 @@ static bool take_away(const int *calls, size_t count)
     return taken;
 }
 
-/* The wait status of a worker that enters where those calls do not exist, and opens a file. */
-static int try_without(const int *calls, size_t count, const struct world *world)
+/* As try, where those calls do not exist. */
+static int try_without(const int *calls, size_t count, enum process_role role,
+                       const struct world *world, attempt *what)
 {
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
-        if (!take_away(calls, count) || !enter(PROCESS_WORKER, world)) {
+        if (!take_away(calls, count) || !enter(role, world)) {
             _exit(NOT_ENTERED);
         }
-        _exit(execute_descriptor(world) || open_for_reading(world) ? DONE : REFUSED);
+        _exit(what(world) ? DONE : REFUSED);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -699,9 +715,18 @@ static void one_wall_stands_without_the_other(void **state)
         print_message("this machine has no seccomp or no Landlock\n");
         skip();
     }
-    int status = try_without(landlock, 3, world);
+    int status = try_without(landlock, 3, PROCESS_WORKER, world, execute_descriptor);
     assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
-    assert_int_equal(try_without(seccomp, 1, world), REFUSED << 8);
+    assert_int_equal(try_without(landlock, 3, PROCESS_COMPILER, world, open_for_writing),
+                     REFUSED << 8);
+    static const enum process_role serving[] = {PROCESS_LOGGER, PROCESS_CONTROLLER, PROCESS_WORKER};
+    for (size_t i = 0; i < sizeof(serving) / sizeof(serving[0]); i++) {
+        assert_int_equal(try_without(seccomp, 1, serving[i], world, open_for_reading),
+                         REFUSED << 8);
+    }
+    assert_int_equal(try_without(seccomp, 1, PROCESS_COMPILER, world, open_for_reading), DONE);
+    assert_int_equal(try_without(seccomp, 1, PROCESS_COMPILER, world, open_for_writing),
+                     REFUSED << 8);
 }
 
 /* What is said of a machine that offers so much. */
