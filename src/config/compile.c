@@ -123,6 +123,12 @@ static enum status compile_source(struct compilation *compilation, const struct 
     }
     struct span built = builder_finish(&compilation->builder, &compilation->header);
     struct generation generation;
+    struct secrets_builder *secrets = compilation->validator.environment->secrets;
+    if (secrets != NULL && !secrets_finish(secrets, compilation->header.certificates.count,
+                                           compilation->header.number)) {
+        report_no_room(diagnostics);
+        return ERROR;
+    }
     bool opened = generation_open(&generation, built);
     ASSERT(opened); /* what the compiler writes, the workers accept */
     *block = built;

@@ -13,6 +13,7 @@
 #include "base/status.h"
 #include "config/generation.h"
 #include "config/schema.h"
+#include "config/secrets.h"
 
 enum {
     ENVIRONMENT_ADDRESSES_MAX = 64, /* addresses taken from one name */
@@ -67,6 +68,7 @@ struct environment {
     uint32_t group;
     environment_find_user *find_user;   /* NULL: there is none */
     environment_find_group *find_group; /* NULL: there is none */
+    struct secrets_builder *secrets;    /* where private keys go; NULL: there can be none */
     environment_measure *measure;       /* NULL: nothing is held against memory-budget */
 };
 

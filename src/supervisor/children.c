@@ -44,6 +44,7 @@ enum status children_init(struct children *children)
     children->life[0] = -1;
     children->life[1] = -1;
     children->commons = -1;
+    children->tickets.fd = -1;
     children->ledger_fd = -1;
     children->null = open("/dev/null", O_RDWR | O_CLOEXEC);
     children->executable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
@@ -70,6 +71,7 @@ void children_deinit(struct children *children)
     close_descriptor(&children->life[0]);
     close_descriptor(&children->life[1]);
     close_descriptor(&children->commons);
+    ticket_memory_destroy(&children->tickets);
     close_descriptor(&children->ledger_fd);
     if (children->generation != NULL) {
         ledger_destroy(&children->ledger, children->generation);
@@ -339,6 +341,38 @@ static void fill_spec(struct children *children, uint32_t slot, const struct chi
     }
 }
 
+void children_rotate_tickets(struct children *children, uint64_t now)
+{
+    if ((children->tickets.fd < 0 && ticket_memory_create(&children->tickets) != OK) ||
+        ticket_memory_rotate(&children->tickets, now) != OK) {
+        log_message(LOG_ERROR, "no new key for TLS session tickets: %s", strerror(errno));
+    }
+}
+
+/* What the role is given beside its one set of keys. */
+static int further_of(const struct children *children, enum process_role role,
+                      const struct children_world *world)
+{
+    return role == PROCESS_COMPILER ? world->check_secrets_fd
+           : role == PROCESS_WORKER ? children->tickets.fd
+                                    : -1;
+}
+
+/* The private keys that the role gets to see, or, the compiler, to write. */
+static int secrets_of(enum process_role role, const struct children_world *world)
+{
+    switch (role) {
+    case PROCESS_COMPILER:
+    case PROCESS_WORKER:
+        return world->secrets_fd;
+    case PROCESS_CONTROLLER:
+        return world->check_secrets_fd;
+    case PROCESS_LOGGER:
+        return -1;
+    }
+    UNREACHABLE("a role");
+}
+
 static enum status fork_child(struct children *children, uint32_t slot,
                               const struct children_world *world)
 {
@@ -362,6 +396,8 @@ static enum status fork_child(struct children *children, uint32_t slot,
         .shared = role == PROCESS_WORKER       ? children->commons
                   : role == PROCESS_CONTROLLER ? children->ledger_fd
                                                : -1,
+        .secrets = secrets_of(role, world),
+        .further = further_of(children, role, world),
         .listeners =
             role == PROCESS_CONTROLLER ? world->listeners->controller : world->listeners->fds,
         .spec = &children->spec,

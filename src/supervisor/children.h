@@ -25,6 +25,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/spawn.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/ticket_memory.h"
 #include "supervisor/unread_logs.h"
 
 struct child {
@@ -51,10 +52,11 @@ struct children {
     struct unread_logs unread;
     int executable;
     int null;
-    int life[2];          /* see SPAWN_FD_LIFE */
-    int commons;          /* made with the first worker, kept for all; -1: not made */
-    int ledger_fd;        /* made with the first child after the compiler; -1: not made */
-    struct ledger ledger; /* what those that have ended had counted */
+    int life[2];                  /* see SPAWN_FD_LIFE */
+    int commons;                  /* made with the first worker, kept for all; -1: not made */
+    struct ticket_memory tickets; /* made when the first key is asked for */
+    int ledger_fd;                /* made with the first child after the compiler; -1: not made */
+    struct ledger ledger;         /* what those that have ended had counted */
     const struct generation *generation; /* that the ledger was made for; borrowed */
     uint64_t incarnations;               /* made so far */
     struct hash_key client_key;          /* drawn once; every worker's */
@@ -66,6 +68,8 @@ struct children_world {
     const char *config;                  /* NULL: built-in */
     char **environment;                  /* the compiler's */
     int generation_fd;                   /* the compiler's output, everyone else's input */
+    int secrets_fd;                      /* the same of the private keys; workers */
+    int check_secrets_fd;                /* those that health checks need; the controller */
     const struct generation *generation; /* NULL until compiled */
     const struct listeners *listeners;
     int log; /* what the logger writes to */
@@ -84,6 +88,9 @@ NODISCARD enum status children_spawn(struct children *children, uint32_t slot,
 /* Looks at what each process takes of the machine, and tells the controllers, once there are any.
  */
 void children_sample(struct children *children);
+
+/* Draws a new ticket key, for all workers. When that fails, which is logged, the old one stays. */
+void children_rotate_tickets(struct children *children, uint64_t now);
 
 /* Sends an order. A child that cannot be told any more is killed; its exit follows. */
 void children_tell(struct children *children, uint32_t slot, enum supervisor_order order);

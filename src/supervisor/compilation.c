@@ -9,11 +9,19 @@
 #include "observe/log.h"
 #include "supervisor/budget.h"
 
+/* All keys, the two blocks of them, and what they are read into. */
+#define KEYS_SIZE ((size_t)4 * SECRETS_SIZE_MAX)
+
+/* Kept out of core files. */
 static void *reserve(size_t size)
 {
     void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    (void)madvise(memory, size, MADV_DONTDUMP); /* the process is not dumpable, either */
+    return memory;
 }
 
 static enum status compile(struct compilation *compilation, struct diagnostics *diagnostics,
@@ -26,6 +34,8 @@ static enum status compile(struct compilation *compilation, struct diagnostics *
     diagnostics_init(diagnostics, &texts);
     struct environment world = environment_of_system(environment);
     world.measure = budget_measure;
+    world.secrets = compilation->secrets;
+    arena_init(&compilation->secrets->arena, compilation->keys, KEYS_SIZE);
     enum status status =
         config != NULL ? compile_file(config, &world, diagnostics, &arena, &compilation->block)
                        : compile_builtin(&world, diagnostics, &arena, &compilation->block);
@@ -39,10 +49,13 @@ enum status compilation_open(struct compilation *compilation, const char *config
                              char **environment)
 {
     struct compilation opened = {.memory = reserve(COMPILE_ARENA_SIZE),
-                                 .texts = reserve(COMPILE_DIAGNOSTICS_ARENA_SIZE)};
+                                 .texts = reserve(COMPILE_DIAGNOSTICS_ARENA_SIZE),
+                                 .keys = reserve(KEYS_SIZE),
+                                 .secrets = calloc(1, sizeof(*opened.secrets))};
     struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
     enum status status = ERROR;
-    if (diagnostics == NULL || opened.memory == NULL || opened.texts == NULL) {
+    if (diagnostics == NULL || opened.memory == NULL || opened.texts == NULL ||
+        opened.keys == NULL || opened.secrets == NULL) {
         log_message(LOG_ERROR, "no memory for a compilation: %s", strerror(errno));
     } else {
         status = compile(&opened, diagnostics, config, environment);
@@ -64,5 +77,11 @@ void compilation_close(struct compilation *compilation)
     if (compilation->texts != NULL) {
         (void)munmap(compilation->texts, COMPILE_DIAGNOSTICS_ARENA_SIZE);
     }
+    if (compilation->keys != NULL) {
+        explicit_bzero(compilation->keys,
+                       compilation->secrets != NULL ? compilation->secrets->arena.used : 0);
+        (void)munmap(compilation->keys, KEYS_SIZE);
+    }
+    free(compilation->secrets);
     *compilation = (struct compilation){0};
 }

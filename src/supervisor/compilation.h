@@ -7,12 +7,15 @@
 
 #include "base/span.h"
 #include "base/status.h"
+#include "config/secrets.h"
 
 /* The memory of a compilation, reserved and mostly untouched. All zero: none. */
 struct compilation {
     void *memory;
     void *texts;
-    struct span block; /* inside memory; see generation_open */
+    void *keys;                      /* memory for `secrets` alone, wiped by the end */
+    struct secrets_builder *secrets; /* its blocks are complete; see secrets_open */
+    struct span block;               /* inside memory; see generation_open */
 };
 
 /*

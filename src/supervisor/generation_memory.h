@@ -1,34 +1,28 @@
 /*
- * How a compiled generation travels between processes: in a memfd that the supervisor creates, the
- * compiler process fills and seals, and everyone maps read-only. The seals make it immutable, so
- * what generation_open has checked stays true. Bound: GENERATION_SIZE_MAX bytes.
+ * How a compiled generation, and apart from it the private keys of its certificates, are taken out
+ * of the sealed memory (supervisor/sealed_memory.h) in which they come from the compiler process.
+ * Bounds: GENERATION_SIZE_MAX and SECRETS_SIZE_MAX bytes.
  */
 #ifndef SENTINEL_SUPERVISOR_GENERATION_MEMORY_H
 #define SENTINEL_SUPERVISOR_GENERATION_MEMORY_H
 
-#include "base/status.h"
 #include "config/generation.h"
-
-/* An empty memfd, close-on-exec, owned by the caller; -1 with errno. */
-NODISCARD int generation_memory_create(void);
-
-/* The compiler's side: writes the block and seals the memory for good. ERROR with errno. */
-NODISCARD enum status generation_memory_write(int fd, struct span block);
-
-/* A mapping; all zero: none. */
-struct generation_memory {
-    void *memory;
-    size_t size;
-};
+#include "config/secrets.h"
+#include "supervisor/sealed_memory.h"
 
 /*
  * Maps the memory and opens the generation in it. ERROR, with both untouched and errno EINVAL, when
  * it is not sealed, too large, or no generation of this build.
  */
-NODISCARD enum status generation_memory_map(struct generation_memory *mapping,
+NODISCARD enum status generation_memory_map(struct sealed_memory *mapping,
                                             struct generation *generation, int fd);
 
-/* Harmless on an empty mapping. */
-void generation_memory_unmap(struct generation_memory *mapping);
+/*
+ * The same for the secrets of this generation. No core file shows them. Whoever has made what he
+ * needs of them unmaps them: sealed memory cannot be wiped.
+ */
+NODISCARD enum status generation_memory_map_secrets(struct sealed_memory *mapping,
+                                                    struct secrets *secrets, int fd,
+                                                    const struct generation *generation);
 
 #endif

@@ -27,9 +27,9 @@ static int write_generation(char *listen)
 {
     struct compilation compilation = {0};
     compile(&compilation, listen);
-    int fd = generation_memory_create();
+    int fd = sealed_memory_create("sentinel-generation");
     assert_true(fd >= 0);
-    assert_int_equal(generation_memory_write(fd, compilation.block), OK);
+    assert_int_equal(sealed_memory_write(fd, compilation.block), OK);
     compilation_close(&compilation);
     return fd;
 }
@@ -38,7 +38,7 @@ static void a_generation_travels_unchanged_and_unchangeable(void **state)
 {
     (void)state;
     int fd = write_generation((char[]){"SENTINEL_LISTEN=127.0.0.1:18500"});
-    struct generation_memory mapping = {0};
+    struct sealed_memory mapping = {0};
     struct generation generation;
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), OK);
     assert_int_equal(generation.header->server.workers, 3);
@@ -46,8 +46,8 @@ static void a_generation_travels_unchanged_and_unchangeable(void **state)
     assert_int_equal(ftruncate(fd, 0), -1);
     assert_ptr_equal(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
     close(fd);
-    generation_memory_unmap(&mapping);
-    generation_memory_unmap(&mapping);
+    sealed_memory_unmap(&mapping);
+    sealed_memory_unmap(&mapping);
 }
 
 static void memory_without_seals_is_refused(void **state)
@@ -55,10 +55,10 @@ static void memory_without_seals_is_refused(void **state)
     (void)state;
     struct compilation compilation = {0};
     compile(&compilation, (char[]){"SENTINEL_LISTEN=127.0.0.1:18500"});
-    int fd = generation_memory_create();
+    int fd = sealed_memory_create("sentinel-generation");
     assert_int_equal(write(fd, compilation.block.data, compilation.block.size),
                      (ssize_t)compilation.block.size);
-    struct generation_memory mapping = {0};
+    struct sealed_memory mapping = {0};
     struct generation generation;
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), ERROR);
     assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL), 0);
@@ -71,17 +71,45 @@ static void memory_without_seals_is_refused(void **state)
 static void sealed_bytes_that_are_no_generation_are_refused(void **state)
 {
     (void)state;
-    struct generation_memory mapping = {0};
+    struct sealed_memory mapping = {0};
     struct generation generation;
-    int fd = generation_memory_create();
-    assert_int_equal(generation_memory_write(fd, SPAN_EMPTY), OK); /* empty */
+    int fd = sealed_memory_create("sentinel-generation");
+    assert_int_equal(sealed_memory_write(fd, SPAN_EMPTY), OK); /* empty */
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), ERROR);
     close(fd);
-    fd = generation_memory_create();
-    assert_int_equal(generation_memory_write(fd, SPAN("not what you think it is")), OK);
+    fd = sealed_memory_create("sentinel-generation");
+    assert_int_equal(sealed_memory_write(fd, SPAN("not what you think it is")), OK);
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), ERROR);
     close(fd);
     assert_int_equal(generation_memory_map(&mapping, &generation, -1), ERROR);
+}
+
+static void secrets_travel_beside_their_generation_and_open_with_no_other(void **state)
+{
+    (void)state;
+    struct compilation compilation = {0};
+    struct generation generation;
+    struct sealed_memory mapping = {0};
+    struct secrets secrets;
+    compile(&compilation, (char[]){"SENTINEL_LISTEN=127.0.0.1:18500"});
+    assert_true(generation_open(&generation, compilation.block));
+    int fd = sealed_memory_create("sentinel-secrets");
+    assert_int_equal(sealed_memory_write(fd, compilation.secrets->block), OK);
+    assert_int_equal(generation_memory_map_secrets(&mapping, &secrets, fd, &generation), OK);
+    assert_int_equal(secrets.count, 0);
+    sealed_memory_unmap(&mapping);
+    struct generation_header header = *generation.header;
+    header.number++;
+    generation.header = &header;
+    assert_int_equal(generation_memory_map_secrets(&mapping, &secrets, fd, &generation), ERROR);
+    assert_null(mapping.memory);
+    close(fd);
+    fd = sealed_memory_create("sentinel-secrets");
+    assert_int_equal(write(fd, compilation.secrets->block.data, compilation.secrets->block.size),
+                     (ssize_t)compilation.secrets->block.size); /* not sealed */
+    assert_int_equal(generation_memory_map_secrets(&mapping, &secrets, fd, &generation), ERROR);
+    close(fd);
+    compilation_close(&compilation);
 }
 
 static void a_refused_configuration_leaves_nothing_open(void **state)
@@ -131,8 +159,8 @@ static int write_free_generation(void)
     enum status status = compilation_open(&compilation, path, environment);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(status, OK);
-    int fd = generation_memory_create();
-    assert_int_equal(generation_memory_write(fd, compilation.block), OK);
+    int fd = sealed_memory_create("sentinel-generation");
+    assert_int_equal(sealed_memory_write(fd, compilation.block), OK);
     compilation_close(&compilation);
     return fd;
 }
@@ -141,7 +169,7 @@ static void listeners_are_bound_once_and_reopened_after_a_stop(void **state)
 {
     (void)state;
     int fd = write_free_generation();
-    struct generation_memory mapping = {0};
+    struct sealed_memory mapping = {0};
     struct generation generation;
     assert_int_equal(generation_memory_map(&mapping, &generation, fd), OK);
     close(fd);
@@ -172,7 +200,7 @@ static void listeners_are_bound_once_and_reopened_after_a_stop(void **state)
     listeners_close(&first);
     assert_int_equal(listeners_open(&second, &generation, "off"), OK);
     listeners_close(&second);
-    generation_memory_unmap(&mapping);
+    sealed_memory_unmap(&mapping);
 }
 
 int main(void)
@@ -181,6 +209,7 @@ int main(void)
         cmocka_unit_test(a_generation_travels_unchanged_and_unchangeable),
         cmocka_unit_test(memory_without_seals_is_refused),
         cmocka_unit_test(sealed_bytes_that_are_no_generation_are_refused),
+        cmocka_unit_test(secrets_travel_beside_their_generation_and_open_with_no_other),
         cmocka_unit_test(a_refused_configuration_leaves_nothing_open),
         cmocka_unit_test(listeners_are_bound_once_and_reopened_after_a_stop),
     };

@@ -75,6 +75,29 @@ static enum status open_listeners(struct process *process)
     return OK;
 }
 
+/* The private keys, for those roles that speak TLS, and a worker's keys for tickets. */
+static enum status open_secrets(struct process *process, enum process_role role)
+{
+    if (role != PROCESS_WORKER && role != PROCESS_CONTROLLER) {
+        return OK;
+    }
+    if (generation_memory_map_secrets(&process->secrets_memory, &process->secrets, SPAWN_FD_SECRETS,
+                                      &process->generation) != OK) {
+        log_message(LOG_ERROR, "cannot map the private keys: %s", strerror(errno));
+        return ERROR;
+    }
+    (void)close(SPAWN_FD_SECRETS);
+    if (role == PROCESS_WORKER && fcntl(SPAWN_FD_TICKETS, F_GETFD) >= 0) {
+        process->tickets = ticket_memory_map(SPAWN_FD_TICKETS);
+        if (process->tickets == NULL) {
+            log_message(LOG_ERROR, "cannot map the keys for session tickets: %s", strerror(errno));
+            return ERROR;
+        }
+        (void)close(SPAWN_FD_TICKETS);
+    }
+    return OK;
+}
+
 static enum status open_shared(struct process *process)
 {
     const struct spawn_spec *spec = process->spec;
@@ -110,7 +133,7 @@ static enum status open_shared(struct process *process)
     }
     (void)close(SPAWN_FD_SEGMENT);
     (void)close(SPAWN_FD_GENERATION);
-    return OK;
+    return open_secrets(process, role);
 }
 
 static int run_role(struct process *process)
@@ -175,9 +198,17 @@ int process_main(void)
     flight_recorder_deinit(&process.flight);
     segment_unmap(&process.segment);
     commons_unmap(process.commons, &process.generation);
-    generation_memory_unmap(&process.memory);
+    process_forget_secrets(&process);
+    ticket_memory_unmap(process.tickets);
+    sealed_memory_unmap(&process.memory);
     free(process.listeners);
     return exit_code;
+}
+
+void process_forget_secrets(struct process *process)
+{
+    sealed_memory_unmap(&process->secrets_memory);
+    process->secrets = (struct secrets){0};
 }
 
 void process_send_ready(void)

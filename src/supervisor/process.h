@@ -11,16 +11,20 @@
 #include "observe/segment.h"
 #include "supervisor/generation_memory.h"
 #include "supervisor/spawn.h"
+#include "supervisor/ticket_memory.h"
 
 /* A child after its opening. Lives as long as the process. */
 struct process {
     const struct spawn_spec *spec; /* mapped, sealed */
-    struct generation_memory memory;
+    struct sealed_memory memory;
     struct generation generation;  /* not the compiler's */
     struct segment segment;        /* its own, for writing; not the compiler's */
     struct flight_recorder flight; /* in that segment */
-    int *listeners;                /* spec->listeners descriptors; -1: not given */
-    void *commons;                 /* a worker's; written by all workers */
+    struct sealed_memory secrets_memory;
+    struct secrets secrets;            /* a worker's and the controller's, until forgotten */
+    const struct ticket_keys *tickets; /* a worker's; NULL where none are issued */
+    int *listeners;                    /* spec->listeners descriptors; -1: not given */
+    void *commons;                     /* a worker's; written by all workers */
 };
 
 /* What the segment of a process of this role holds (never the compiler's: it has none). */
@@ -38,6 +42,9 @@ int process_compile(struct process *process, char **environment);
 int process_log(struct process *process);
 int process_control(struct process *process);
 int process_work(struct process *process);
+
+/* Unmaps the secrets, once all that is made of them is made. They cannot be had again. */
+void process_forget_secrets(struct process *process);
 
 /* Tells the supervisor that the process serves. */
 void process_send_ready(void);

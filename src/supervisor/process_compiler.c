@@ -48,7 +48,13 @@ int process_compile(struct process *process, char **environment)
     if (compilation_open(&compilation, config[0] != '\0' ? config : NULL, environment) != OK) {
         return 1;
     }
-    enum status status = generation_memory_write(SPAWN_FD_GENERATION, compilation.block);
+    enum status status = sealed_memory_write(SPAWN_FD_GENERATION, compilation.block);
+    if (status == OK) {
+        status = sealed_memory_write(SPAWN_FD_SECRETS, compilation.secrets->block);
+    }
+    if (status == OK) {
+        status = sealed_memory_write(SPAWN_FD_CHECK_SECRETS, compilation.secrets->check_block);
+    }
     if (status != OK) {
         log_message(LOG_ERROR, "the compiler cannot hand over: %s", strerror(errno));
     }

@@ -235,6 +235,7 @@ int process_control(struct process *process)
         control_close(&control);
         return 1;
     }
+    process_forget_secrets(process);
     if (sandbox_enter(PROCESS_CONTROLLER, &process->generation) != OK) {
         control_close(&control);
         return 1;

@@ -236,6 +236,7 @@ int process_work(struct process *process)
         work_close(work);
         return 1;
     }
+    process_forget_secrets(process);
     if (sandbox_enter(PROCESS_WORKER, &process->generation) != OK) {
         work_close(work);
         return 1;

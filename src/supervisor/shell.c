@@ -41,7 +41,7 @@ struct shell {
     const char *pid_file_override;
     const char *control_socket; /* of the command line; NULL: as configured */
     struct generation generation;
-    struct generation_memory memory;
+    struct sealed_memory memory;
     struct pollfd polled[1 + SUPERVISOR_SLOTS_MAX];
     uint32_t polled_slots[1 + SUPERVISOR_SLOTS_MAX];
     uint64_t timer_at; /* microseconds; UINT64_MAX: none */
@@ -154,6 +154,9 @@ static void do_action(struct shell *shell, const struct supervisor_action *actio
     case SUPERVISOR_REOPEN_LOGS:
         reopen_logs(shell);
         return;
+    case SUPERVISOR_ROTATE_TICKETS:
+        children_rotate_tickets(&shell->children, monotonic_now());
+        return;
     case SUPERVISOR_SET_TIMER:
         shell->timer_at = action->at;
         return;
@@ -186,6 +189,17 @@ static void tell_machine(struct shell *shell, struct supervisor_event event)
 
 /* ---- What happens ---- */
 
+/* Whether any listener gives its clients session tickets. */
+static bool issues_tickets(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->header->tls_servers.count; i++) {
+        if (generation_tls_server(generation, i)->session_tickets != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The compiler has ended well: looks at what it left, trusting none of it unchecked. */
 static void adopt_generation(struct shell *shell)
 {
@@ -205,6 +219,7 @@ static void adopt_generation(struct shell *shell)
     }
     tell_machine(shell, (struct supervisor_event){.kind = SUPERVISOR_COMPILED,
                                                   .workers = server->workers,
+                                                  .tickets = issues_tickets(&shell->generation),
                                                   .shutdown_timeout = server->shutdown_timeout});
 }
 
@@ -344,15 +359,20 @@ static enum status shell_open(struct shell *shell, const struct shell_options *o
     shell->world = (struct children_world){.config = options->config,
                                            .environment = options->environment,
                                            .generation_fd = -1,
+                                           .secrets_fd = -1,
+                                           .check_secrets_fd = -1,
                                            .listeners = &shell->listeners,
                                            .log = -1};
     if (children_init(&shell->children) != OK) {
         return ERROR;
     }
-    shell->world.generation_fd = generation_memory_create();
+    shell->world.generation_fd = sealed_memory_create("sentinel-generation");
     shell->signals = open_signals();
     uint64_t seed = 0;
-    if (shell->world.generation_fd < 0 || shell->signals < 0 ||
+    shell->world.secrets_fd = sealed_memory_create("sentinel-secrets");
+    shell->world.check_secrets_fd = sealed_memory_create("sentinel-secrets");
+    if (shell->world.generation_fd < 0 || shell->world.secrets_fd < 0 ||
+        shell->world.check_secrets_fd < 0 || shell->signals < 0 ||
         getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed)) {
         int error = errno;
         children_deinit(&shell->children);
@@ -369,8 +389,10 @@ static void shell_close(struct shell *shell)
     listeners_close(&shell->listeners);
     log_file_close(&shell->world.log);
     pid_file_close(&shell->pid_file);
-    generation_memory_unmap(&shell->memory);
+    sealed_memory_unmap(&shell->memory);
     (void)close(shell->world.generation_fd);
+    (void)close(shell->world.secrets_fd);
+    (void)close(shell->world.check_secrets_fd);
     (void)close(shell->signals);
 }
 

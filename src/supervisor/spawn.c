@@ -151,6 +151,8 @@ pid_t spawn_child(const struct spawn_options *options)
     sources[SPAWN_FD_SEGMENT] = options->segment;
     sources[SPAWN_FD_LIFE] = options->life;
     sources[SPAWN_FD_COMMONS] = options->shared;
+    sources[SPAWN_FD_SECRETS] = options->secrets;
+    sources[SPAWN_FD_TICKETS] = options->further;
     for (uint32_t i = 0; i < spec->listeners; i++) {
         sources[SPAWN_FD_LISTENERS + i] = options->listeners[i];
     }

@@ -30,7 +30,12 @@ enum {
                                 which ends when the supervisor and all workers are gone */
     SPAWN_FD_COMMONS = 8,    /* workers only: observe/commons.h */
     SPAWN_FD_LEDGER = 8,     /* the controller only: observe/ledger.h */
-    SPAWN_FD_LISTENERS = 9,  /* spec.listeners of them */
+    SPAWN_FD_SECRETS = 9,    /* config/secrets.h: the compiler's to write; workers' to map, and the
+                                controller's, whose memory has the keys of health checks only */
+    SPAWN_FD_CHECK_SECRETS = 10, /* the compiler's only: what the controller will find at
+                                    SPAWN_FD_SECRETS */
+    SPAWN_FD_TICKETS = 10,       /* workers only, where tickets are issued: net/ticket_keys.h */
+    SPAWN_FD_LISTENERS = 11,     /* spec.listeners of them */
 
     SPAWN_PATH_MAX = 4096,
 };
@@ -58,6 +63,8 @@ struct spawn_options {
     int segment;
     int life;
     int shared;           /* what the role has at SPAWN_FD_COMMONS or SPAWN_FD_LEDGER */
+    int secrets;          /* at SPAWN_FD_SECRETS */
+    int further;          /* at SPAWN_FD_CHECK_SECRETS or SPAWN_FD_TICKETS */
     const int *listeners; /* spec->listeners of them; -1: its number stays closed */
     const struct spawn_spec *spec;
     char *const *environment; /* NULL: empty but for the sanitizers' variables */

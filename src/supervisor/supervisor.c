@@ -59,6 +59,7 @@ static void stop(struct run *run, int code)
 {
     run->supervisor->phase = SUPERVISOR_STOPPED;
     run->supervisor->deadline = 0;
+    run->supervisor->rotate_at = 0;
     run->supervisor->exit_code = code;
     act(run, SUPERVISOR_EXIT)->code = code;
 }
@@ -260,6 +261,7 @@ static void leave(struct run *run, enum supervisor_phase phase, uint64_t patienc
     supervisor->phase = phase;
     supervisor->overdue = false;
     supervisor->deadline = run->now + patience;
+    supervisor->rotate_at = 0; /* nobody who comes now would use the ticket */
     forget_restarts(supervisor);
     if (phase == SUPERVISOR_DRAINING) {
         /* The controller as well: from now on it says that we are not ready. */
@@ -396,9 +398,17 @@ static void on_compiled(struct run *run, const struct supervisor_event *event)
     ASSERT(event->workers >= 1 && event->workers <= SUPERVISOR_WORKERS_MAX);
     supervisor->workers = event->workers;
     supervisor->shutdown_timeout = event->shutdown_timeout;
+    supervisor->tickets = event->tickets;
     supervisor->phase = SUPERVISOR_OPENING;
     supervisor->deadline = 0;
     (void)act(run, SUPERVISOR_OPEN_LISTENERS);
+}
+
+/* One key only, however late: those in between would open nothing. */
+static void rotate_tickets(struct run *run)
+{
+    (void)act(run, SUPERVISOR_ROTATE_TICKETS);
+    run->supervisor->rotate_at = run->now + TICKET_KEYS_PERIOD;
 }
 
 static void on_listening(struct run *run)
@@ -408,6 +418,9 @@ static void on_listening(struct run *run)
         return;
     }
     supervisor->phase = SUPERVISOR_STARTING;
+    if (supervisor->tickets) {
+        rotate_tickets(run); /* before the first worker, which is handed the memory */
+    }
     for (uint32_t i = SUPERVISOR_SLOT_LOGGER; i < slot_end(supervisor); i++) {
         spawn(run, i);
     }
@@ -536,6 +549,9 @@ static void on_timer(struct run *run)
             slot->kill_at = UINT64_MAX; /* nothing more can be done, and nothing more be said */
         }
     }
+    if (supervisor->rotate_at != 0 && supervisor->rotate_at <= run->now) {
+        rotate_tickets(run);
+    }
     if (supervisor->deadline != 0 && supervisor->deadline <= run->now) {
         phase_overdue(run);
     }
@@ -595,6 +611,9 @@ static void set_timer(struct run *run)
 {
     struct supervisor *supervisor = run->supervisor;
     uint64_t at = supervisor->deadline != 0 ? supervisor->deadline : UINT64_MAX;
+    if (supervisor->rotate_at != 0) {
+        at = earlier(at, supervisor->rotate_at);
+    }
     for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
         const struct supervisor_slot *slot = &supervisor->slots[i];
         if (slot->state == SUPERVISOR_SLOT_WAITING) {
@@ -636,6 +655,9 @@ void supervisor_check(const struct supervisor *supervisor)
     bool going_down =
         supervisor->phase >= SUPERVISOR_DRAINING && supervisor->phase < SUPERVISOR_STOPPED;
     ASSERT(!going_down || supervisor->deadline != 0); /* no phase of the way down can last */
+    bool serving =
+        supervisor->phase == SUPERVISOR_STARTING || supervisor->phase == SUPERVISOR_RUNNING;
+    ASSERT((supervisor->rotate_at != 0) == (serving && supervisor->tickets));
     for (uint32_t i = 0; i < SUPERVISOR_SLOTS_MAX; i++) {
         const struct supervisor_slot *slot = &supervisor->slots[i];
         ASSERT(i < slot_end(supervisor) || slot->state == SUPERVISOR_SLOT_EMPTY);

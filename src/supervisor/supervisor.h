@@ -27,6 +27,7 @@
 
 #include "base/prng.h"
 #include "base/status.h"
+#include "net/ticket_keys.h"
 #include "observe/log.h"
 #include "observe/segment.h"
 
@@ -63,7 +64,8 @@ enum {
 
 enum supervisor_event_kind {
     SUPERVISOR_STARTED,      /* the first event */
-    SUPERVISOR_COMPILED,     /* the compiler's generation is mapped: workers, shutdown_timeout */
+    SUPERVISOR_COMPILED,     /* the compiler's generation is mapped: workers, shutdown_timeout,
+                                tickets */
     SUPERVISOR_REFUSED,      /* what the compiler left is no generation, or listening failed */
     SUPERVISOR_LISTENING,    /* all listeners are bound */
     SUPERVISOR_SPAWN_FAILED, /* slot: no process could be made */
@@ -80,6 +82,7 @@ struct supervisor_event {
     uint32_t slot;
     uint32_t workers;          /* 1 to SUPERVISOR_WORKERS_MAX */
     uint64_t shutdown_timeout; /* microseconds */
+    bool tickets;              /* workers issue TLS session tickets, so keys are needed */
     uint64_t turns;
     int wait_status;
     int signal;
@@ -92,6 +95,7 @@ enum supervisor_action_kind {
     SUPERVISOR_OPEN_LISTENERS,  /* and pid and log files; answer LISTENING or REFUSED */
     SUPERVISOR_CLOSE_LISTENERS, /* the supervisor's own copies */
     SUPERVISOR_REOPEN_LOGS,     /* and hand them to the logger, if it lives */
+    SUPERVISOR_ROTATE_TICKETS,  /* draw a new key for session tickets */
     SUPERVISOR_SET_TIMER,       /* at: the next TIMER event; UINT64_MAX: none */
     SUPERVISOR_LOG,             /* level, text */
     SUPERVISOR_EXIT,            /* code; the last action ever */
@@ -154,7 +158,9 @@ struct supervisor {
     uint64_t shutdown_timeout;
     uint64_t deadline; /* of the phase; 0: none */
     bool overdue;      /* the deadline has passed once, and who remained was killed */
-    uint64_t timer_at; /* what the shell was told last */
+    bool tickets;
+    uint64_t rotate_at; /* when the next ticket key is due; 0: none is */
+    uint64_t timer_at;  /* what the shell was told last */
     struct prng jitter;
     int exit_code;
     bool hurried; /* a second signal came */

@@ -79,8 +79,11 @@ struct world {
     uint64_t shutdown_timeout;
     struct child children[SLOTS];
     bool listening;
-    bool was_running; /* all were ready once */
-    bool stopping;    /* TERM came, or a start was refused: the way down has begun */
+    bool tickets;        /* workers issue them */
+    uint32_t rotations;  /* of their key */
+    uint64_t rotated_at; /* the last one */
+    bool was_running;    /* all were ready once */
+    bool stopping;       /* TERM came, or a start was refused: the way down has begun */
     bool hurried;
     bool refused; /* the exit is to be 1 */
     uint64_t exit_by;
@@ -207,6 +210,7 @@ static void do_spawn(struct world *world, uint32_t slot)
 {
     struct child *child = &world->children[slot];
     check_spawn(world, child, slot);
+    CHECK(world, slot < FIRST_WORKER || !world->tickets || world->rotations > 0);
     uint32_t incarnations = child->incarnations + 1;
     uint32_t failures = child->failures;
     *child = (struct child){.alive = true,
@@ -291,6 +295,12 @@ static void do_action(struct world *world, const struct supervisor_action *actio
         return;
     case SUPERVISOR_REOPEN_LOGS:
         return;
+    case SUPERVISOR_ROTATE_TICKETS:
+        CHECK(world, world->tickets && world->listening && !world->stopping);
+        CHECK(world, world->rotations == 0 || world->now - world->rotated_at >= TICKET_KEYS_PERIOD);
+        world->rotations++;
+        world->rotated_at = world->now;
+        return;
     case SUPERVISOR_SET_TIMER:
         world->timer_at = action->at;
         return;
@@ -330,6 +340,8 @@ static void check_debts(struct world *world)
         CHECK(world, !owed || world->stopping || world->timer_at <= child->latest);
         CHECK(world, child->kill_by == NEVER || world->timer_at <= child->kill_by);
     }
+    bool rotates = world->rotations > 0 && !world->stopping;
+    CHECK(world, !rotates || world->timer_at <= world->rotated_at + TICKET_KEYS_PERIOD);
     CHECK(world, !world->stopping || !world->listening); /* new clients go elsewhere */
     CHECK(world, !world->stopping || world->now <= world->exit_by);
     CHECK(world, !world->stopping || world->timer_at != NEVER);
@@ -434,6 +446,7 @@ static void compiler_left(struct world *world, int status)
     }
     happen(world, (struct supervisor_event){.kind = SUPERVISOR_COMPILED,
                                             .workers = world->workers,
+                                            .tickets = world->tickets,
                                             .shutdown_timeout = world->shutdown_timeout});
 }
 
@@ -549,7 +562,10 @@ static void advance(struct world *world)
     }
     CHECK(world, next != NEVER);
     uint64_t late = 0;
-    if (one_in(world, 200)) {
+    if (one_in(world, 1000)) {
+        late = up_to(world, 30 * 3600) * SECOND; /* as long as several ticket keys last */
+        world->signal_at += world->signal_at == NEVER ? 0 : late;
+    } else if (one_in(world, 200)) {
         late = up_to(world, 60 * SECOND);
     } else if (one_in(world, 4)) {
         late = up_to(world, 20 * MILLISECOND);
@@ -588,6 +604,7 @@ static void begin(struct world *world, uint64_t seed)
     *world = (struct world){.seed = seed, .now = SECOND, .timer_at = NEVER};
     prng_init(&world->prng, seed);
     world->workers = 1 + prng_below(&world->prng, WORKERS_MAX);
+    world->tickets = one_in(world, 2);
     world->calm = 2 + prng_below(&world->prng, one_in(world, 2) ? 3 : 40);
     world->shutdown_timeout = up_to(world, 30 * SECOND);
     world->signal_at = world->now + up_to(world, one_in(world, 4) ? 3 * SECOND : 400 * SECOND);
@@ -627,6 +644,7 @@ struct reach {
     uint64_t hurried;
     uint64_t restarts;
     uint64_t refusals;
+    uint64_t rotations; /* beyond the first key of each world */
 };
 
 static void an_operator_gets_what_is_promised_in_every_history(void **state)
@@ -642,6 +660,7 @@ static void an_operator_gets_what_is_promised_in_every_history(void **state)
         reach.stopped += world->stopping;
         reach.hurried += world->hurried;
         reach.refusals += world->refused;
+        reach.rotations += world->rotations > 1 ? world->rotations - 1 : 0;
         for (uint32_t i = LOGGER; i < slots_of(world); i++) {
             uint32_t incarnations = world->children[i].incarnations;
             reach.restarts += incarnations > 1 ? incarnations - 1 : 0;
@@ -649,13 +668,15 @@ static void an_operator_gets_what_is_promised_in_every_history(void **state)
     }
     free(world);
     print_message("%llu events, %llu starts complete, %llu stops, %llu hurried, %llu restarts, "
-                  "%llu starts refused\n",
+                  "%llu starts refused, %llu keys replaced\n",
                   (unsigned long long)reach.events, (unsigned long long)reach.up,
                   (unsigned long long)reach.stopped, (unsigned long long)reach.hurried,
-                  (unsigned long long)reach.restarts, (unsigned long long)reach.refusals);
+                  (unsigned long long)reach.restarts, (unsigned long long)reach.refusals,
+                  (unsigned long long)reach.rotations);
     if (range->count >= SEEDS) {
         assert_true(reach.up > range->count / 3 && reach.hurried > range->count / 10);
         assert_true(reach.restarts > range->count && reach.refusals > 0);
+        assert_true(reach.rotations > 10);
     }
 }
 

@@ -19,6 +19,7 @@ struct fixture {
     bool leaving[SUPERVISOR_SLOTS_MAX]; /* was told to drain or quit */
     uint32_t spawns[SUPERVISOR_SLOTS_MAX];
     bool listening;
+    uint32_t rotations; /* of the ticket key */
     bool exited;
     int exit_code;
 };
@@ -73,6 +74,10 @@ static void apply(struct fixture *fixture, const struct supervisor_action *actio
         fixture->listening = false;
         return;
     case SUPERVISOR_REOPEN_LOGS:
+        return;
+    case SUPERVISOR_ROTATE_TICKETS:
+        assert_false(fixture->alive[FIRST] && fixture->rotations == 0); /* workers are handed it */
+        fixture->rotations++;
         return;
     case SUPERVISOR_SET_TIMER:
         fixture->timer_at = action->at;
@@ -169,14 +174,19 @@ static void compile(struct fixture *fixture, uint32_t workers)
                                             .shutdown_timeout = 30 * SECOND});
 }
 
-static void start(struct fixture *fixture, uint32_t workers)
+static void begin(struct fixture *fixture, uint32_t workers)
 {
-    compile(fixture, workers);
     send(fixture, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
     for (uint32_t i = SUPERVISOR_SLOT_LOGGER; i < FIRST + workers; i++) {
         child(fixture, SUPERVISOR_CHILD_READY, i, 0);
     }
     assert_int_equal(fixture->supervisor.phase, SUPERVISOR_RUNNING);
+}
+
+static void start(struct fixture *fixture, uint32_t workers)
+{
+    compile(fixture, workers);
+    begin(fixture, workers);
 }
 
 static void a_start_compiles_then_listens_then_spawns_everyone(void **state)
@@ -586,6 +596,43 @@ static void hup_changes_nothing_and_usr1_reopens_the_logs(void **state)
     assert_int_equal(fixture->actions.items[0].kind, SUPERVISOR_REOPEN_LOGS);
 }
 
+static void ticket_keys_are_replaced_every_12_hours_until_the_end(void **state)
+{
+    struct fixture *fixture = *state;
+    send(fixture, (struct supervisor_event){.kind = SUPERVISOR_STARTED});
+    child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_COMPILER, 0);
+    send(fixture, (struct supervisor_event){.kind = SUPERVISOR_COMPILED,
+                                            .workers = 1,
+                                            .tickets = true,
+                                            .shutdown_timeout = 30 * SECOND});
+    assert_int_equal(fixture->rotations, 0);
+    begin(fixture, 1);
+    assert_int_equal(fixture->rotations, 1);
+    pass(fixture, fixture->now + 12 * 3600 * SECOND - 1);
+    assert_int_equal(fixture->rotations, 1);
+    pass(fixture, fixture->now + 1);
+    assert_int_equal(fixture->rotations, 2);
+    child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, SIGSEGV);
+    assert_int_equal(fixture->rotations, 2); /* the next worker gets the same keys */
+    pass(fixture, fixture->now + 24 * 3600 * SECOND);
+    assert_int_equal(fixture->rotations, 4);
+    fixture->now += 240 * 3600 * SECOND; /* the machine was asleep */
+    send(fixture, (struct supervisor_event){.kind = SUPERVISOR_TIMER});
+    assert_int_equal(fixture->rotations, 5);
+    signalled(fixture, SIGTERM);
+    pass(fixture, fixture->now + 20 * SECOND);
+    assert_int_equal(fixture->rotations, 5);
+}
+
+static void without_tickets_no_key_is_ever_drawn(void **state)
+{
+    struct fixture *fixture = *state;
+    start(fixture, 1);
+    pass(fixture, fixture->now + 240 * 3600 * SECOND);
+    assert_int_equal(fixture->rotations, 0);
+    assert_true(fixture->timer_at == UINT64_MAX);
+}
+
 static void late_news_of_the_dead_is_dropped(void **state)
 {
     struct fixture *fixture = *state;
@@ -740,6 +787,8 @@ int main(void)
         TEST(a_second_signal_stops_at_once),
         TEST(a_third_signal_does_not_even_wait_for_the_logger),
         TEST(hup_changes_nothing_and_usr1_reopens_the_logs),
+        TEST(ticket_keys_are_replaced_every_12_hours_until_the_end),
+        TEST(without_tickets_no_key_is_ever_drawn),
         TEST(late_news_of_the_dead_is_dropped),
         TEST(any_history_keeps_the_invariants_and_ends_after_term),
         TEST(a_child_that_always_crashes_is_restarted_at_a_bounded_rate),
