@@ -43,7 +43,8 @@ struct connection {
 struct admin {
     struct admin_options options;
     struct io_socket listener;
-    bool paused; /* no connection is free */
+    bool paused; /* no connection is free, or none can be accepted now */
+    struct timer accept_again;
     struct http1_limits limits;
     struct arena arena; /* for the head that is being parsed */
     void *arena_memory;
@@ -56,16 +57,31 @@ static void set_deadline(struct admin *admin, struct connection *connection)
     timer_set(admin->options.wheel, &connection->timer, connection->since + ADMIN_DEADLINE);
 }
 
+/* For any progress in writing, but never past the end of all patience. */
+static void set_write_deadline(struct admin *admin, struct connection *connection)
+{
+    set_deadline(admin, connection);
+    if (connection->expires < connection->since + ADMIN_DEADLINE) {
+        timer_set(admin->options.wheel, &connection->timer, connection->expires);
+    }
+}
+
+static void resume_accepting(struct admin *admin)
+{
+    timer_cancel(admin->options.wheel, &admin->accept_again);
+    if (admin->paused) {
+        admin->paused = false;
+        io_listen_resume(admin->options.io, &admin->listener);
+    }
+}
+
 static void close_connection(struct admin *admin, struct connection *connection)
 {
     ASSERT(connection->step != STEP_FREE);
     io_close(admin->options.io, &connection->socket);
     timer_cancel(admin->options.wheel, &connection->timer);
     connection->step = STEP_FREE;
-    if (admin->paused) {
-        admin->paused = false;
-        io_listen_resume(admin->options.io, &admin->listener);
-    }
+    resume_accepting(admin);
 }
 
 static void begin_head(struct admin *admin, struct connection *connection)
@@ -94,16 +110,17 @@ static void begin_answer(struct admin *admin, struct connection *connection,
     connection->recent = (struct recent_text){0};
     connection->step = STEP_WRITE;
     connection->expires = io_now(admin->options.io) + ADMIN_ANSWER_DEADLINE;
-    set_deadline(admin, connection);
+    set_write_deadline(admin, connection);
 }
 
-static void refuse(struct admin *admin, struct connection *connection, enum reason reason)
+static void refuse(struct admin *admin, struct connection *connection, enum reason reason,
+                   bool has_body)
 {
     struct admin_answer answer = {0};
     admin_answer_refusal(&answer, reason);
     connection->close = true;
     connection->in_size = 0;
-    begin_answer(admin, connection, &answer, true);
+    begin_answer(admin, connection, &answer, has_body);
 }
 
 /* A complete head is there: answers it and keeps what came behind it. */
@@ -115,7 +132,7 @@ static void answer_head(struct admin *admin, struct connection *connection)
     arena_reset(&admin->arena);
     if (http1_parse_request(http1_scan_head_bytes(&connection->scan, bytes), &admin->limits,
                             &admin->arena, &head, &reason) != OK) {
-        refuse(admin, connection, reason);
+        refuse(admin, connection, reason, head.method != METHOD_HEAD);
         return;
     }
     struct admin_answer answer = {0};
@@ -192,7 +209,7 @@ static enum status write_answer(struct admin *admin, struct connection *connecti
             return status == AGAIN ? AGAIN : ERROR;
         }
         connection->out_done += put;
-        set_deadline(admin, connection);
+        set_write_deadline(admin, connection);
     }
     io_requeue(admin->options.io, &connection->socket);
     return AGAIN;
@@ -212,7 +229,7 @@ static enum status read_head(struct admin *admin, struct connection *connection)
                 return OK;
             }
             if (status == ERROR || connection->in_size == sizeof(connection->in)) {
-                refuse(admin, connection, status == ERROR ? reason : REASON_HEAD_TOO_LARGE);
+                refuse(admin, connection, status == ERROR ? reason : REASON_HEAD_TOO_LARGE, true);
                 return OK;
             }
         }
@@ -342,19 +359,39 @@ static void make_room(struct admin *admin, const struct connection *newcomer)
     }
 }
 
+static void pause_accepting(struct admin *admin)
+{
+    admin->paused = true;
+    io_listen_pause(admin->options.io, &admin->listener);
+}
+
+/* Level-triggered: a listener that stayed would be told at once, again and again. */
+static void accept_later(struct admin *admin)
+{
+    const struct admin_options *options = &admin->options;
+    pause_accepting(admin);
+    timer_set(options->wheel, &admin->accept_again, io_now(options->io) + ADMIN_ACCEPT_AGAIN);
+    if (options->on_trouble != NULL) {
+        options->on_trouble(options->trouble_context, admin->listener.error);
+    }
+}
+
 void admin_on_listener(struct admin *admin)
 {
     for (unsigned i = 0; i < ACCEPTS_MAX; i++) {
         struct connection *connection = find_free(admin);
         if (connection == NULL) {
-            admin->paused = true;
-            io_listen_pause(admin->options.io, &admin->listener);
+            pause_accepting(admin);
             return;
         }
         struct address peer;
-        if (io_accept(admin->options.io, &admin->listener, &connection->socket, admin->options.kind,
-                      &peer) != OK) {
-            return; /* none waits, or none can be had now: the listener will be told again */
+        enum status status = io_accept(admin->options.io, &admin->listener, &connection->socket,
+                                       admin->options.kind, &peer);
+        if (status == ERROR) {
+            accept_later(admin);
+        }
+        if (status != OK) {
+            return;
         }
         connection->in_size = 0;
         begin_head(admin, connection);
@@ -372,9 +409,13 @@ void admin_on_ready(struct admin *admin, struct io_socket *socket)
 
 void admin_on_timer(struct admin *admin, struct timer *timer)
 {
+    if (timer == &admin->accept_again) {
+        resume_accepting(admin);
+        return;
+    }
     struct connection *connection = CONTAINER_OF(timer, struct connection, timer);
     if (connection->step == STEP_HEAD && connection->in_size > 0) {
-        refuse(admin, connection, REASON_REQUEST_HEAD_TIMEOUT);
+        refuse(admin, connection, REASON_REQUEST_HEAD_TIMEOUT, true);
         run(admin, connection);
         return;
     }
@@ -406,6 +447,7 @@ struct admin *admin_create(const struct admin_options *options)
     admin->options = *options;
     admin->limits = limits_of_heads();
     io_socket_init(&admin->listener);
+    timer_init(&admin->accept_again, options->kind);
     for (unsigned i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
         io_socket_init(&admin->connections[i].socket);
         timer_init(&admin->connections[i].timer, options->kind);
@@ -447,6 +489,7 @@ void admin_destroy(struct admin *admin)
             close_connection(admin, &admin->connections[i]);
         }
     }
+    timer_cancel(admin->options.wheel, &admin->accept_again);
     io_close(admin->options.io, &admin->listener);
     free(admin->arena_memory);
     free(admin);

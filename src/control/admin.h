@@ -15,8 +15,10 @@
  * Bounds: ADMIN_CONNECTIONS_MAX connections; before the last place is taken, the one that is idle
  * for longest is closed, else the one that lingers, sends its head or takes no bytes for longest,
  * and where all are being answered no more are accepted. ADMIN_HEAD_MAX bytes of head; request
- * bodies are not read; ADMIN_DEADLINE for each state, and for any progress in writing. An answer is
- * produced in chunks of at most ADMIN_CHUNK_MAX bytes, as fast as the client takes them.
+ * bodies are not read; ADMIN_DEADLINE for each state, and for any progress in writing;
+ * ADMIN_ANSWER_DEADLINE for an answer, however it progresses. An answer is produced in chunks of at
+ * most ADMIN_CHUNK_MAX bytes, as fast as the client takes them. Without descriptors or memory to
+ * accept with, clients wait in the queue, and it is tried again after ADMIN_ACCEPT_AGAIN.
  */
 #ifndef SENTINEL_CONTROL_ADMIN_H
 #define SENTINEL_CONTROL_ADMIN_H
@@ -36,6 +38,7 @@ enum {
 #define ADMIN_DEADLINE UINT64_C(5000000)         /* of a head, of progress in writing */
 #define ADMIN_STALL UINT64_C(1000000)            /* without progress: may be closed for another */
 #define ADMIN_ANSWER_DEADLINE UINT64_C(30000000) /* of a whole answer */
+#define ADMIN_ACCEPT_AGAIN UINT64_C(100000)      /* after one that failed for want of something */
 
 /* Why /ready says no; all false: ready. */
 struct admin_unready {
@@ -60,6 +63,8 @@ struct admin_options {
     uint8_t kind_listener; /* of the listening socket */
     uint8_t kind;          /* of connections and their timers */
     struct admin_source source;
+    void (*on_trouble)(void *context, int error); /* told when none can be accepted; NULL: nobody */
+    void *trouble_context;
 };
 
 static_assert((int)RECENT_PIECE_MAX <= (int)ADMIN_CHUNK_MAX, "a piece fits into a chunk");

@@ -59,6 +59,29 @@ static struct admin_unready tell_unready(const void *context)
     };
 }
 
+static void tell_trouble(const struct controller *controller, enum controller_trouble trouble,
+                         int error)
+{
+    if (controller->options.on_trouble != NULL) {
+        controller->options.on_trouble(controller->options.trouble_context, trouble, error);
+    }
+}
+
+static void on_check_trouble(void *context, int error)
+{
+    tell_trouble((const struct controller *)context, TROUBLE_CHECK, error);
+}
+
+static void on_admin_trouble(void *context, int error)
+{
+    tell_trouble((const struct controller *)context, TROUBLE_ADMIN, error);
+}
+
+static void on_control_trouble(void *context, int error)
+{
+    tell_trouble((const struct controller *)context, TROUBLE_CONTROL, error);
+}
+
 static enum status open_parts(struct controller *controller)
 {
     const struct controller_options *options = &controller->options;
@@ -72,6 +95,8 @@ static enum status open_parts(struct controller *controller)
         .flight = controller->options.flight,
         .on_change = options->on_health,
         .change_context = options->health_context,
+        .on_trouble = on_check_trouble,
+        .trouble_context = controller,
     };
     controller->health = health_checks_create(&health);
     if (controller->health == NULL) {
@@ -86,6 +111,8 @@ static enum status open_parts(struct controller *controller)
         .kind_listener = KIND_ADMIN_LISTENER,
         .kind = KIND_ADMIN,
         .source = {&controller->source, tell_unready, controller, NULL},
+        .on_trouble = on_admin_trouble,
+        .trouble_context = controller,
     };
     if (options->admin >= 0) {
         controller->admin = admin_create(&admin);
@@ -100,6 +127,7 @@ static enum status open_parts(struct controller *controller)
     admin.kind_listener = KIND_CONTROL_LISTENER;
     admin.kind = KIND_CONTROL;
     admin.source.recent = &controller->recent;
+    admin.on_trouble = on_control_trouble;
     controller->control = admin_create(&admin);
     return controller->control != NULL ? OK : ERROR;
 }

@@ -22,6 +22,9 @@ struct controller;
 /* io_socket.kind of sockets that are the process shell's own: its control channel, its tick. */
 enum { CONTROLLER_FOREIGN = 255 };
 
+/* What the controller could not do, for want of a descriptor or memory. */
+enum controller_trouble { TROUBLE_CHECK, TROUBLE_ADMIN, TROUBLE_CONTROL, TROUBLE_COUNT };
+
 struct controller_options {
     struct io *io;
     const struct generation *generation; /* borrowed for the controller's life */
@@ -39,6 +42,9 @@ struct controller_options {
     health_listener
         *on_health; /* told when an endpoint changes its state, for the operator's log */
     void *health_context;
+    /* Told each time, with the errno: it is tried again in any case. NULL: nobody is. */
+    void (*on_trouble)(void *context, enum controller_trouble trouble, int error);
+    void *trouble_context;
 };
 
 /* Bytes that a controller of this generation allocates, and descriptors that it may hold. */

@@ -1,5 +1,6 @@
 #include "control/health_check.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "base/output.h"
@@ -72,6 +73,15 @@ static uint64_t next_interval(struct health_checks *checks, uint64_t interval)
     return interval / 1000 * permille + interval % 1000 * permille / 1000;
 }
 
+static void wait_for_next(struct health_checks *checks, struct health_check *check)
+{
+    check->step = CHECK_WAITING;
+    uint64_t now = io_now(checks->options.io);
+    uint64_t next =
+        check->began + next_interval(checks, upstream_of(checks, check)->health_interval);
+    timer_set(checks->options.wheel, &check->timer, next > now ? next : now);
+}
+
 static void conclude(struct health_checks *checks, struct health_check *check, bool success)
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
@@ -92,10 +102,7 @@ static void conclude(struct health_checks *checks, struct health_check *check, b
         check->checked = true;
         checks->pending--;
     }
-    check->step = CHECK_WAITING;
-    uint64_t now = io_now(checks->options.io);
-    uint64_t next = check->began + next_interval(checks, upstream->health_interval);
-    timer_set(checks->options.wheel, &check->timer, next > now ? next : now);
+    wait_for_next(checks, check);
 }
 
 /* Renders the request into the check's buffer. */
@@ -228,6 +235,26 @@ static void run(struct health_checks *checks, struct health_check *check)
     }
 }
 
+/* What this process or machine lacks, whoever was to be connected to. */
+static bool is_own_trouble(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
+           error == ENOSPC;
+}
+
+static void fail_to_connect(struct health_checks *checks, struct health_check *check)
+{
+    int error = check->socket.error;
+    if (!is_own_trouble(error)) {
+        conclude(checks, check, false);
+        return;
+    }
+    wait_for_next(checks, check);
+    if (checks->options.on_trouble != NULL) {
+        checks->options.on_trouble(checks->options.trouble_context, error);
+    }
+}
+
 static void begin(struct health_checks *checks, struct health_check *check)
 {
     const struct generation *generation = checks->options.generation;
@@ -241,7 +268,7 @@ static void begin(struct health_checks *checks, struct health_check *check)
                                     &generation_endpoint(generation, check->endpoint)->address,
                                     checks->options.kind);
     if (status == ERROR) {
-        conclude(checks, check, false);
+        fail_to_connect(checks, check);
         return;
     }
     check->step = CHECK_CONNECTING;

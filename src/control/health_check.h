@@ -8,8 +8,10 @@
  *                             +--TCP: connected, or anything: failed ----+
  *
  * A check has the upstream's timeout in all, then fails. Checks begin one interval apart, plus or
- * minus a tenth so that endpoints do not beat in step; the first begins at once. Memory: one buffer
- * of HEALTH_HEAD_MAX bytes for each endpoint, touched by HTTP checks only.
+ * minus a tenth so that endpoints do not beat in step; the first begins at once. A check for which
+ * this process lacks a descriptor or memory says nothing of the endpoint: it has no outcome, and
+ * the next one comes in its time. Memory: one buffer of HEALTH_HEAD_MAX bytes for each endpoint,
+ * touched by HTTP checks only.
  */
 #ifndef SENTINEL_CONTROL_HEALTH_CHECK_H
 #define SENTINEL_CONTROL_HEALTH_CHECK_H
@@ -48,6 +50,8 @@ struct health_options {
     struct metrics *metrics;              /* where checks are counted; borrowed */
     health_listener *on_change; /* told when an endpoint changes its state; NULL: nobody */
     void *change_context;
+    void (*on_trouble)(void *context, int error); /* told when none can be made; NULL: nobody */
+    void *trouble_context;
 };
 
 /* Bytes that the checks of this generation allocate. */

@@ -5,6 +5,8 @@
  */
 #include "control/controller.h"
 
+#include <errno.h>
+
 #include "control/control_fixture.h"
 #include "control/health_check.h"
 #include "io/sim.h"
@@ -69,6 +71,8 @@ struct world {
     struct health_view view;
     struct origin origin;
     unsigned changes;
+    unsigned troubles;
+    int error; /* that troubles tell */
     enum health_state told;
 };
 
@@ -180,6 +184,14 @@ static void on_health(void *context, uint32_t endpoint, enum health_state state)
     world->told = state;
 }
 
+static void count_trouble(void *context, enum controller_trouble trouble, int error)
+{
+    struct world *world = context;
+    assert_int_equal(trouble, TROUBLE_CHECK);
+    assert_true(error == world->error || (error != 0 && world->error == 0)); /* 0: drawn */
+    world->troubles++;
+}
+
 static struct world *begin(const char *config, uint64_t seed, const struct sim_options *options)
 {
     struct world *world = calloc(1, sizeof(*world));
@@ -188,6 +200,7 @@ static struct world *begin(const char *config, uint64_t seed, const struct sim_o
     const struct generation *generation = &world->compiled.generation;
     world->words = fixture_region(health_size(generation));
     world->totals = fixture_region(metrics_size(generation));
+    world->error = options->fault_error;
     world->sim = sim_create(seed, options);
     world->io = sim_node_create(world->sim, "controller");
     origin_begin(world);
@@ -201,6 +214,8 @@ static struct world *begin(const char *config, uint64_t seed, const struct sim_o
         .metrics = world->totals,
         .on_health = on_health,
         .health_context = world,
+        .on_trouble = count_trouble,
+        .trouble_context = world,
     };
     world->controller = controller_create(&settings);
     assert_non_null(world->controller);
@@ -393,6 +408,32 @@ static void a_tcp_check_wants_a_connection_and_no_more(void **state)
     end(world);
 }
 
+static bool connects_fail(const char *call)
+{
+    return strcmp(call, "connect") == 0;
+}
+
+/* Descriptors that the controller lacks say nothing of an endpoint, a route that lacks does. */
+static void a_check_that_cannot_be_made_has_no_outcome(void **state)
+{
+    (void)state;
+    struct sim_options options = sim_options_quiet();
+    options.fault = connects_fail;
+    options.fault_error = EMFILE;
+    struct world *world = begin(CONFIG_TCP, 11, &options);
+    pass(world, 100);
+    assert_int_equal(word(world, 0), HEALTH_UNKNOWN);
+    assert_int_equal(world->changes, 0);
+    assert_true(world->troubles >= 9 && world->troubles <= 12);
+    end(world);
+    options.fault_error = ENETUNREACH;
+    world = begin(CONFIG_TCP, 11, &options);
+    pass(world, 100);
+    assert_int_equal(word(world, 0), HEALTH_DOWN);
+    assert_int_equal(world->troubles, 0);
+    end(world);
+}
+
 /* Whatever the network does: no socket is left over, a check is always due, the word is a state. */
 static void checks_survive_a_hostile_network(void **state)
 {
@@ -433,6 +474,7 @@ int main(void)
         cmocka_unit_test(what_is_no_healthy_answer_is_a_failure),
         cmocka_unit_test(interim_answers_are_passed_over),
         cmocka_unit_test(a_tcp_check_wants_a_connection_and_no_more),
+        cmocka_unit_test(a_check_that_cannot_be_made_has_no_outcome),
         cmocka_unit_test(checks_survive_a_hostile_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,12 @@ static int draw_error(struct sim *sim, const int *errors, uint32_t count)
     return errors[prng_below(&sim->prng, count)];
 }
 
+static int why_refused(struct sim *sim, const int *errors, uint32_t count)
+{
+    int drawn = draw_error(sim, errors, count);
+    return sim->options.fault_error != 0 ? sim->options.fault_error : drawn;
+}
+
 struct sim_end *sim_end_of(struct io *io, const struct io_socket *socket)
 {
     ASSERT(io_is_open(socket) && (size_t)socket->fd < io->sim->end_count);
@@ -206,7 +212,7 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
     while (queue->waiting > 0) {
         if (call_fails(sim, "accept", sim->options.accept_error)) {
             static const int errors[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM};
-            listener->error = draw_error(sim, errors, 4);
+            listener->error = why_refused(sim, errors, 4);
             sim_record(sim, "accept fails", NULL, (uint64_t)listener->error);
             return ERROR;
         }
@@ -233,7 +239,7 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
 static enum status refuse_connect(struct io *io, struct io_socket *socket)
 {
     static const int errors[] = {EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH};
-    socket->error = draw_error(io->sim, errors, 5);
+    socket->error = why_refused(io->sim, errors, 5);
     sim_record(io->sim, "connect fails", NULL, (uint64_t)socket->error);
     return ERROR;
 }

@@ -68,6 +68,7 @@ struct sim_options {
 
     /* Asked at each call that could fail now (by name); true: it fails. NULL: nobody to ask. */
     bool (*fault)(const char *call);
+    int fault_error; /* what a connect or an accept that fails says; 0: drawn */
 };
 
 enum {

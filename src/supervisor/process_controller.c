@@ -27,13 +27,14 @@ struct control {
     struct segment *workers; /* by index; not mapped: not known yet */
     struct segment logger;   /* likewise */
     struct segment former;   /* what the controller before this one left when it crashed */
-    uint64_t shed_told[SHED_KIND_COUNT];  /* what the log has been told of */
-    uint64_t shed_again[SHED_KIND_COUNT]; /* when it may be told more */
+    uint64_t shed_told[SHED_KIND_COUNT];   /* what the log has been told of */
+    uint64_t shed_again[SHED_KIND_COUNT];  /* when it may be told more */
+    uint64_t trouble_again[TROUBLE_COUNT]; /* when the log may be told of the same again */
     bool ticked;
     bool quit;
 };
 
-enum { SHED_TELL_EVERY_US = 10 * 1000 * 1000 };
+enum { SHED_TELL_EVERY_US = 10 * 1000 * 1000, TROUBLE_TELL_EVERY_US = 60 * 1000 * 1000 };
 
 /* Where the segment of such a process is kept; NULL: it is of no interest here. */
 static struct segment *place_of(struct control *control, const struct segment_identity *identity)
@@ -176,6 +177,21 @@ static void on_health(void *context, uint32_t endpoint, enum health_state state)
                 SPAN_ARGS(generation_text(generation, upstream->name)), up ? "up" : "down");
 }
 
+static void on_trouble(void *context, enum controller_trouble trouble, int error)
+{
+    static const char *const what[TROUBLE_COUNT] = {
+        [TROUBLE_CHECK] = "health checks cannot be made, and endpoints stay what they were",
+        [TROUBLE_ADMIN] = "the admin listener cannot accept connections",
+        [TROUBLE_CONTROL] = "the control socket cannot accept connections",
+    };
+    struct control *control = context;
+    uint64_t now = io_now(control->io);
+    if (now >= control->trouble_again[trouble]) {
+        control->trouble_again[trouble] = now + TROUBLE_TELL_EVERY_US;
+        log_message(LOG_ERROR, "%s: %s; it is tried again", what[trouble], strerror(error));
+    }
+}
+
 static enum status control_open(struct control *control)
 {
     const struct process *process = control->process;
@@ -200,6 +216,8 @@ static enum status control_open(struct control *control)
         .foreign_context = control,
         .on_health = on_health,
         .health_context = control,
+        .on_trouble = on_trouble,
+        .trouble_context = control,
     };
     control->controller = controller_create(&options);
     if (control->controller == NULL) {

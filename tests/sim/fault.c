@@ -1,5 +1,6 @@
 #include "fault.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -37,7 +38,8 @@ static struct {
     enum watch watch;
     enum fault_stage stage;
     bool struck;
-    uint64_t point; /* reached so far */
+    const char *call; /* that was struck; NULL: none */
+    uint64_t point;   /* reached so far */
     uint64_t target;
     uint64_t stride;
     const struct fault_sweep *sweep;
@@ -56,6 +58,11 @@ void fault_end(void)
     state.stage = FAULTS_NONE;
 }
 
+bool fault_is_at_work(void)
+{
+    return state.stage == FAULTS_AT_WORK;
+}
+
 bool fault_is_watching(void)
 {
     return state.watch != WATCH_NOTHING;
@@ -64,6 +71,17 @@ bool fault_is_watching(void)
 bool fault_has_struck(void)
 {
     return state.struck;
+}
+
+const char *fault_call(void)
+{
+    return state.call;
+}
+
+bool fault_lasts(void)
+{
+    static const uint64_t SPREAD = UINT64_C(0x9e3779b97f4a7c15); /* any stride meets both kinds */
+    return state.struck && (state.point * SPREAD) >> 63 != 0;
 }
 
 void fault_replay(uint64_t point)
@@ -75,7 +93,7 @@ void fault_replay(uint64_t point)
 _Noreturn void fault_refused_start(void)
 {
     if (!state.struck) {
-        run_failed("a worker does not start");
+        run_failed("a process does not start");
     }
     exit(0); /* not _exit: the leak check runs there */
 }
@@ -92,13 +110,14 @@ static void judge(const struct job *job, int result)
         return;
     }
     const struct fault_sweep *sweep = state.sweep;
-    (void)printf(
-        "FAILED seed %llu of %s with fault %llu (%s): %s %d\n"
-        "  replay: %s --scenario %s --first %llu --seeds 1 --fault %llu --trace\n",
-        (unsigned long long)sweep->seed, sweep->scenario->name, (unsigned long long)job->point,
-        job->call, WIFSIGNALED(result) ? "killed by signal" : "exit status",
-        WIFSIGNALED(result) ? WTERMSIG(result) : WEXITSTATUS(result), sweep->program,
-        sweep->scenario->name, (unsigned long long)sweep->seed, (unsigned long long)job->point);
+    (void)printf("FAILED seed %llu of %s with fault %llu (%s): %s %d\n"
+                 "  replay: %s --scenario %s --first %llu --seeds 1 --fault %llu --trace\n",
+                 (unsigned long long)sweep->seed, scenario_name(sweep->scenario),
+                 (unsigned long long)job->point, job->call,
+                 WIFSIGNALED(result) ? "killed by signal" : "exit status",
+                 WIFSIGNALED(result) ? WTERMSIG(result) : WEXITSTATUS(result), sweep->program,
+                 scenario_name(sweep->scenario), (unsigned long long)sweep->seed,
+                 (unsigned long long)job->point);
     (void)fflush(stdout);
 }
 
@@ -130,6 +149,7 @@ static bool branch(const char *call)
     ASSERT(child >= 0);
     if (child == 0) {
         state.struck = true;
+        state.call = call;
         (void)alarm(RUN_SECONDS_MAX);
         return true;
     }
@@ -150,6 +170,7 @@ bool fault_strikes(const char *call)
     switch (state.watch) {
     case WATCH_REPLAY:
         state.struck = state.point == state.target;
+        state.call = state.struck ? call : NULL;
         if (state.struck && __sanitizer_print_stack_trace != NULL) {
             __sanitizer_print_stack_trace(); /* who meets the fault */
         }
@@ -167,7 +188,7 @@ bool fault_strikes(const char *call)
 static void run_trunk(enum watch watch)
 {
     state.watch = watch;
-    world_run(state.sweep->scenario, state.sweep->seed, NULL);
+    scenario_run(state.sweep->scenario, state.sweep->seed, NULL);
     if (state.struck) {
         exit(0); /* a branch: judged by its parent */
     }
@@ -209,7 +230,7 @@ void fault_sweep(const struct fault_sweep *sweep, struct fault_tally *tally)
     }
     if (!sound) {
         (void)printf("FAILED seed %llu of %s: without any fault\n", (unsigned long long)sweep->seed,
-                     sweep->scenario->name);
+                     scenario_name(sweep->scenario));
         state.shared->tally.failed++;
     }
     tally->passed += state.shared->tally.passed;
@@ -231,19 +252,26 @@ static bool fails_at(enum fault_stage stage, const char *call)
     return state.stage == stage && fault_strikes(call);
 }
 
+static bool no_memory(const char *call)
+{
+    bool fails = fails_at(FAULTS_AT_START, call);
+    errno = fails ? ENOMEM : errno;
+    return fails;
+}
+
 WRAPPED(void *, malloc, size_t size)
 {
-    return fails_at(FAULTS_AT_START, "malloc") ? NULL : __real_malloc(size);
+    return no_memory("malloc") ? NULL : __real_malloc(size);
 }
 
 WRAPPED(void *, calloc, size_t count, size_t size)
 {
-    return fails_at(FAULTS_AT_START, "calloc") ? NULL : __real_calloc(count, size);
+    return no_memory("calloc") ? NULL : __real_calloc(count, size);
 }
 
 WRAPPED(void *, mmap, void *address, size_t size, int protection, int flags, int fd, off_t offset)
 {
-    if (fails_at(FAULTS_AT_START, "mmap")) {
+    if (no_memory("mmap")) {
         return MAP_FAILED;
     }
     return __real_mmap(address, size, protection, flags, fd, offset);

@@ -10,11 +10,13 @@
 #ifndef SENTINEL_TESTS_SIM_FAULT_H
 #define SENTINEL_TESTS_SIM_FAULT_H
 
-#include "world.h"
+#include <stdbool.h>
+
+#include "run.h"
 
 enum fault_stage {
     FAULTS_NONE,     /* the code that runs is a test's own */
-    FAULTS_AT_START, /* of a worker: malloc, calloc, mmap, listen */
+    FAULTS_AT_START, /* of a process: malloc, calloc, mmap, listen */
     FAULTS_AT_WORK,  /* slabs, arenas, reads, writes, accepts, connects */
     FAULTS_OF_CALLS, /* of these only the last four: what runs is in part a test's own */
 };
@@ -22,6 +24,9 @@ enum fault_stage {
 /* Between these the code under test runs. */
 void fault_begin(enum fault_stage stage);
 void fault_end(void);
+
+/* Whether the code under test runs, at work. */
+bool fault_is_at_work(void);
 
 /* Whether this process sweeps, or replays one fault. */
 bool fault_is_watching(void);
@@ -32,7 +37,16 @@ bool fault_has_struck(void);
 /* sim_options.fault: true where the call is to fail. Returns twice, as fork does. */
 bool fault_strikes(const char *call);
 
-/* A worker did not start: ends the run, in good order if that is what a fault should lead to. */
+/* The call that was made to fail; NULL: none was, yet. */
+const char *fault_call(void);
+
+/*
+ * Whether the point that fails stands for trouble that lasts: every other one does. It is up to the
+ * scenario to let the same call fail on for a while.
+ */
+bool fault_lasts(void);
+
+/* A process did not start: ends the run, in good order if that is what a fault should lead to. */
 _Noreturn void fault_refused_start(void);
 
 /* From now on point number `point` (from 1) fails, and nothing else. */

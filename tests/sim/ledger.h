@@ -10,6 +10,7 @@
 #define SENTINEL_TESTS_SIM_LEDGER_H
 
 #include "base/span.h"
+#include "run.h"
 
 enum {
     LEDGER_MAX = 4096,
@@ -69,9 +70,6 @@ struct ledger_expectation {
     bool safe_answered; /* no GET or HEAD may fail */
     uint32_t attempts_max;
 };
-
-/* Ends the run: prints the broken invariant and exits with status 1. */
-_Noreturn void run_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* A new exchange's number, from 0. */
 uint32_t ledger_add(struct ledger *ledger, enum verb verb, uint64_t request_size);

@@ -129,7 +129,8 @@ static void start(struct batch *batch, struct job *job, uint64_t seed)
         if (batch->settings.fault > 0) {
             fault_replay(batch->settings.fault);
         }
-        world_run(scenario_of(&batch->settings, seed), seed, batch->settings.trace ? stdout : NULL);
+        scenario_run(scenario_of(&batch->settings, seed), seed,
+                     batch->settings.trace ? stdout : NULL);
         exit(0); /* not _exit: the leak check runs there */
     }
     *job = (struct job){.child = child, .seed = seed};

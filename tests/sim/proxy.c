@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "config/compile.h"
+#include "compiled.h"
 #include "fault.h"
 #include "observe/access_log.h"
 #include "observe/commons.h"
@@ -16,7 +16,6 @@
 #include "world.h"
 
 enum {
-    ARENA_SIZE = 24 * 1024 * 1024,
     SHUTDOWN_TIMEOUT = 8 * SECOND,
     TURN_SLACK = 2 * SECOND,
 };
@@ -94,35 +93,11 @@ static char *config_text(const struct habits *habits, size_t *size)
     return text;
 }
 
-/* What is needed while compiling only; too large for a stack frame. */
-struct notes {
-    struct diagnostics diagnostics;
-    struct arena arena;
-    uint8_t memory[64 * 1024];
-};
-
 static void compile(struct proxy *proxy)
 {
     size_t size = 0;
     char *text = config_text(&proxy->world->habits, &size);
-    struct notes *notes = malloc(sizeof(*notes));
-    proxy->arena_memory = malloc(ARENA_SIZE);
-    ASSERT(notes != NULL && proxy->arena_memory != NULL);
-    struct arena arena;
-    arena_init(&arena, proxy->arena_memory, ARENA_SIZE);
-    arena_init(&notes->arena, notes->memory, sizeof(notes->memory));
-    diagnostics_init(&notes->diagnostics, &notes->arena);
-    struct environment environment = {.cores = 1};
-    struct compile_input input = {SPAN("sim.kdl"), span_of(text, size), &environment};
-    struct span block = SPAN_EMPTY;
-    if (compile_text(&input, &notes->diagnostics, &arena, &block) != OK) {
-        diagnostics_print(&notes->diagnostics, stderr);
-        run_failed("the scenario's configuration does not compile");
-    }
-    if (!generation_open(&proxy->generation, block)) {
-        run_failed("the compiled generation does not open");
-    }
-    free(notes);
+    proxy->arena_memory = compiled_open(&proxy->generation, span_of(text, size));
     free(text);
 }
 

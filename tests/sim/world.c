@@ -108,7 +108,7 @@ static void shrink(struct habits *habits)
     }
 }
 
-void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
+static void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
 {
     struct world *world = calloc(1, sizeof(*world));
     ASSERT(world != NULL);
@@ -138,4 +138,18 @@ void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
                       (unsigned long long)sim_trace_hash(world->sim));
     }
     destroy(world);
+}
+
+const char *scenario_name(const struct scenario *scenario)
+{
+    return scenario->name;
+}
+
+void scenario_run(const struct scenario *scenario, uint64_t seed, FILE *trace)
+{
+    if (scenario->run != NULL) {
+        scenario->run(seed, trace);
+    } else {
+        world_run(scenario, seed, trace);
+    }
 }

@@ -12,9 +12,6 @@
 #include "wire.h"
 
 enum {
-    MICROSECOND = 1,
-    MILLISECOND = 1000,
-    SECOND = 1000 * MILLISECOND,
     CLIENTS_MAX = 40,
     ORIGINS_MAX = 4,
     WORKERS_MAX = 4,
@@ -99,6 +96,8 @@ struct scenario {
     const char *name;
     void (*tune)(struct prng *prng, struct habits *habits, struct sim_options *options);
     const struct seam_story *story; /* stands between clients and origins; NULL: workers do */
+    void (*run)(uint64_t seed,
+                FILE *trace); /* a world of its own, without habits; NULL: this one */
 };
 
 struct client;
@@ -121,9 +120,6 @@ struct world {
 
 /* The scenarios, closed by one without a name. */
 extern const struct scenario scenarios[];
-
-/* Runs one seed to its end. A broken invariant does not return. */
-void world_run(const struct scenario *scenario, uint64_t seed, FILE *trace);
 
 /* Clients. Borrow the world. */
 struct client *client_create(struct world *world, uint32_t index);
