@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/reason.h"
 #include "cli/cli.h"
 #include "cli/recent_client.h"
 #include "cli/recent_view.h"
@@ -21,6 +22,15 @@ static bool is_status(const char *text)
     return strlen(text) == 3 && text[0] >= '1' && text[0] <= '5' &&
            ((text[1] == 'x' && text[2] == 'x') ||
             (ascii_is_digit((uint8_t)text[1]) && ascii_is_digit((uint8_t)text[2])));
+}
+
+static bool is_reason(const char *text)
+{
+    bool found = false;
+    for (unsigned i = REASON_NONE + 1; i < REASON_COUNT && !found; i++) {
+        found = strcmp(reason_info((enum reason)i)->label, text) == 0;
+    }
+    return found;
 }
 
 /* The one mode that was asked for; *option is its name. False for two of them. */
@@ -52,10 +62,19 @@ static int read_filters(const struct cli_arguments *arguments, struct recent_fil
     *filters = (struct recent_filters){.route = values[CLI_ROUTE],
                                        .status = values[CLI_STATUS],
                                        .reason = values[CLI_REASON],
-                                       .client = values[CLI_CLIENT],
                                        .worker = values[CLI_WORKER]};
     if (!read_mode(arguments, &filters->mode)) {
-        return refuse("--failures", "stands beside --in-flight or --crashes: one at a time");
+        (void)fputs("sentinel: only one of '--failures', '--in-flight' and '--crashes' at a time\n"
+                    "Try 'sentinel recent --help'.\n",
+                    stderr);
+        return CLI_USAGE;
+    }
+    if (filters->reason != NULL && !is_reason(filters->reason)) {
+        return refuse("--reason", "wants a reason as `sentinel error-reference` lists them");
+    }
+    if (values[CLI_CLIENT] != NULL &&
+        !address_block_parse(span_of_string(values[CLI_CLIENT]), &filters->client)) {
+        return refuse("--client", "wants an address such as 192.0.2.7, or a block: 192.0.2.0/24");
     }
     if (filters->status != NULL && !is_status(filters->status)) {
         return refuse("--status", "wants a status such as 503, or 5xx");
@@ -73,7 +92,7 @@ static int read_filters(const struct cli_arguments *arguments, struct recent_fil
         return refuse("--status", "and --reason are of finished requests");
     }
     if (filters->mode == RECENT_CRASHES &&
-        (filters->route != NULL || filters->client != NULL || filters->worker != NULL)) {
+        (filters->route != NULL || values[CLI_CLIENT] != NULL || filters->worker != NULL)) {
         return refuse("--crashes", "takes --json and --limit only");
     }
     filters->limit = (uint32_t)limit;

@@ -77,7 +77,7 @@ const struct cli_command cli_commands[] = {
             "      --route NAME     only those of this route\n"
             "      --status CODE    only those with this status: 503, or 5xx\n"
             "      --reason REASON  only those with this reason, as the access log names it\n"
-            "      --client ADDR    only those of this client\n"
+            "      --client ADDR    only those of this client, or of a block such as 10.0.0.0/8\n"
             "      --worker N       only those of this worker, counted from 0\n"
             "      --limit N        at most so many lines, up to 10000; 50 without it\n"
             "      --json           JSON, one object a line, instead of a table\n"

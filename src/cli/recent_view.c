@@ -48,10 +48,23 @@ static bool has_status(struct span line, const char *wanted)
     return wanted[1] == 'x' ? wanted[0] == status[0] : strcmp(wanted, status) == 0;
 }
 
+static bool is_from(struct span line, const struct address_block *wanted)
+{
+    char client[ADDRESS_TEXT_MAX];
+    struct address_block found;
+    if (!recent_line_get(line, "client", client, sizeof(client)) ||
+        !address_block_parse(span_of_string(client), &found)) {
+        return false;
+    }
+    struct address address = {.family = found.family};
+    memcpy(address.ip, found.ip, sizeof(address.ip));
+    return address_block_contains(wanted, &address);
+}
+
 static bool passes(const struct recent_filters *filters, struct span line)
 {
     return (filters->route == NULL || recent_line_is(line, "route", filters->route)) &&
-           (filters->client == NULL || recent_line_is(line, "client", filters->client)) &&
+           (filters->client.family == ADDRESS_NONE || is_from(line, &filters->client)) &&
            (filters->worker == NULL || recent_line_is(line, "worker", filters->worker)) &&
            (filters->reason == NULL || recent_line_is(line, "reason", filters->reason)) &&
            (filters->status == NULL || has_status(line, filters->status)) &&

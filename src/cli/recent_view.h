@@ -25,7 +25,7 @@ struct recent_filters {
     const char *route;
     const char *status; /* `503` or `5xx` */
     const char *reason;
-    const char *client;
+    struct address_block client; /* family ADDRESS_NONE: any */
     const char *worker;
     uint32_t limit; /* 1 to RECENT_LIMIT_MAX */
 };

@@ -287,10 +287,7 @@ void compile_access_log(struct compilation *compilation, const struct section *s
         server->access.response_captured =
             compile_captured(compilation, section, KEY_ACCESS_LOG_RESPONSE_HEADER, &captured);
     }
-    if (section != NULL) { /* then a file has it, even where listeners are the built-in ones */
-        server->access_log_place = (struct generation_place){
-            .file = builder_file(&compilation->builder, section->position.source->name),
-            .line = section->position.line,
-        };
+    if (section != NULL) {
+        server->access_log_place = compile_file_place(compilation, section->position);
     }
 }

@@ -1,7 +1,8 @@
 /*
- * Holds the compiled configuration against `memory-budget`. Whoever will allocate does the weighing
- * (environment.measure); here defaults are lowered until it fits, loudly, and what was asked for
- * explicitly and cannot fit is refused with the figures.
+ * Holds the compiled configuration against what there is: memory against `memory-budget`, and the
+ * descriptors of each process against the system's hard limit. Whoever will allocate does the
+ * weighing (environment.measure); here defaults are lowered until it fits, loudly, and what was
+ * asked for explicitly and cannot fit is refused with the figures.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -16,19 +17,25 @@ enum {
     HELP_MAX = 1024,
 };
 
-/* Defaults that can be lowered, in the order in which they are, and how far. */
-struct lowerable {
-    enum schema_block_id block;
-    enum schema_key_id key;
-    uint64_t unit; /* it stays a multiple of this */
-    uint64_t floor;
+enum resource {
+    MEMORY,
+    DESCRIPTORS,       /* of any process */
+    OTHER_DESCRIPTORS, /* of those that are no workers */
 };
 
-static const struct lowerable lowerables[] = {
-    {BLOCK_LIMITS, KEY_LIMITS_BUFFER_POOL, 1024 * 1024, 1024 * 1024},
-    {BLOCK_LIMITS, KEY_LIMITS_MAX_REQUESTS, 16, 256}, /* one at least for each possible worker */
-    {BLOCK_SERVER, KEY_SERVER_WORKERS, 1, 1},
-    {BLOCK_SERVER, KEY_SERVER_MAX_CONNECTIONS, 100, 1000},
+/* One resource of one compilation. */
+struct weighing {
+    struct compilation *compilation;
+    enum resource resource;
+    uint64_t limit;
+    struct figure figure; /* of the header as it is now */
+};
+
+/* A default that can be lowered, and how far. */
+struct lowerable {
+    enum schema_key_id key;
+    uint64_t unit; /* it stays a multiple of this above the floor */
+    uint64_t floor;
 };
 
 static const struct section *section_of(const struct compilation *compilation,
@@ -48,46 +55,96 @@ static const struct setting *explicit_setting(const struct compilation *compilat
     return automatic ? NULL : setting;
 }
 
-static uint64_t get(const struct generation_server *server, enum schema_key_id key)
+/* Where the header has the bound of 32 bits that a key sets. */
+static uint32_t *bound_of(struct generation_server *server, enum schema_key_id key)
 {
-    return key == KEY_LIMITS_BUFFER_POOL    ? server->limits.buffer_pool
-           : key == KEY_LIMITS_MAX_REQUESTS ? server->limits.requests
-           : key == KEY_SERVER_WORKERS      ? server->workers
-                                            : server->connections;
+    switch ((int)key) {
+    case KEY_LIMITS_MAX_REQUESTS:
+        return &server->limits.requests;
+    case KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS:
+        return &server->limits.upstream_connections;
+    case KEY_LIMITS_SPLICE_PIPES:
+        return &server->limits.splice_pipes;
+    case KEY_SERVER_WORKERS:
+        return &server->workers;
+    case KEY_SERVER_MAX_CONNECTIONS:
+        return &server->connections;
+    default:
+        UNREACHABLE("a key that is lowered");
+    }
+}
+
+static uint64_t get(struct generation_server *server, enum schema_key_id key)
+{
+    return key == KEY_LIMITS_BUFFER_POOL ? server->limits.buffer_pool : *bound_of(server, key);
 }
 
 static void set(struct generation_server *server, enum schema_key_id key, uint64_t value)
 {
     if (key == KEY_LIMITS_BUFFER_POOL) {
         server->limits.buffer_pool = value;
-    } else if (key == KEY_LIMITS_MAX_REQUESTS) {
-        ASSERT(value >= server->workers);
-        server->limits.requests = (uint32_t)value;
-    } else if (key == KEY_SERVER_WORKERS) {
-        server->workers = (uint32_t)value;
     } else {
-        ASSERT(key == KEY_SERVER_MAX_CONNECTIONS);
-        server->connections = (uint32_t)value;
+        /* Each worker has its share of these, which is at least one. */
+        ASSERT((key != KEY_LIMITS_MAX_REQUESTS && key != KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS) ||
+               value >= server->workers);
+        *bound_of(server, key) = (uint32_t)value;
     }
 }
 
-/* What the generation weighs with the header as it is now. */
-static uint64_t weigh(struct compilation *compilation, struct figure *figure)
+/* Weighs the generation with the header as it is now. */
+static void weigh(struct weighing *weighing)
 {
+    struct compilation *compilation = weighing->compilation;
     struct span block = builder_finish(&compilation->builder, &compilation->header);
     const struct generation draft = {.base = block.data, .header = (const void *)block.data};
-    compilation->validator.environment->measure(&draft, figure);
-    return figure->memory;
+    compilation->validator.environment->measure(&draft, &weighing->figure);
+}
+
+static uint64_t needed(const struct weighing *weighing)
+{
+    return weighing->resource == MEMORY        ? weighing->figure.memory
+           : weighing->resource == DESCRIPTORS ? weighing->figure.descriptors
+                                               : weighing->figure.other_descriptors;
+}
+
+static bool fits(const struct weighing *weighing)
+{
+    return needed(weighing) <= weighing->limit;
+}
+
+static void say_lowered(struct weighing *weighing, enum schema_key_id id, uint64_t before,
+                        uint64_t was_needed)
+{
+    const struct schema_key *key = schema_key(id);
+    char from[SCHEMA_NUMBER_MAX];
+    char to[SCHEMA_NUMBER_MAX];
+    schema_print_number(key, (int64_t)before, from);
+    schema_print_number(key, (int64_t)get(&weighing->compilation->header.server, id), to);
+    if (weighing->resource != MEMORY) {
+        COMPILE_WARNING(weighing->compilation, (struct position){0},
+                        "raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or set the "
+                        "key yourself; `sentinel check` prints the sum",
+                        "`%s` is lowered from %s to %s: a process could need %" PRIu64
+                        " descriptors, %" PRIu64 " are allowed here",
+                        key->name, from, to, was_needed, weighing->limit);
+        return;
+    }
+    char budget[SCHEMA_NUMBER_MAX];
+    schema_print_number(schema_key(KEY_SERVER_MEMORY_BUDGET), (int64_t)weighing->limit, budget);
+    COMPILE_WARNING(weighing->compilation, (struct position){0},
+                    "raise server `memory-budget`, or set the key yourself; `sentinel check` "
+                    "prints the sum",
+                    "`%s` is lowered from %s to %s: %" PRIu64
+                    " MiB of memory could be needed, `memory-budget` is %s",
+                    key->name, from, to, was_needed >> 20, budget);
 }
 
 /* Finds the largest value that fits, or takes the smallest; says so if that is less than it was. */
-static void lower(struct compilation *compilation, const struct lowerable *lowerable,
-                  struct figure *figure)
+static void lower(struct weighing *weighing, const struct lowerable *lowerable)
 {
-    struct generation_server *server = &compilation->header.server;
-    const struct schema_key *key = schema_key(lowerable->key);
+    struct generation_server *server = &weighing->compilation->header.server;
     uint64_t before = get(server, lowerable->key);
-    uint64_t needed = figure->memory;
+    uint64_t was_needed = needed(weighing);
     uint64_t low = lowerable->floor;
     if (low >= before) {
         return;
@@ -97,28 +154,29 @@ static void lower(struct compilation *compilation, const struct lowerable *lower
     while (fitting < units) {
         uint64_t middle = fitting + (units - fitting + 1) / 2;
         set(server, lowerable->key, low + middle * lowerable->unit);
-        if (weigh(compilation, figure) <= server->memory_budget) {
+        weigh(weighing);
+        if (fits(weighing)) {
             fitting = middle;
         } else {
             units = middle - 1;
         }
     }
     set(server, lowerable->key, low + fitting * lowerable->unit);
-    (void)weigh(compilation, figure);
-    char from[SCHEMA_NUMBER_MAX];
-    char to[SCHEMA_NUMBER_MAX];
-    char budget[SCHEMA_NUMBER_MAX];
-    schema_print_number(key, (int64_t)before, from);
-    schema_print_number(key, (int64_t)get(server, lowerable->key), to);
-    schema_print_number(schema_key(KEY_SERVER_MEMORY_BUDGET), (int64_t)server->memory_budget,
-                        budget);
-    COMPILE_WARNING(compilation, (struct position){0},
-                    "raise server `memory-budget`, or set the key yourself; `sentinel check` "
-                    "prints the sum",
-                    "`%s` is lowered from %s to %s: %" PRIu64
-                    " MiB of memory could be needed, `memory-budget` is %s",
-                    key->name, from, to, needed >> 20, budget);
+    weigh(weighing);
+    say_lowered(weighing, lowerable->key, before, was_needed);
 }
+
+/* Lowers defaults, in this order, until it fits. */
+static void lower_all(struct weighing *weighing, const struct lowerable *lowerables, size_t count)
+{
+    for (size_t i = 0; !fits(weighing) && i < count; i++) {
+        if (explicit_setting(weighing->compilation, lowerables[i].key) == NULL) {
+            lower(weighing, &lowerables[i]);
+        }
+    }
+}
+
+/* ---- Memory ---- */
 
 /* Bytes of all items that this key sizes. */
 static uint64_t bytes_of(const struct figure *figure, enum schema_key_id key)
@@ -183,8 +241,10 @@ static void describe(const struct compilation *compilation, const struct figure 
     }
 }
 
-static void refuse(struct compilation *compilation, const struct figure *figure)
+static void refuse_memory(const struct weighing *weighing)
 {
+    struct compilation *compilation = weighing->compilation;
+    const struct figure *figure = &weighing->figure;
     char help[HELP_MAX];
     char budget[SCHEMA_NUMBER_MAX];
     const struct setting *setting = explicit_setting(compilation, KEY_SERVER_MEMORY_BUDGET);
@@ -193,29 +253,90 @@ static void refuse(struct compilation *compilation, const struct figure *figure)
         setting = biggest == SCHEMA_KEYS ? NULL : explicit_setting(compilation, biggest);
     }
     describe(compilation, figure, help);
-    schema_print_number(schema_key(KEY_SERVER_MEMORY_BUDGET),
-                        (int64_t)compilation->header.server.memory_budget, budget);
+    schema_print_number(schema_key(KEY_SERVER_MEMORY_BUDGET), (int64_t)weighing->limit, budget);
     COMPILE_ERROR(compilation, setting != NULL ? setting->values->position : (struct position){0},
                   help,
                   "this configuration can take %" PRIu64 " MiB of memory, `memory-budget` is %s",
                   figure->memory >> 20, budget);
 }
 
-void compile_budget(struct compilation *compilation)
+static void hold_memory(struct compilation *compilation)
 {
-    struct figure figure;
-    if (compilation->validator.environment->measure == NULL) {
+    static const struct lowerable lowerables[] = {
+        {KEY_LIMITS_BUFFER_POOL, 1024 * 1024, 1024 * 1024},
+        {KEY_LIMITS_MAX_REQUESTS, 16, 256}, /* one at least for each possible worker */
+        {KEY_SERVER_WORKERS, 1, 1},
+        {KEY_SERVER_MAX_CONNECTIONS, 100, 1000},
+    };
+    struct weighing weighing = {
+        .compilation = compilation,
+        .resource = MEMORY,
+        .limit = compilation->header.server.memory_budget,
+    };
+    weigh(&weighing);
+    lower_all(&weighing, lowerables, sizeof(lowerables) / sizeof(lowerables[0]));
+    if (!fits(&weighing)) {
+        refuse_memory(&weighing);
+    }
+}
+
+/* ---- Descriptors ---- */
+
+static void refuse_descriptors(const struct weighing *weighing)
+{
+    static const enum schema_key_id keys[] = {KEY_SERVER_MAX_CONNECTIONS,
+                                              KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS,
+                                              KEY_LIMITS_SPLICE_PIPES, KEY_SERVER_WORKERS};
+    const struct setting *setting = NULL;
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && setting == NULL; i++) {
+        setting = explicit_setting(weighing->compilation, keys[i]);
+    }
+    COMPILE_ERROR(weighing->compilation,
+                  setting != NULL ? setting->values->position : (struct position){0},
+                  "raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower "
+                  "`max-connections`, `max-upstream-connections` or `splice-pipes`",
+                  "a process of this configuration can need %" PRIu64 " descriptors, %" PRIu64
+                  " are allowed here",
+                  needed(weighing), weighing->limit);
+}
+
+/*
+ * What the processes need that are no workers goes by the number of these. Of a worker's
+ * descriptors half are left to its clients: its pipes give way first, down to an eighth, then its
+ * upstream connections, down to a quarter.
+ */
+static void hold_descriptors(struct compilation *compilation)
+{
+    struct weighing weighing = {
+        .compilation = compilation,
+        .resource = OTHER_DESCRIPTORS,
+        .limit = compilation->validator.environment->descriptors,
+    };
+    if (weighing.limit == 0) {
         return;
     }
-    uint64_t budget = compilation->header.server.memory_budget;
-    uint64_t needed = weigh(compilation, &figure);
-    for (size_t i = 0; needed > budget && i < sizeof(lowerables) / sizeof(lowerables[0]); i++) {
-        if (explicit_setting(compilation, lowerables[i].key) == NULL) {
-            lower(compilation, &lowerables[i], &figure);
-            needed = figure.memory;
-        }
+    const struct lowerable workers = {KEY_SERVER_WORKERS, 1, 1};
+    weigh(&weighing);
+    lower_all(&weighing, &workers, 1);
+    if (fits(&weighing)) {
+        uint64_t of_workers = weighing.limit * compilation->header.server.workers;
+        const struct lowerable bounds[] = {
+            {KEY_LIMITS_SPLICE_PIPES, 1, of_workers / 16},
+            {KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, 1, of_workers / 4},
+            {KEY_SERVER_MAX_CONNECTIONS, 1, 1},
+        };
+        weighing.resource = DESCRIPTORS;
+        lower_all(&weighing, bounds, sizeof(bounds) / sizeof(bounds[0]));
     }
-    if (needed > budget) {
-        refuse(compilation, &figure);
+    if (!fits(&weighing)) {
+        refuse_descriptors(&weighing);
+    }
+}
+
+void compile_budget(struct compilation *compilation)
+{
+    if (compilation->validator.environment->measure != NULL) {
+        hold_memory(compilation);
+        hold_descriptors(compilation); /* later: fewer workers have more connections each */
     }
 }

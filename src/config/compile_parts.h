@@ -36,7 +36,8 @@ void compile_access_log(struct compilation *compilation, const struct section *s
 NODISCARD bool compile_rules(struct compilation *compilation);
 
 /*
- * Holds what was compiled against memory-budget: lowers defaults, or reports what does not fit.
+ * Holds what was compiled against memory-budget and the hard limit of descriptors: lowers defaults,
+ * or reports what does not fit.
  * After a run without errors only; the block is finished anew afterwards.
  */
 void compile_budget(struct compilation *compilation);
@@ -59,7 +60,12 @@ enum { COMPILE_HELP_MAX = 256, COMPILE_ENDPOINTS_MAX = 4096 };
 /* The address of a key: as set, else its default, which must exist. */
 struct address compile_address(const struct section *section, enum schema_key_id key);
 
+/* A place in the listeners, upstreams and routes; those that are built in have no file. */
 struct generation_place compile_place(struct compilation *compilation, struct position position);
+
+/* A place in what only a file can say, even where listeners and routes are built in. */
+struct generation_place compile_file_place(struct compilation *compilation,
+                                           struct position position);
 
 /* The texts of a list key as an array of texts; empty where unset. */
 struct ref compile_texts(struct compilation *compilation, const struct section *section,

@@ -1,14 +1,6 @@
-#include <inttypes.h>
 
 #include "base/assert.h"
 #include "config/compile_parts.h"
-
-/*
- * Descriptors of a worker that are no connections within the limits: listeners (64 at most), those
- * that refuse (64), standard streams, channel, loop and timers. proxy/worker_plan.c has the
- * figures.
- */
-enum { DESCRIPTORS_RESERVED = 144 };
 
 void *compile_scratch(struct compilation *compilation, size_t count, size_t size)
 {
@@ -37,6 +29,15 @@ struct generation_place compile_place(struct compilation *compilation, struct po
         place.file = builder_file(&compilation->builder, position.source->name);
     }
     return place;
+}
+
+struct generation_place compile_file_place(struct compilation *compilation,
+                                           struct position position)
+{
+    return (struct generation_place){
+        .file = builder_file(&compilation->builder, position.source->name),
+        .line = position.line,
+    };
 }
 
 struct ref compile_texts(struct compilation *compilation, const struct section *section,
@@ -119,66 +120,6 @@ static void compile_limits(struct compilation *compilation, const struct section
     }
 }
 
-/*
- * Holds one bound against the descriptors that are there for it: an explicit one is refused with
- * the figures, a default lowered loudly.
- */
-static uint32_t fit_descriptors(struct compilation *compilation, const struct section *section,
-                                enum schema_key_id id, uint32_t wanted, uint64_t available)
-{
-    const struct setting *setting = section_setting(section, id);
-    uint64_t limit = compilation->validator.environment->descriptors;
-    char help[COMPILE_HELP_MAX];
-    if (wanted <= available) {
-        return wanted;
-    }
-    if (setting != NULL) {
-        (void)snprintf(help, sizeof(help),
-                       "raise the hard limit of open files, or set at most %" PRIu64, available);
-        COMPILE_ERROR(compilation, setting->values->position, help,
-                      "`%s` %u does not fit into the %" PRIu64
-                      " descriptors that a process may have here",
-                      setting->key->name, wanted, limit);
-        return wanted;
-    }
-    COMPILE_WARNING(compilation, (struct position){0},
-                    "raise the hard limit of open files, or set it lower yourself",
-                    "`%s` is lowered from %u to %" PRIu64 ": a process may have %" PRIu64
-                    " descriptors here",
-                    schema_key(id)->name, wanted, available, limit);
-    return (uint32_t)available;
-}
-
-/* One worker may come to hold all connections, on both sides; a quarter is left to upstreams. */
-static void check_descriptors(struct compilation *compilation, const struct section *section)
-{
-    struct generation_server *server = &compilation->header.server;
-    const struct section *limits = section_child(section, BLOCK_LIMITS);
-    uint64_t limit = compilation->validator.environment->descriptors;
-    if (limit == 0) {
-        return;
-    }
-    uint64_t usable = limit > 2 * DESCRIPTORS_RESERVED ? limit - DESCRIPTORS_RESERVED : limit / 2;
-    usable = usable < 4 ? 4 : usable;
-    /* Two for each pipe: half of all at most, a quarter where nobody asked for them. */
-    server->limits.splice_pipes = fit_descriptors(
-        compilation, limits, KEY_LIMITS_SPLICE_PIPES, server->limits.splice_pipes,
-        section_setting(limits, KEY_LIMITS_SPLICE_PIPES) != NULL ? usable / 4 : usable / 8);
-    usable -= (uint64_t)2 * server->limits.splice_pipes;
-    if ((uint64_t)server->connections + server->limits.upstream_connections <= usable) {
-        return;
-    }
-    server->limits.upstream_connections = fit_descriptors(
-        compilation, limits, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS,
-        server->limits.upstream_connections,
-        section_setting(limits, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS) != NULL ? usable - 1
-                                                                             : usable / 4);
-    uint64_t upstream = server->limits.upstream_connections;
-    server->connections =
-        fit_descriptors(compilation, section, KEY_SERVER_MAX_CONNECTIONS, server->connections,
-                        usable > upstream ? usable - upstream : 1);
-}
-
 static void compile_timeouts(struct compilation *compilation, const struct section *section)
 {
     compilation->header.server.timeouts = (struct generation_timeouts){
@@ -196,18 +137,13 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
     };
 }
 
-/* Where a setting of a file stands; line 0 where it is not set. */
+/* Where a setting stands; line 0 where it is not set. */
 static struct generation_place place_of(struct compilation *compilation,
-                                        const struct setting *setting)
+                                        const struct section *section, enum schema_key_id key)
 {
-    if (setting == NULL) {
-        return (struct generation_place){0};
-    }
-    /* A file has it then, even where listeners are the built-in ones. */
-    return (struct generation_place){
-        .file = builder_file(&compilation->builder, setting->position.source->name),
-        .line = setting->position.line,
-    };
+    const struct setting *setting = section_setting(section, key);
+    return setting != NULL ? compile_file_place(compilation, setting->position)
+                           : (struct generation_place){0};
 }
 
 static void compile_files(struct compilation *compilation, const struct section *section)
@@ -215,11 +151,10 @@ static void compile_files(struct compilation *compilation, const struct section 
     struct generation_server *server = &compilation->header.server;
     struct span pid_file = section_text(section, KEY_SERVER_PID_FILE);
     server->pid_file = builder_text(&compilation->builder, pid_file);
-    server->pid_file_place = place_of(compilation, section_setting(section, KEY_SERVER_PID_FILE));
+    server->pid_file_place = place_of(compilation, section, KEY_SERVER_PID_FILE);
     struct span socket = section_text(section, KEY_SERVER_CONTROL_SOCKET);
     server->control_socket = builder_text(&compilation->builder, socket);
-    server->control_place =
-        place_of(compilation, section_setting(section, KEY_SERVER_CONTROL_SOCKET));
+    server->control_place = place_of(compilation, section, KEY_SERVER_CONTROL_SOCKET);
 }
 
 /*
@@ -272,6 +207,7 @@ bool compile_server(struct compilation *compilation)
     server->merge_slashes = section_number32(section, KEY_SERVER_MERGE_SLASHES);
     compilation->merge_slashes = server->merge_slashes != 0;
     server->admin = compile_address(admin, KEY_ADMIN_ADDRESS);
+    server->admin_place = place_of(compilation, admin, KEY_ADMIN_ADDRESS);
     server->admin_hosts = compile_texts(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS);
     if (server->admin.family == ADDRESS_NONE && section_value(admin, KEY_ADMIN_ADDRESS) != NULL) {
         compile_refuse_setting(compilation, admin, KEY_ADMIN_ALLOWED_HOSTS,
@@ -283,7 +219,6 @@ bool compile_server(struct compilation *compilation)
     compile_access_log(compilation, section_child(observability, BLOCK_ACCESS_LOG));
     server->flight_recorder = section_number32(observability, KEY_OBSERVABILITY_FLIGHT_RECORDER);
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));
-    check_descriptors(compilation, section);
     compile_workers(compilation, section);
     compile_timeouts(compilation, section_child(section, BLOCK_TIMEOUTS));
     return true;

@@ -507,57 +507,6 @@ static void the_summary_lists_routes_in_matching_order(void **state)
 
 /* ---- Bounds ---- */
 
-static struct run *run_with_descriptors(const char *text, uint64_t descriptors)
-{
-    struct span block = SPAN_EMPTY;
-    struct run *run = run_begin(NULL);
-    struct compile_input input = {
-        .name = SPAN("t.kdl"),
-        .text = span_of_string(text),
-        .environment = &run->environment,
-    };
-    run->environment.descriptors = descriptors;
-    run->status = compile_text(&input, &run->diagnostics, &run->arena, &block);
-    run_conclude(run, block);
-    return run;
-}
-
-static void connections_that_the_machine_cannot_carry_are_refused(void **state)
-{
-    (void)state;
-    struct run *run = run_with_descriptors("server { max-connections 500000 }", 4096);
-    assert_string_equal(run->report,
-                        "warning: `max-upstream-connections` is lowered from 1024 to 956: a "
-                        "process may have 4096 descriptors here\n"
-                        "  help: raise the hard limit of open files, or set it lower yourself\n"
-                        "t.kdl:1:26: error: `max-connections` 500000 does not fit into the 4096 "
-                        "descriptors that a process may have here\n"
-                        "  server { max-connections 500000 }\n"
-                        "                           ^\n"
-                        "  help: raise the hard limit of open files, or set at most 2868\n"
-                        "1 error, 1 warning\n");
-    run_end(run);
-    run = run_with_descriptors("server { max-connections 10000 }", 20000);
-    assert_string_equal(run->report, "");
-    assert_int_equal(run->status, OK);
-    run_end(run);
-}
-
-static void defaults_that_the_machine_cannot_carry_are_lowered(void **state)
-{
-    (void)state;
-    struct run *run = run_with_descriptors("", 1024);
-    assert_int_equal(run->status, OK);
-    assert_int_equal(run->diagnostics.warnings, 2);
-    const struct generation_server *server = &run->generation.header->server;
-    assert_int_equal(server->limits.upstream_connections, 188);
-    assert_int_equal(server->connections, 564);
-    run_end(run);
-    run = run_with_descriptors("", 1);
-    assert_int_equal(run->status, OK);
-    run_end(run);
-}
-
 static void too_many_routes_are_counted_once(void **state)
 {
     (void)state;
@@ -619,8 +568,6 @@ int main(void)
         cmocka_unit_test(security_headers_are_changed_dropped_and_added),
         cmocka_unit_test(limits_follow_down_what_bounds_them),
         cmocka_unit_test(the_summary_lists_routes_in_matching_order),
-        cmocka_unit_test(connections_that_the_machine_cannot_carry_are_refused),
-        cmocka_unit_test(defaults_that_the_machine_cannot_carry_are_lowered),
         cmocka_unit_test(too_many_routes_are_counted_once),
         cmocka_unit_test(a_full_arena_is_said_so_at_every_size),
     };

@@ -41,7 +41,7 @@ typedef size_t environment_resolve(struct span host, uint16_t port,
 typedef bool environment_find_user(struct span name, struct account *account);
 typedef bool environment_find_group(struct span name, uint32_t *group);
 
-/* What of a compiled configuration takes how much memory, in the worst case. */
+/* What of a compiled configuration takes how much, in the worst case. */
 struct figure_item {
     const char *name;       /* static, for people */
     enum schema_key_id key; /* that sizes it; SCHEMA_KEYS: none does alone */
@@ -49,8 +49,9 @@ struct figure_item {
 };
 
 struct figure {
-    uint64_t memory;      /* bytes, all processes together */
-    uint64_t descriptors; /* of the process that needs most */
+    uint64_t memory;            /* bytes, all processes together */
+    uint64_t descriptors;       /* of the process that needs most */
+    uint64_t other_descriptors; /* of the one that needs most and is no worker */
     uint32_t count;
     struct figure_item items[FIGURE_ITEMS_MAX];
 };
@@ -69,7 +70,7 @@ struct environment {
     environment_find_user *find_user;   /* NULL: there is none */
     environment_find_group *find_group; /* NULL: there is none */
     struct secrets_builder *secrets;    /* where private keys go; NULL: there can be none */
-    environment_measure *measure;       /* NULL: nothing is held against memory-budget */
+    environment_measure *measure;       /* NULL: nothing is held against what there is */
 };
 
 /*

@@ -175,6 +175,7 @@ static bool check_server(const struct generation_check *check,
         return false;
     }
     return (check_no_address(&server->admin) || check_address(&server->admin)) &&
+           generation_check_place(check, server->admin_place) &&
            generation_check_texts(check, server->admin_hosts) && server->access_log.count > 0 &&
            generation_check_text_as(check, server->access_log, text_has_no_nul) &&
            generation_check_place(check, server->access_log_place) && server->pid_file.count > 0 &&

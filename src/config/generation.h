@@ -142,9 +142,10 @@ struct generation_server {
     uint32_t workers;     /* resolved: at least 1 */
     uint32_t connections; /* max-connections, all workers */
     uint64_t shutdown_timeout;
-    uint64_t memory_budget; /* bytes; held by the compiler */
-    struct address admin;   /* family ADDRESS_NONE: no admin listener */
-    uint32_t merge_slashes; /* boolean */
+    uint64_t memory_budget;              /* bytes; held by the compiler */
+    struct address admin;                /* family ADDRESS_NONE: no admin listener */
+    uint32_t merge_slashes;              /* boolean */
+    struct generation_place admin_place; /* of its address; line 0 where it is not configured */
     struct ref admin_hosts; /* struct ref[] of text: further Host values that are allowed */
     struct ref access_log;  /* text: "stdout", "off" or an absolute path */
     struct generation_place access_log_place; /* line 0 where it is not configured */

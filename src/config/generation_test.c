@@ -167,6 +167,7 @@ static void collect_header(struct block *block, struct refs *refs)
 {
     struct generation_header *header = block->header;
     struct ref *const all[] = {&header->server.admin_hosts,
+                               &header->server.admin_place.file,
                                &header->server.access_log,
                                &header->server.access_log_place.file,
                                &header->server.pid_file,

@@ -35,9 +35,9 @@ static inline bool access_shows_targets(const struct access_log *log)
 }
 
 /*
- * A request target, or a URL out of a field, without what must not be read; cut behind
- * ACCESS_PATH_MAX bytes, so that whoever escapes it sees that it was longer. Borrowed: the target
- * itself or the log's scratch, until the next call.
+ * A request target without what must not be read; cut behind ACCESS_PATH_MAX bytes, so that whoever
+ * escapes it sees that it was longer. Borrowed: the target itself or the log's scratch, until the
+ * next call.
  */
 struct span access_redact_target(struct access_log *log, struct span target);
 

@@ -472,6 +472,31 @@ static void recorded_fields_show_no_credentials(void **state)
                               "\"response_headers\":{\"A\":null}}\n"));
 }
 
+static void urls_in_fields_show_no_password(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    static const char *const cases[][2] = {
+        {"http://u:p@h/a", "http://[redacted]@h/a"},
+        {"//u:p@h/a@b", "//[redacted]@h/a@b"}, /* of the scheme of the page: RFC 3986, 4.2 */
+        {"//h/a:b@c", "//h/a:b@c"},
+        {"/a@b", "/a@b"},
+        {"//", "//"},
+    };
+    configure(fixture, "fields \"status\"\nresponse-header \"Location\"");
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct field answered[] = {field("Location", cases[i][0])};
+        const struct fields response = {.entries = answered, .count = 1};
+        struct access_record record = good_record();
+        record.response_fields = &response;
+        char expected[128];
+        int size =
+            snprintf(expected, sizeof(expected),
+                     "{\"status\":200,\"response_headers\":{\"Location\":\"%s\"}}\n", cases[i][1]);
+        access_log_write(&fixture->log, &record);
+        expect_line(fixture, span_of(expected, (size_t)size));
+    }
+}
+
 static void the_combined_format_is_apaches(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -580,6 +605,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(secret_parameters_are_found_however_they_are_written, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(recorded_fields_show_no_credentials, setup, teardown),
+        cmocka_unit_test_setup_teardown(urls_in_fields_show_no_password, setup, teardown),
         cmocka_unit_test_setup_teardown(the_combined_format_is_apaches, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_ring_drops_and_counts, setup, teardown),
         cmocka_unit_test_setup_teardown(a_log_that_is_off_writes_and_drops_nothing, setup,

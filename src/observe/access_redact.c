@@ -74,14 +74,16 @@ static void append_query(const struct access_log *log, struct output *output, st
 }
 
 /*
- * Takes the authority off the front of a target that is no path, without the name and password that
+ * Takes the authority off the front of a target that has one, without the name and password that
  * may stand in it (RFC 3986, 3.2.1): no server gets these, and no log should.
  */
 static struct span append_authority(struct output *output, struct span target)
 {
     size_t begin = 0;
     size_t colon = span_find(target, ':');
-    if (span_starts_with(span_from(target, colon), SPAN("://"))) {
+    if (span_starts_with(target, SPAN("//"))) {
+        begin = 2; /* the scheme is that of the page which the reference stands in */
+    } else if (span_starts_with(span_from(target, colon), SPAN("://"))) {
         begin = colon + 3;
     }
     size_t end = begin;
@@ -99,9 +101,9 @@ static struct span append_authority(struct output *output, struct span target)
     return span_from(target, end);
 }
 
-struct span access_redact_target(struct access_log *log, struct span target)
+/* Redacts a target, or any URL, that is a path, or may have an authority in front of it. */
+static struct span redact(struct access_log *log, struct span target, bool is_path)
 {
-    bool is_path = target.size > 0 && target.data[0] == '/';
     if (target.size == 0 || (is_path && access_shows_targets(log))) {
         return target;
     }
@@ -129,6 +131,23 @@ struct span access_redact_target(struct access_log *log, struct span target)
     return output_bytes(&output);
 }
 
+static bool begins_as_path(struct span target)
+{
+    return target.size > 0 && target.data[0] == '/';
+}
+
+struct span access_redact_target(struct access_log *log, struct span target)
+{
+    return redact(log, target, begins_as_path(target));
+}
+
+/* Here a `//` begins an authority (RFC 3986, 4.2). */
+static struct span redact_reference(struct access_log *log, struct span reference)
+{
+    bool is_path = begins_as_path(reference) && !span_starts_with(reference, SPAN("//"));
+    return redact(log, reference, is_path);
+}
+
 static bool is_captured(const struct field *field, const struct generation_captured *captured,
                         struct span name)
 {
@@ -153,7 +172,7 @@ struct span access_captured_value(struct access_log *log,
             return SPAN(ACCESS_REDACTED);
         }
         if (captured->field == FIELD_REFERER || captured->field == FIELD_LOCATION) {
-            return access_redact_target(log, field->value);
+            return redact_reference(log, field->value);
         }
         if (value.data == NULL) {
             value = field->value.data != NULL ? field->value : SPAN("");

@@ -75,11 +75,6 @@ void ring_writer_init(struct ring_writer *writer, void *memory, size_t capacity,
     atomic_store_explicit(&writer->header->refused, 0, memory_order_relaxed);
 }
 
-void ring_writer_attach(struct ring_writer *writer, const _Atomic uint64_t *reader)
-{
-    writer->reader = reader;
-}
-
 /* Takes the reader's cursor over if it can be true; a reader that lies only costs itself records.
  */
 static void refresh_cursor(struct ring_writer *writer)
@@ -92,6 +87,12 @@ static void refresh_cursor(struct ring_writer *writer)
         writer->cursor = cursor;
         atomic_store_explicit(&writer->header->cursor, cursor, memory_order_release);
     }
+}
+
+void ring_writer_attach(struct ring_writer *writer, const _Atomic uint64_t *reader)
+{
+    refresh_cursor(writer); /* the old one's last word: its successor need not read it all again */
+    writer->reader = reader;
 }
 
 static void put_record(struct ring_writer *writer, uint64_t position, uint32_t size)

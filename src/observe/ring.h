@@ -8,7 +8,8 @@
  * Positions count bytes and only grow, from one incarnation of a writer to the next as well, so
  * that a cursor left behind for an earlier one is recognised. A record is contiguous; room that is
  * too short for one at the end of the ring is skipped. Delivery is at least once: a reader that
- * takes the place of a dead one begins where the writer last saw the cursor.
+ * takes the place of a dead one begins where the writer last saw the cursor, which is where that
+ * one was if the writer hears of its end before the successor begins.
  */
 #ifndef SENTINEL_OBSERVE_RING_H
 #define SENTINEL_OBSERVE_RING_H
@@ -59,7 +60,10 @@ size_t ring_size(size_t capacity);
 void ring_writer_init(struct ring_writer *writer, void *memory, size_t capacity,
                       uint64_t incarnation);
 
-/* Says where the reader publishes its cursor; NULL: nobody reads now. May change at any time. */
+/*
+ * Says where the reader publishes its cursor; NULL: nobody reads now. May change at any time; what
+ * the one before has published is taken over, so its memory must still be there.
+ */
 void ring_writer_attach(struct ring_writer *writer, const _Atomic uint64_t *reader);
 
 /*

@@ -153,6 +153,26 @@ static void a_new_reader_goes_on_where_the_writer_last_saw_the_old_one(void **st
     free(ring.memory);
 }
 
+static void what_a_reader_had_read_when_it_ended_is_not_read_again(void **state)
+{
+    (void)state;
+    struct fixture ring;
+    begin(&ring, CAPACITY, 0);
+    struct span record = SPAN_EMPTY;
+    assert_true(ring_write(&ring.writer, SPAN("one")));
+    assert_true(ring_write(&ring.writer, SPAN("two")));
+    assert_int_equal(ring_read(&ring.reader, &record), OK);
+    ring_release(&ring.reader); /* nothing is written behind this, and nobody else looks */
+    ring_writer_attach(&ring.writer, NULL);
+    _Atomic uint64_t cursor = 0;
+    struct ring_reader successor;
+    ring_reader_init(&successor, ring.memory, CAPACITY, &cursor);
+    assert_int_equal(ring_read(&successor, &record), OK);
+    assert_true(span_equal(record, SPAN("two")));
+    assert_int_equal(ring_read(&successor, &record), AGAIN);
+    free(ring.memory);
+}
+
 static void a_corrupt_ring_is_reported_and_skipped_to_the_tail(void **state)
 {
     (void)state;
@@ -268,6 +288,7 @@ int main(void)
         cmocka_unit_test(without_a_reader_the_ring_fills_and_then_refuses),
         cmocka_unit_test(the_writer_ignores_cursors_that_cannot_be_true),
         cmocka_unit_test(a_new_reader_goes_on_where_the_writer_last_saw_the_old_one),
+        cmocka_unit_test(what_a_reader_had_read_when_it_ended_is_not_read_again),
         cmocka_unit_test(a_corrupt_ring_is_reported_and_skipped_to_the_tail),
         cmocka_unit_test(a_size_beyond_the_ring_is_corrupt),
         cmocka_unit_test(a_writer_and_a_reader_agree_on_every_byte),

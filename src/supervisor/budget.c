@@ -158,11 +158,15 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
+static uint64_t other_descriptors(const struct budget *budget)
+{
+    return larger(budget->supervisor_descriptors, budget->controller_descriptors);
+}
+
 uint64_t budget_descriptors(const struct budget *budget)
 {
     struct worker_plan plan = {.descriptors = budget->descriptors};
-    return larger(worker_plan_descriptors(&plan),
-                  larger(budget->supervisor_descriptors, budget->controller_descriptors));
+    return larger(worker_plan_descriptors(&plan), other_descriptors(budget));
 }
 
 void budget_measure(const struct generation *generation, struct figure *figure)
@@ -171,6 +175,7 @@ void budget_measure(const struct generation *generation, struct figure *figure)
     budget_init(&budget, generation);
     *figure = (struct figure){.memory = budget_bytes(&budget),
                               .descriptors = budget_descriptors(&budget),
+                              .other_descriptors = other_descriptors(&budget),
                               .count = BUDGET_ROWS};
     for (unsigned row = 0; row < BUDGET_ROWS; row++) {
         figure->items[row] = (struct figure_item){

@@ -189,6 +189,75 @@ static void descriptors_stay_below_the_hard_limit(void **state)
     hard_limit = 0;
 }
 
+static struct run *compile_within(uint64_t descriptors, const char *text, uint32_t cores)
+{
+    hard_limit = descriptors;
+    struct run *run = compile(text, cores);
+    hard_limit = 0;
+    return run;
+}
+
+static void connections_that_the_machine_cannot_carry_are_refused(void **state)
+{
+    (void)state;
+    struct run *run = compile_within(4096, "server { workers 1; max-connections 20000 }", 1);
+    assert_int_equal(run->status, ERROR);
+    assert_non_null(strstr(run->report, "b.kdl:1:37: error: a process of this configuration can "
+                                        "need 2"));
+    assert_non_null(strstr(run->report, " descriptors, 4096 are allowed here\n"));
+    discard(run);
+    /* Where many workers share them, it is a worker's share that must fit. */
+    run =
+        compile_within(4096, "server { workers 16; memory-budget 2GiB; max-connections 20000 }", 1);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    discard(run);
+}
+
+static void what_is_printed_is_what_is_held_against_the_limit(void **state)
+{
+    (void)state;
+    const char *text = "server { workers 1; max-connections 1000; limits { splice-pipes 8; "
+                       "max-upstream-connections 100; } }";
+    struct run *run = compile_within(0, text, 1);
+    uint64_t needed = budget_descriptors(&run->budget);
+    discard(run);
+    run = compile_within(needed, text, 1);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->diagnostics.warnings, 0);
+    discard(run);
+    run = compile_within(needed - 1, text, 1);
+    assert_int_equal(run->status, ERROR);
+    discard(run);
+}
+
+static void descriptors_are_lowered_to_what_fits_and_half_are_left_to_clients(void **state)
+{
+    (void)state;
+    struct run *run = compile_within(1024, "", 1);
+    assert_int_equal(run->status, OK);
+    assert_non_null(strstr(run->report, "warning: `max-connections` is lowered from 10000 to "));
+    assert_int_equal(budget_descriptors(&run->budget), 1024);
+    assert_int_equal(server_of(run)->limits.upstream_connections, 1024 / 4);
+    assert_true(server_of(run)->connections > 512);
+    discard(run);
+}
+
+static void a_limit_that_is_too_small_for_the_supervisor_is_told(void **state)
+{
+    (void)state;
+    struct run *run = compile_within(100, "", 64);
+    assert_int_equal(run->status, OK);
+    assert_non_null(strstr(run->report, "warning: `workers` is lowered from 64 to "));
+    assert_true(run->budget.supervisor_descriptors <= 100);
+    discard(run);
+    run = compile_within(30, "", 1);
+    assert_int_equal(run->status, ERROR);
+    assert_non_null(strstr(run->report, " descriptors, 30 are allowed here\n"));
+    assert_int_equal(run->diagnostics.warnings, 0);
+    discard(run);
+}
+
 static void the_figure_is_the_sum_of_its_rows(void **state)
 {
     (void)state;
@@ -224,6 +293,10 @@ int main(void)
         cmocka_unit_test(what_is_explicit_is_never_lowered),
         cmocka_unit_test(an_explicit_budget_is_where_the_error_points),
         cmocka_unit_test(descriptors_stay_below_the_hard_limit),
+        cmocka_unit_test(connections_that_the_machine_cannot_carry_are_refused),
+        cmocka_unit_test(what_is_printed_is_what_is_held_against_the_limit),
+        cmocka_unit_test(descriptors_are_lowered_to_what_fits_and_half_are_left_to_clients),
+        cmocka_unit_test(a_limit_that_is_too_small_for_the_supervisor_is_told),
         cmocka_unit_test(the_figure_is_the_sum_of_its_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

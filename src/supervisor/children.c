@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "supervisor/channel.h"
 #include "supervisor/process.h"
 #include "supervisor/process_sample.h"
+#include "supervisor/refusal.h"
 
 static void close_descriptor(int *fd)
 {
@@ -429,7 +431,9 @@ enum status children_spawn(struct children *children, uint32_t slot,
         make_commons(children, slot, world->generation) != OK ||
         make_ledger(children, slot, world->generation) != OK ||
         fork_child(children, slot, world) != OK) {
-        log_message(LOG_ERROR, "cannot make a process: %s", strerror(errno));
+        log_message(LOG_ERROR, "cannot make a process: %s%s",
+                    refusal_reason(REFUSAL_OF_PROCESS, errno),
+                    refusal_advice(REFUSAL_OF_PROCESS, errno));
         clear(child);
         return ERROR;
     }
@@ -442,6 +446,16 @@ enum status children_spawn(struct children *children, uint32_t slot,
     return OK;
 }
 
+/*
+ * Whether a child has closed its end: an empty packet, which none of ours sends, reads like that,
+ * and nobody would listen to that child any more.
+ */
+static bool has_hung_up(const struct child *child)
+{
+    struct pollfd polled = {.fd = child->channel};
+    return poll(&polled, 1, 0) == 1 && (polled.revents & POLLHUP) != 0;
+}
+
 bool children_receive(struct children *children, uint32_t slot, bool *more)
 {
     struct child *child = &children->items[slot];
@@ -449,11 +463,9 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
     int descriptor = -1;
     enum status status = channel_receive(child->channel, &message, &descriptor);
     *more = status == OK;
-    if (status == END) {
-        close_descriptor(&child->channel);
-    }
     close_descriptor(&descriptor); /* nothing of a child's is wanted here */
-    bool strange = status == OK && (message.kind != CHANNEL_READY || child->ready);
+    bool strange = (status == OK && (message.kind != CHANNEL_READY || child->ready)) ||
+                   (status == END && !has_hung_up(child));
     if (status == ERROR || strange) {
         log_message(LOG_ERROR, "process %d sent what no child of ours sends; killed",
                     (int)child->pid);
@@ -461,6 +473,9 @@ bool children_receive(struct children *children, uint32_t slot, bool *more)
         close_descriptor(&child->channel);
         *more = false;
         return false;
+    }
+    if (status == END) {
+        close_descriptor(&child->channel);
     }
     if (status != OK) {
         return false;

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "observe/log.h"
+#include "supervisor/refusal.h"
 
 enum {
     BACKLOG = 64,
@@ -107,28 +107,16 @@ static int bind_path(const char *path, struct stat *stat)
     return fd;
 }
 
-static const char *why_not(int error)
-{
-    switch (error) {
-    case EADDRINUSE:
-        return "another instance answers there";
-    case EEXIST:
-        return "there is a file that is no socket";
-    default:
-        return strerror(error);
-    }
-}
-
 static void log_refusal(const struct generation *generation, const char *path, bool asked,
                         bool configured)
 {
-    const struct generation_place *place = &generation->header->server.control_place;
-    const char *why = why_not(errno);
+    const char *why = refusal_reason(REFUSAL_OF_SOCKET, errno);
+    const char *advice = refusal_advice(REFUSAL_OF_SOCKET, errno);
     if (asked) {
-        log_message(LOG_ERROR, "control socket %s: %s (--control-socket)", path, why);
+        log_message(LOG_ERROR, "control socket %s: %s (--control-socket)%s", path, why, advice);
     } else if (configured) {
-        log_message(LOG_ERROR, "control socket %s: %s (%.*s:%u)", path, why,
-                    SPAN_ARGS(generation_text(generation, place->file)), place->line);
+        refusal_log(LOG_ERROR, generation, &generation->header->server.control_place, advice,
+                    "control socket %s: %s", path, why);
     } else {
         log_message(LOG_WARNING,
                     "no control socket, so no `sentinel recent`: %s: %s; see server control-socket",

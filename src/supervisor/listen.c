@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "observe/log.h"
+#include "supervisor/refusal.h"
 
 /* The kernel cuts it to net.core.somaxconn. */
 enum { BACKLOG = 4096 };
@@ -43,18 +43,14 @@ static void log_refusal(const struct generation *generation,
     char address[ADDRESS_TEXT_MAX];
     (void)address_print(&listener->address, address);
     struct span name = generation_text(generation, listener->name);
-    struct span file = generation_text(generation, listener->place.file);
-    if (file.size == 0) {
-        log_message(LOG_ERROR, "listener \"%.*s\" cannot listen on %s: %s", SPAN_ARGS(name),
-                    address, strerror(error));
-        return;
-    }
-    log_message(LOG_ERROR, "listener \"%.*s\" cannot listen on %s: %s (%.*s:%u)", SPAN_ARGS(name),
-                address, strerror(error), SPAN_ARGS(file), listener->place.line);
+    refusal_log(LOG_ERROR, generation, &listener->place, refusal_advice(REFUSAL_OF_ADDRESS, error),
+                "listener \"%.*s\" cannot listen on %s: %s", SPAN_ARGS(name), address,
+                refusal_reason(REFUSAL_OF_ADDRESS, error));
 }
 
-static enum status open_admin(struct listeners *listeners, const struct address *address)
+static enum status open_admin(struct listeners *listeners, const struct generation *generation)
 {
+    const struct address *address = &generation->header->server.admin;
     if (address->family == ADDRESS_NONE) {
         return OK;
     }
@@ -65,8 +61,10 @@ static enum status open_admin(struct listeners *listeners, const struct address 
     int error = errno;
     char text[ADDRESS_TEXT_MAX];
     (void)address_print(address, text);
-    log_message(LOG_ERROR, "the admin listener cannot listen on %s: %s (server, admin, address)",
-                text, strerror(error));
+    refusal_log(LOG_ERROR, generation, &generation->header->server.admin_place,
+                refusal_advice(REFUSAL_OF_ADDRESS, error),
+                "the admin listener cannot listen on %s: %s", text,
+                refusal_reason(REFUSAL_OF_ADDRESS, error));
     return ERROR;
 }
 
@@ -95,7 +93,7 @@ enum status listeners_open(struct listeners *listeners, const struct generation 
             status = ERROR;
         }
     }
-    if (open_admin(&opened, &generation->header->server.admin) != OK) {
+    if (open_admin(&opened, generation) != OK) {
         status = ERROR;
     }
     if (control_socket_open(&opened.control, control_socket, generation) != OK) {

@@ -4,13 +4,36 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "observe/log.h"
+#include "supervisor/refusal.h"
 
 static bool is_file(struct span target)
 {
     return !span_equal(target, SPAN("stdout")) && !span_equal(target, SPAN("off"));
+}
+
+/*
+ * Whether we could write to what only root may, since somebody gave it a second name here. Anyone
+ * but root opens no more than that one may open anyway.
+ */
+static bool is_linked_for_root(int fd)
+{
+    struct stat status;
+    return geteuid() == 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode) &&
+           status.st_nlink > 1;
+}
+
+static int open_there(const char *path, int flags)
+{
+    int fd = open(path, flags);
+    if (fd >= 0 && is_linked_for_root(fd)) {
+        (void)close(fd);
+        errno = EMLINK;
+        return -1;
+    }
+    return fd;
 }
 
 /*
@@ -21,13 +44,13 @@ static int open_or_make(const char *path, const struct generation_account *accou
 {
     /* O_NONBLOCK: a path may name a pipe, whose reader may be away. */
     const int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | O_NOFOLLOW;
-    int fd = open(path, flags);
+    int fd = open_there(path, flags);
     if (fd >= 0 || errno != ENOENT) {
         return fd;
     }
     fd = open(path, flags | O_CREAT | O_EXCL, 0640);
     if (fd < 0 && errno == EEXIST) {
-        return open(path, flags); /* somebody else has just made it */
+        return open_there(path, flags); /* somebody else has just made it */
     }
     if (fd >= 0 && account->change != 0 && fchown(fd, account->user, account->group) != 0) {
         log_message(LOG_WARNING, "%s stays root's: %s", path, strerror(errno));
@@ -49,23 +72,14 @@ static int open_path(const struct generation *generation)
     return fd;
 }
 
-static const char *reason(int error)
-{
-    return error == ELOOP ? "it is a symbolic link, which is not followed" : strerror(error);
-}
-
 /* Says which log it is that cannot be, and where it is configured. */
 static void log_refusal(const struct generation *generation, const char *what, int error)
 {
     const struct generation_server *server = &generation->header->server;
-    struct span file = generation_text(generation, server->access_log_place.file);
-    struct span target = generation_text(generation, server->access_log);
-    if (file.size == 0) {
-        log_message(LOG_ERROR, "access-log %.*s: %s%s", SPAN_ARGS(target), what, reason(error));
-        return;
-    }
-    log_message(LOG_ERROR, "access-log %.*s: %s%s (%.*s:%u)", SPAN_ARGS(target), what,
-                reason(error), SPAN_ARGS(file), server->access_log_place.line);
+    refusal_log(LOG_ERROR, generation, &server->access_log_place,
+                refusal_advice(REFUSAL_OF_FILE, error), "access-log %.*s: %s%s",
+                SPAN_ARGS(generation_text(generation, server->access_log)), what,
+                refusal_reason(REFUSAL_OF_FILE, error));
 }
 
 enum status log_file_open(int *log, const struct generation *generation)

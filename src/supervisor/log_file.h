@@ -4,9 +4,9 @@
  * only root may enter. It keeps a copy, for the next logger should this one die.
  *
  * The file is appended to. A new one has mode 0640 and belongs to whom the children become, if they
- * become somebody. A symbolic link in the last place of the path
- * is refused (a folder may well be one): whoever may write in the folder could point it anywhere,
- * and the supervisor may be root. A named pipe is opened only while it has a reader.
+ * become somebody. A symbolic link in the last place of the path is refused (a folder may well be
+ * one), and for root a file with more names than this one: whoever may write in the folder could
+ * have made either of somebody else's file. A named pipe is opened only while it has a reader.
  */
 #ifndef SENTINEL_SUPERVISOR_LOG_FILE_H
 #define SENTINEL_SUPERVISOR_LOG_FILE_H

@@ -5,16 +5,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "observe/log.h"
+#include "supervisor/refusal.h"
 
 enum {
     TEXT_MAX = 32,  /* bytes of a process id with its line end, and some */
     TRIES_MAX = 16, /* another instance's end may take the file away just when we opened it */
+    MODE = 0644,
+    MODE_UNLOCKED = 0600, /* of a new file: whoever could read it could lock it, before we do */
 };
 
 /* What the file holds: a process id, 0 for nothing, -1 for anything else. */
@@ -48,34 +49,107 @@ static bool is_same(int fd, const char *path)
            open_file.st_dev == named.st_dev && open_file.st_ino == named.st_ino;
 }
 
+enum lock { LOCK_OURS, LOCK_OF_WRITER, LOCK_OF_READERS, LOCK_GONE, LOCK_FAILED };
+
+/*
+ * Locks the whole file for writing, which takes a descriptor that may write: who can only read the
+ * file cannot hold such a lock, and so cannot pass for an instance.
+ */
+static enum lock lock_file(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0) {
+        return LOCK_OURS;
+    }
+    if (errno != EAGAIN && errno != EACCES) {
+        return LOCK_FAILED;
+    }
+    if (fcntl(fd, F_OFD_GETLK, &lock) != 0) {
+        return LOCK_FAILED;
+    }
+    return lock.l_type == F_WRLCK   ? LOCK_OF_WRITER
+           : lock.l_type == F_RDLCK ? LOCK_OF_READERS
+                                    : LOCK_GONE; /* by now */
+}
+
+/* Gives a new file, once it is locked, the mode that it would have been made with. */
+static void show(int fd)
+{
+    struct stat status;
+    mode_t mask = umask(0);
+    (void)umask(mask);
+    if (fstat(fd, &status) == 0 && (status.st_mode & 07777) == (MODE_UNLOCKED & ~mask)) {
+        (void)fchmod(fd, MODE & ~mask);
+    }
+}
+
+/* Whether it is a pid file, or nothing yet. */
+static bool is_ours_to_write(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode) && read_holder(fd) >= 0;
+}
+
+/*
+ * Takes a left file away that readers keep us from locking. Somebody who starts another instance
+ * in the same moment may have locked it just now: then both run, as far as their ports let them.
+ */
+static enum status remove_left(int fd, const char *path, enum pid_file_outcome *outcome)
+{
+    if (!is_ours_to_write(fd)) {
+        *outcome = PID_FILE_FOREIGN;
+        return ERROR;
+    }
+    return !is_same(fd, path) || unlink(path) == 0 ? AGAIN : ERROR;
+}
+
+/*
+ * Locks the open file and sees to it that the path names it. AGAIN: it does not, or does not any
+ * more, since it was left and removed; a new one takes its place. ERROR: *outcome says why.
+ */
+static enum status lock_at(int fd, const char *path, enum pid_file_outcome *outcome, pid_t *holder)
+{
+    pid_t pid = 0;
+    *outcome = PID_FILE_FAILED;
+    switch (lock_file(fd)) {
+    case LOCK_OURS:
+        return is_same(fd, path) ? OK : AGAIN;
+    case LOCK_OF_WRITER:
+        pid = read_holder(fd);
+        *holder = pid > 0 ? pid : 0;
+        *outcome = PID_FILE_HELD;
+        return ERROR;
+    case LOCK_OF_READERS:
+        return remove_left(fd, path, outcome);
+    case LOCK_GONE:
+        return AGAIN;
+    case LOCK_FAILED:
+        return ERROR;
+    }
+    UNREACHABLE("a lock");
+}
+
 /* Opens and locks what the path names now. -1: *outcome says why not. */
 static int open_locked(const char *path, enum pid_file_outcome *outcome, pid_t *holder)
 {
     *outcome = PID_FILE_FAILED;
     for (int i = 0; i < TRIES_MAX; i++) {
         /* O_NONBLOCK: a pipe of that name must not hold us up; it is refused below. */
-        int fd =
-            open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK, 0644);
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK,
+                      MODE_UNLOCKED);
         if (fd < 0) {
             return -1;
         }
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
-            if (is_same(fd, path)) {
-                return fd;
-            }
-        } else if (errno == EWOULDBLOCK) {
-            pid_t pid = read_holder(fd);
-            *holder = pid > 0 ? pid : 0;
-            *outcome = PID_FILE_HELD;
-            (void)close(fd);
-            return -1;
-        } else {
-            int error = errno;
-            (void)close(fd);
-            errno = error;
+        enum status status = lock_at(fd, path, outcome, holder);
+        if (status == OK) {
+            return fd;
+        }
+        int error = errno;
+        (void)close(fd);
+        errno = error;
+        if (status == ERROR) {
             return -1;
         }
-        (void)close(fd);
     }
     errno = EAGAIN;
     return -1;
@@ -104,12 +178,11 @@ enum pid_file_outcome pid_file_take(struct pid_file *file, const char *path, pid
     if (fd < 0) {
         return outcome;
     }
-    struct stat status;
-    bool regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-    if (!regular || read_holder(fd) < 0) {
+    if (!is_ours_to_write(fd)) {
         (void)close(fd);
         return PID_FILE_FOREIGN;
     }
+    show(fd);
     char *copy = strdup(path);
     if (copy == NULL || write_own(fd) != OK) {
         int error = errno;
@@ -123,42 +196,37 @@ enum pid_file_outcome pid_file_take(struct pid_file *file, const char *path, pid
     return PID_FILE_TAKEN;
 }
 
-/* Logs what is wrong with the file, and where that file was named. */
-static void complain(enum log_level level, const char *path, const char *what,
-                     const struct generation *generation)
-{
-    const struct generation_place *place = &generation->header->server.pid_file_place;
-    if (place->line == 0) {
-        log_message(level, "pid-file %s: %s", path, what);
-        return;
-    }
-    struct span file = generation_text(generation, place->file);
-    log_message(level, "pid-file %s: %s (%.*s:%u)", path, what, SPAN_ARGS(file), place->line);
-}
-
-static enum status open_path(struct pid_file *file, const char *path, bool wanted,
+/* place: where the path is named in the configuration, line 0 for the default; NULL: an option. */
+static enum status open_path(struct pid_file *file, const char *path,
+                             const struct generation_place *place,
                              const struct generation *generation)
 {
-    char what[128];
+    bool wanted = place == NULL || place->line > 0;
+    const struct generation_place nowhere = {0};
+    const char *why = "it is no pid file; it was left alone";
+    const char *advice = wanted ? "" : "; see server pid-file and --pid-file";
+    enum log_level level = wanted ? LOG_ERROR : LOG_WARNING;
+    char holder_text[64];
     pid_t holder = 0;
     switch (pid_file_take(file, path, &holder)) {
     case PID_FILE_TAKEN:
         return OK;
     case PID_FILE_HELD:
-        (void)snprintf(what, sizeof(what), "another instance holds it, process %d", (int)holder);
-        complain(LOG_ERROR, path, what, generation);
-        return ERROR;
+        (void)snprintf(holder_text, sizeof(holder_text), "another instance holds it, process %d",
+                       (int)holder);
+        why = holder_text;
+        level = LOG_ERROR;
+        break;
     case PID_FILE_FOREIGN:
-        (void)snprintf(what, sizeof(what), "it is no pid file; it was left alone");
         break;
     case PID_FILE_FAILED:
-        (void)snprintf(what, sizeof(what), "%s",
-                       errno == ELOOP ? "it is a symbolic link, which is not followed"
-                                      : strerror(errno));
+        why = refusal_reason(REFUSAL_OF_FILE, errno);
+        advice = wanted ? refusal_advice(REFUSAL_OF_FILE, errno) : advice;
         break;
     }
-    complain(wanted ? LOG_ERROR : LOG_WARNING, path, what, generation);
-    return wanted ? ERROR : OK;
+    refusal_log(level, generation, place != NULL ? place : &nowhere, advice, "pid-file %s: %s%s",
+                path, why, place != NULL ? "" : " (--pid-file)");
+    return level == LOG_ERROR ? ERROR : OK;
 }
 
 enum status pid_file_open(struct pid_file *file, const struct generation *generation,
@@ -166,14 +234,14 @@ enum status pid_file_open(struct pid_file *file, const struct generation *genera
 {
     const struct generation_server *server = &generation->header->server;
     struct span configured = generation_text(generation, server->pid_file);
-    bool wanted = override != NULL || server->pid_file_place.line > 0;
+    const struct generation_place *place = override != NULL ? NULL : &server->pid_file_place;
     char *path = override != NULL ? strdup(override)
                                   : strndup((const char *)configured.data, configured.size);
     if (path == NULL) {
         log_message(LOG_ERROR, "no memory for the pid file's name");
         return ERROR;
     }
-    enum status status = strcmp(path, "off") == 0 ? OK : open_path(file, path, wanted, generation);
+    enum status status = strcmp(path, "off") == 0 ? OK : open_path(file, path, place, generation);
     free(path);
     return status;
 }

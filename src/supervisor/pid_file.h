@@ -1,8 +1,9 @@
 /*
  * The supervisor's pid file: it names the process and, being locked for as long as that lives,
- * keeps a second instance with the same file from starting. A file that a dead instance left behind
- * is taken over; one that holds anything but a process id is left alone. Supervisor process only;
- * one descriptor.
+ * keeps a second instance with the same file from starting. The lock is one for writing: who can
+ * only read the file, which is anybody, can keep nobody from starting. A file that a dead instance
+ * left behind is taken over; one that holds anything but a process id is left alone. Supervisor
+ * process only; one descriptor.
  */
 #ifndef SENTINEL_SUPERVISOR_PID_FILE_H
 #define SENTINEL_SUPERVISOR_PID_FILE_H

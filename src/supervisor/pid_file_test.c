@@ -95,6 +95,47 @@ static void a_second_taker_is_told_who_holds_it(void **state)
     expect_own(fixture);
 }
 
+/* Locks the file as one can who may only read it; -1 where that is refused. */
+static int lock_as_reader(const struct fixture *fixture)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int fd = open(fixture->path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && fcntl(fd, F_OFD_SETLK, &lock) != 0) {
+        (void)close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+static void a_reader_can_keep_nobody_from_starting(void **state)
+{
+    struct fixture *fixture = *state;
+    pid_t holder = -1;
+    put(fixture, "1\n");
+    int reader = lock_as_reader(fixture);
+    assert_true(reader >= 0);
+    assert_int_equal(take(fixture, &holder), PID_FILE_TAKEN);
+    expect_own(fixture);
+    struct stat status;
+    assert_int_equal(stat(fixture->path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, 0644);
+    assert_int_equal(lock_as_reader(fixture), -1);
+    (void)close(reader);
+    struct pid_file second = {.fd = -1};
+    assert_int_equal(pid_file_take(&second, fixture->path, &holder), PID_FILE_HELD);
+}
+
+static void what_is_no_pid_file_stays_where_a_reader_locks_it(void **state)
+{
+    struct fixture *fixture = *state;
+    pid_t holder = -1;
+    put(fixture, "precious\n");
+    int reader = lock_as_reader(fixture);
+    assert_int_equal(take(fixture, &holder), PID_FILE_FOREIGN);
+    expect(fixture, "precious\n");
+    (void)close(reader);
+}
+
 static void what_a_dead_instance_left_is_taken_over(void **state)
 {
     struct fixture *fixture = *state;
@@ -151,6 +192,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_file_names_the_process_and_goes_with_it),
         TEST(a_second_taker_is_told_who_holds_it),
+        TEST(a_reader_can_keep_nobody_from_starting),
+        TEST(what_is_no_pid_file_stays_where_a_reader_locks_it),
         TEST(what_a_dead_instance_left_is_taken_over),
         TEST(what_is_no_pid_file_is_left_alone),
         TEST(a_symbolic_link_is_not_followed),

@@ -24,14 +24,24 @@ enum { LIMIT_MEMORY = 0 };
 enum { LIMIT_MEMORY = 1 };
 #endif
 
-static enum status limit_self(void)
+/* Lowers a limit of this process to so much, or to what it was started with. */
+static enum status limit_to(__rlimit_resource_t resource, rlim_t most)
 {
-    const struct rlimit memory = {MEMORY_MAX, MEMORY_MAX};
-    const struct rlimit processor = {PROCESSOR_SECONDS, PROCESSOR_SECONDS};
-    if (LIMIT_MEMORY != 0 && setrlimit(RLIMIT_AS, &memory) != 0) {
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) != 0) {
         return ERROR;
     }
-    return setrlimit(RLIMIT_CPU, &processor) == 0 ? OK : ERROR;
+    most = limit.rlim_max < most ? limit.rlim_max : most;
+    limit = (struct rlimit){most, most};
+    return setrlimit(resource, &limit) == 0 ? OK : ERROR;
+}
+
+static enum status limit_self(void)
+{
+    if (LIMIT_MEMORY != 0 && limit_to(RLIMIT_AS, MEMORY_MAX) != OK) {
+        return ERROR;
+    }
+    return limit_to(RLIMIT_CPU, PROCESSOR_SECONDS);
 }
 
 int process_compile(struct process *process, char **environment)

@@ -20,6 +20,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/log_file.h"
 #include "supervisor/pid_file.h"
+#include "supervisor/refusal.h"
 #include "supervisor/sandbox.h"
 #include "supervisor/supervisor.h"
 
@@ -331,7 +332,9 @@ static int open_signals(void)
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
         (void)sigaddset(&set, taken[i]);
     }
-    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 || sigaction(SIGPIPE, &ignore, NULL) != 0) {
+    /* The third: shared memory beyond a limit of file sizes is an error that is told. */
+    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 || sigaction(SIGPIPE, &ignore, NULL) != 0 ||
+        sigaction(SIGXFSZ, &ignore, NULL) != 0) {
         return -1;
     }
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
@@ -404,7 +407,8 @@ int shell_run(const struct shell_options *options)
     }
     struct shell *shell = calloc(1, sizeof(*shell));
     if (shell == NULL || shell_open(shell, options) != OK) {
-        log_message(LOG_ERROR, "cannot start: %s", strerror(errno));
+        log_message(LOG_ERROR, "cannot start: %s%s", refusal_reason(REFUSAL_OF_PROCESS, errno),
+                    refusal_advice(REFUSAL_OF_PROCESS, errno));
         free(shell);
         return 1;
     }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "observe/log.h"
+#include "supervisor/refusal.h"
 
 enum { TITLE_MAX = 48, ENVIRONMENT_KEPT_MAX = 8 };
 
@@ -28,7 +28,12 @@ static int write_spec(const struct spawn_spec *spec)
     if (fd < 0) {
         return -1;
     }
-    if (write(fd, spec, sizeof(*spec)) != (ssize_t)sizeof(*spec) ||
+    ssize_t written = write(fd, spec, sizeof(*spec));
+    if (written >= 0 && written != (ssize_t)sizeof(*spec)) {
+        errno = EFBIG; /* a limit of file sizes cuts it first, and only then fails */
+        written = -1;
+    }
+    if (written < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
         int error = errno;
         (void)close(fd);
@@ -125,8 +130,10 @@ static _Noreturn void become(const struct spawn_options *options, struct plan *p
     if (ignore_signals() == OK && place_descriptors(plan) == OK) {
         (void)execveat(plan->executable, "", arguments, environment, AT_EMPTY_PATH);
     }
-    log_message(LOG_ERROR, "cannot become \"%s\": %s", title, strerror(errno));
-    _exit(127);
+    log_message(LOG_ERROR, "cannot become \"%s\": %s%s", title,
+                refusal_reason(REFUSAL_OF_PROCESS, errno),
+                refusal_advice(REFUSAL_OF_PROCESS, errno));
+    _exit(SPAWN_EXIT_FAILED);
 }
 
 pid_t spawn_child(const struct spawn_options *options)

@@ -38,6 +38,7 @@ enum {
     SPAWN_FD_LISTENERS = 11,     /* spec.listeners of them */
 
     SPAWN_PATH_MAX = 4096,
+    SPAWN_EXIT_FAILED = 127, /* the exit code of a child that could not become what it is to be */
 };
 
 #define SPAWN_MAGIC UINT64_C(0x53454e5350454331) /* "SENSPEC1" */

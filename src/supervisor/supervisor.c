@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "base/assert.h"
+#include "supervisor/spawn.h"
 
 static_assert((uint64_t)SUPERVISOR_HANG_TELLINGS * SUPERVISOR_SECOND <= SUPERVISOR_HANG_AFTER,
               "tellings, one a second, do not delay the verdict");
@@ -479,15 +480,27 @@ static void on_compiler_exited(struct run *run, int wait_status)
     stop(run, 1); /* otherwise it has said why itself */
 }
 
-/*
- * Whether an end during the start is a refusal: the first process of its slot ended itself, with
- * the code for that. One that was ready before only failed, as it may at any time.
- */
-static bool refused_to_start(const struct supervisor *supervisor, uint32_t index, int wait_status)
+/* Whether it is the first process of its slot, before all are ready, and was not ready itself. */
+static bool is_first_start(const struct supervisor *supervisor, uint32_t index)
 {
     const struct supervisor_slot *slot = &supervisor->slots[index];
     return supervisor->phase == SUPERVISOR_STARTING && slot->state == SUPERVISOR_SLOT_SPAWNED &&
-           slot->failures == 0 && WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 1;
+           slot->failures == 0;
+}
+
+/* Whether it ended itself because it cannot be what it is to be. */
+static bool is_refusal(int wait_status)
+{
+    return WIFEXITED(wait_status) &&
+           (WEXITSTATUS(wait_status) == 1 || WEXITSTATUS(wait_status) == SPAWN_EXIT_FAILED);
+}
+
+/* Its successors would fail as well: better no start than a loop that looks like one. */
+static void give_up(struct run *run, uint32_t index)
+{
+    run->supervisor->slots[index] = (struct supervisor_slot){.state = SUPERVISOR_SLOT_EMPTY};
+    say(run, LOG_ERROR, "%s could not start; giving up", name_of(index).text);
+    begin_drain(run, 1);
 }
 
 static void on_exited(struct run *run, uint32_t index, int wait_status)
@@ -501,17 +514,26 @@ static void on_exited(struct run *run, uint32_t index, int wait_status)
         on_compiler_exited(run, wait_status);
         return;
     }
-    if (refused_to_start(supervisor, index, wait_status)) {
-        /* Its successors would refuse as well: better no start than a loop that looks like one. */
-        *slot = (struct supervisor_slot){.state = SUPERVISOR_SLOT_EMPTY};
-        say(run, LOG_ERROR, "%s could not start; giving up", name_of(index).text);
-        begin_drain(run, 1);
+    if (is_first_start(supervisor, index) && is_refusal(wait_status)) {
+        give_up(run, index);
         return;
     }
     char how[END_TEXT_MAX];
     describe_end(how, sizeof(how), wait_status);
     retire(run, index, how);
     descend(run, false);
+}
+
+static void on_spawn_failed(struct run *run, uint32_t index)
+{
+    if (index == SUPERVISOR_SLOT_COMPILER) {
+        stop(run, 1);
+    } else if (is_first_start(run->supervisor, index)) {
+        give_up(run, index);
+    } else if (is_alive(&run->supervisor->slots[index])) {
+        retire(run, index, NULL);
+        descend(run, false);
+    }
 }
 
 static void on_turns(struct run *run, uint32_t index, uint64_t turns)
@@ -576,12 +598,7 @@ static void dispatch(struct run *run, const struct supervisor_event *event)
         on_listening(run);
         return;
     case SUPERVISOR_SPAWN_FAILED:
-        if (event->slot == SUPERVISOR_SLOT_COMPILER) {
-            stop(run, 1);
-        } else if (is_alive(&run->supervisor->slots[event->slot])) {
-            retire(run, event->slot, NULL);
-            descend(run, false);
-        }
+        on_spawn_failed(run, event->slot);
         return;
     case SUPERVISOR_CHILD_READY:
         on_ready(run, event->slot);

@@ -33,6 +33,7 @@ enum {
     LOGGER = SUPERVISOR_SLOT_LOGGER,
     CONTROLLER = SUPERVISOR_SLOT_CONTROLLER,
     EXIT_CODE_1 = 1 << 8,
+    EXIT_CODE_127 = 127 << 8,
 };
 
 /* One child, as it is and as it will behave. */
@@ -131,7 +132,7 @@ static uint64_t patience_with(const struct world *world, const struct child *chi
 
 static void choose_fate(struct world *world, struct child *child, uint32_t slot)
 {
-    static const int ends[] = {SIGKILL, SIGSEGV, SIGABRT, 0, EXIT_CODE_1, 3 << 8};
+    static const int ends[] = {SIGKILL, SIGSEGV, SIGABRT, 0, EXIT_CODE_1, EXIT_CODE_127, 3 << 8};
     child->ready_at = world->now + up_to(world, 300 * MILLISECOND);
     child->exit_at = NEVER;
     if (slot == SUPERVISOR_SLOT_COMPILER) {
@@ -221,7 +222,8 @@ static void do_spawn(struct world *world, uint32_t slot)
                             .kill_by = NEVER,
                             .incarnations = incarnations};
     choose_fate(world, child, slot);
-    if (one_in(world, 2 * world->calm)) {
+    /* The first of a slot that cannot be made ends the start: most histories shall get further. */
+    if (one_in(world, (world->was_running ? 2 : 16) * world->calm)) {
         push(world, (struct supervisor_event){.kind = SUPERVISOR_SPAWN_FAILED, .slot = slot});
         child->ready_at = NEVER;
         child->exit_at = NEVER;
@@ -383,12 +385,14 @@ static void note_exit(struct world *world, struct child *child, bool failed_to_s
     child->latest = world->now + delay;
 }
 
-/* Its first process, before the start is complete, ended itself with the code for that. */
-static bool refuses_the_start(const struct world *world, uint32_t slot, int status)
+/* Its first process, before the start is complete, could not be made or refused to be. */
+static bool refuses_the_start(const struct world *world, const struct supervisor_event *event)
 {
-    const struct child *child = &world->children[slot];
-    return slot >= LOGGER && !world->was_running && !world->stopping && !child->ready &&
-           child->failures == 0 && status == EXIT_CODE_1;
+    const struct child *child = &world->children[event->slot];
+    bool refuses = event->kind == SUPERVISOR_SPAWN_FAILED || event->wait_status == EXIT_CODE_1 ||
+                   event->wait_status == EXIT_CODE_127;
+    return event->slot >= LOGGER && !world->was_running && !world->stopping && !child->ready &&
+           child->failures == 0 && refuses;
 }
 
 static void handle(struct world *world, struct supervisor_event event)
@@ -397,14 +401,13 @@ static void handle(struct world *world, struct supervisor_event event)
     bool was_stopping = world->stopping;
     struct child *child = &world->children[event.slot];
     bool late = !child->alive;
-    if (event.kind == SUPERVISOR_CHILD_EXITED && !late) {
-        if (refuses_the_start(world, event.slot, event.wait_status)) {
+    bool unmade = event.kind == SUPERVISOR_SPAWN_FAILED;
+    if (unmade || (event.kind == SUPERVISOR_CHILD_EXITED && !late)) {
+        if (refuses_the_start(world, &event)) {
             world->refused = true;
             begin_way_down(world);
         }
-        note_exit(world, child, false);
-    } else if (event.kind == SUPERVISOR_SPAWN_FAILED) {
-        note_exit(world, child, true);
+        note_exit(world, child, unmade);
     } else if (event.kind == SUPERVISOR_CHILD_READY && !late) {
         child->ready = true;
         world->was_running |= is_up(world);

@@ -304,22 +304,24 @@ static void a_worker_that_crashes_while_starting_gets_another_chance(void **stat
     assert_int_equal(fixture->supervisor.phase, SUPERVISOR_RUNNING);
 }
 
-static void a_logger_or_controller_that_refuses_to_start_ends_the_start_with_1(void **state)
+static void a_logger_or_controller_that_cannot_start_ends_the_start_with_1(void **state)
 {
-    for (uint32_t slot = SUPERVISOR_SLOT_LOGGER; slot <= SUPERVISOR_SLOT_CONTROLLER; slot++) {
+    static const int ends[] = {EXIT_CODE_1, 127 << 8, -1}; /* -1: it cannot even be made */
+    for (unsigned i = 0; i < 6; i++) {
+        uint32_t slot = SUPERVISOR_SLOT_LOGGER + i % 2;
         struct fixture *fixture = *state;
         *fixture = (struct fixture){.now = SECOND, .timer_at = UINT64_MAX};
         supervisor_init(&fixture->supervisor, 1);
         compile(fixture, 1);
         send(fixture, (struct supervisor_event){.kind = SUPERVISOR_LISTENING});
         child(fixture, SUPERVISOR_CHILD_READY, FIRST, 0); /* quicker than the refusal */
-        child(fixture, SUPERVISOR_CHILD_EXITED, slot, EXIT_CODE_1);
+        child(fixture, i < 4 ? SUPERVISOR_CHILD_EXITED : SUPERVISOR_SPAWN_FAILED, slot,
+              ends[i / 2]);
         assert_true(said(fixture, "could not start; giving up"));
         assert_true(told(fixture, FIRST, SUPERVISOR_ORDER_DRAIN));
         assert_false(fixture->listening);
         child(fixture, SUPERVISOR_CHILD_EXITED, FIRST, 0);
-        uint32_t other = SUPERVISOR_SLOT_LOGGER + SUPERVISOR_SLOT_CONTROLLER - slot;
-        child(fixture, SUPERVISOR_CHILD_EXITED, other, 0);
+        child(fixture, SUPERVISOR_CHILD_EXITED, SUPERVISOR_SLOT_LOGGER + (i + 1) % 2, 0);
         assert_true(fixture->exited);
         assert_int_equal(fixture->exit_code, 1);
         assert_int_equal(fixture->spawns[slot], 1);
@@ -767,7 +769,7 @@ int main(void)
         TEST(a_signal_while_compiling_exits_at_once),
         TEST(a_worker_that_refuses_to_start_ends_the_start_with_1),
         TEST(a_worker_that_crashes_while_starting_gets_another_chance),
-        TEST(a_logger_or_controller_that_refuses_to_start_ends_the_start_with_1),
+        TEST(a_logger_or_controller_that_cannot_start_ends_the_start_with_1),
         TEST(a_log_that_cannot_be_opened_later_ends_nothing),
         TEST(a_replaced_process_that_refuses_during_the_start_is_tried_again),
         TEST(the_first_restart_is_immediate_for_every_role),

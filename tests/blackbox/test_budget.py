@@ -100,6 +100,19 @@ def test_the_soft_limit_of_descriptors_is_raised(sentinel, echo):
         assert soft == hard
 
 
+@pytest.mark.parametrize('limit,most,words', [
+    (resource.RLIMIT_NOFILE, 30, ' descriptors, 30 are allowed here'),
+    (resource.RLIMIT_NOFILE, 12, ': Too many open files; raise the limit'),
+    (resource.RLIMIT_FSIZE, 1024, 'cannot make a process: File too large; raise the limit'),
+    (resource.RLIMIT_FSIZE, 100000, 'cannot make a process: File too large; raise the limit'),
+], ids=['descriptors', 'hardly-any', 'file-size', 'file-size-of-segments'])
+def test_a_start_within_too_narrow_limits_says_what_to_raise(tmp_path, limit, most, words):
+    check(tmp_path, 'workers 1\npid-file "off"\ncontrol-socket "off"')
+    narrow = {'preexec_fn': lambda: resource.setrlimit(limit, (most, most))}
+    done = command('run', '--config', tmp_path / 'sentinel.kdl', who=narrow)
+    assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
 def fill(lines, size):
     """One more field line, so that the head has exactly `size` bytes with its empty line."""
     used = sum(len(line) + 2 for line in lines) + 2

@@ -1,4 +1,5 @@
 """The pid file: one instance for each, told by key or option, gone with its process."""
+import fcntl
 import signal
 import subprocess
 
@@ -80,6 +81,16 @@ def test_a_file_that_a_killed_instance_left_is_taken_over(start, tmp_path):
     assert held(path, second)
 
 
+def test_a_reader_that_locks_a_left_file_keeps_nobody_from_starting(start, tmp_path):
+    path = tmp_path / 'one.pid'
+    path.write_text('1\n')
+    with open(path) as reader:
+        fcntl.lockf(reader, fcntl.LOCK_SH)
+        process = start(f'pid-file "{path}"')
+        ready(process)
+        assert held(path, process)
+
+
 def test_the_option_overrides_the_key(start, tmp_path):
     written, given = tmp_path / 'written.pid', tmp_path / 'given.pid'
     process = start(f'pid-file "{written}"', f'--pid-file={given}')
@@ -99,6 +110,8 @@ def test_a_file_that_was_asked_for_and_cannot_be_is_an_error(start, tmp_path, se
     assert f'error sentinel[{process.pid}] pid-file {path}: No such file or directory' \
         in process.said()
     assert ('(' + str(process.config) in process.said()) == bool(server)
+    assert ('(--pid-file)' in process.said()) == bool(words)
+    assert 'make its folder' in process.said()
 
 
 def test_precious_files_are_left_alone(start, tmp_path):

@@ -365,6 +365,19 @@ def test_a_log_that_is_a_symbolic_link_is_refused(lone, echo, tmp_path):
     assert target.read_text() == 'precious'
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason='only root could write to what is not its own')
+def test_a_log_with_a_second_name_is_refused_to_root(lone, echo, tmp_path):
+    log, target = tmp_path / 'access.log', tmp_path / 'precious'
+    target.write_text('precious')
+    log.hardlink_to(target)
+    process, config = lone(Plan([echo], observability=f'access-log "{log}"').render(
+        tmp_path, *free_ports(2)))
+    assert process.wait(20) == 1
+    assert f'access-log {log}: it has a second name (a hard link), which may be anybody\'s file ' \
+        f'({config}:' in process.stderr.read()
+    assert target.read_text() == 'precious'
+
+
 def test_a_log_that_cannot_be_opened_refuses_the_start(lone, echo, tmp_path):
     port, admin_port = free_ports(2)
     log = tmp_path / 'no-such-folder' / 'access.log'
@@ -385,7 +398,7 @@ def test_a_port_in_use_refuses_the_start_and_names_the_listener(lone, echo, tmp_
     errors = process.stderr.read()
     line = config.read_text()[:config.read_text().index('listener "http"')].count('\n') + 1
     assert f'listener "http" cannot listen on 127.0.0.1:{echo.port}: Address already in use ' \
-        f'({config}:{line})' in errors
+        f'({config}:{line}); `ss -ltnp` shows who listens there' in errors
 
 
 def test_all_taken_addresses_are_named_at_once(lone, echo, origin, tmp_path):

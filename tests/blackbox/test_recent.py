@@ -86,6 +86,9 @@ def test_filters_choose_and_the_newest_comes_first(sentinel, echo):
     assert paths('--status', '504') == []
     assert paths('--reason', 'no_route') == ['/nowhere']
     assert paths('--client', '127.0.0.2', '--limit=1') == ['/good/2']
+    assert paths('--client', '127.0.0.2/31', '--limit=1') == ['/good/2']
+    assert paths('--client', '127.0.0.0/8') == paths()
+    assert paths('--client', '10.0.0.0/8') == []
     both = sorted(paths('--worker', '0') + paths('--worker', '1'))
     assert both == sorted(paths()) and paths('--worker', '2') == []
 
@@ -407,6 +410,7 @@ def test_a_wrong_answer_is_an_error(tmp_path, body, words):
     ['--status', '5x'], ['--status', '600'], ['--limit', '0'], ['--limit', '10001'],
     ['--worker', 'x'], ['--failures', '--crashes'], ['--in-flight', '--status', '500'],
     ['--crashes', '--route', 'x'], ['--nonsense'], ['--route'], ['extra'],
+    ['--reason', 'no_rout'], ['--client', '127.0.1'], ['--client', '127.0.0.1/8'],
 ])
 def test_wrong_usage_exits_with_2(words):
     done = command('recent', *words)
