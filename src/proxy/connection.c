@@ -24,7 +24,7 @@ static void forget(struct proxy *proxy, struct connection *connection)
     struct session *session = &connection->session;
     ASSERT(session->step == SESSION_CLOSED);
     list_unlink(&session->link);
-    list_unlink(&connection->shed_link);
+    shedding_forget_connection(proxy, connection);
     if (connection->counted) {
         client_counts_leave(&proxy->clients, &connection->peer);
     }

@@ -29,16 +29,25 @@ void shedding_init(struct shedding *shedding)
 
 /* ---- Who stands where ---- */
 
+static void move(struct shedding *shedding, struct connection *connection, enum session_step step)
+{
+    list_unlink(&connection->shed_link);
+    if (connection->counted) {
+        shedding->leaving += step == SESSION_LINGER ? 1 : 0;
+        shedding->leaving -= connection->listed == SESSION_LINGER ? 1 : 0;
+    }
+    connection->listed = step;
+}
+
 void shedding_note_connection(struct proxy *proxy, struct connection *connection)
 {
+    struct shedding *shedding = &proxy->shedding;
     enum session_step step = connection->session.step;
     if (connection->listed == step) {
         return;
     }
-    connection->listed = step;
+    move(shedding, connection, step);
     connection->since = io_now(proxy->io);
-    list_unlink(&connection->shed_link);
-    struct shedding *shedding = &proxy->shedding;
     struct list *list = step == SESSION_IDLE     ? &shedding->idle
                         : step == SESSION_HEAD   ? &shedding->heads
                         : step == SESSION_LINGER ? &shedding->lingers
@@ -46,6 +55,11 @@ void shedding_note_connection(struct proxy *proxy, struct connection *connection
     if (list != NULL) {
         list_push_back(list, &connection->shed_link);
     }
+}
+
+void shedding_forget_connection(struct proxy *proxy, struct connection *connection)
+{
+    move(&proxy->shedding, connection, SESSION_CLOSED);
 }
 
 /* Where an exchange stands for this lane; NULL: nobody waits, or for want of buffers only. */
@@ -238,8 +252,10 @@ static void shed_connections(struct proxy *proxy, uint64_t now)
         (void)shed_idle(proxy, SHED_TURN_MAX, IDLE_HIGH_US, now);
     }
     if (level->full) {
-        shed_lingers(proxy, SHED_TURN_MAX, LINGER_US, now);
         uint64_t count = own_part(own, sum, proxy->connections_max);
+        uint64_t leaving = proxy->shedding.leaving; /* they need nobody else to go in their place */
+        count -= leaving < count ? leaving : count;
+        shed_lingers(proxy, SHED_TURN_MAX, LINGER_US, now);
         shed_heads(proxy, count - shed_idle(proxy, count, STALL_US, now), now);
     }
 }

@@ -6,7 +6,8 @@
  *      90% to  80%   answers close their connections; connections that have been idle for 5 s are
  *                    closed, those idle longest first
  *      95% to  90%   those that linger after our close for 250 ms, those idle for 1 s, then heads
- *                    that began 1 s ago and are not complete (503 connections_full), oldest first
+ *                    that began 1 s ago and are not complete (503 connections_full), oldest first,
+ *                    as many as are too many beside those that linger
  *     100%           one that lingers, or has been idle longest, if for 250 ms: the new one takes
  *                    its place; else the new one (503 connections_full)
  *   the place for connections, which is larger, for answers that refuse
@@ -67,8 +68,9 @@ struct shedding {
     struct list uploads; /* those with bytes that wait for their upstream */
     struct shed_level connections;
     struct shed_level requests;
-    uint64_t looked; /* when the other workers' counts were read last */
-    uint64_t again;  /* when there may be something to shed; UINT64_MAX: never */
+    uint64_t leaving; /* connections that count for max-connections, and linger */
+    uint64_t looked;  /* when the other workers' counts were read last */
+    uint64_t again;   /* when there may be something to shed; UINT64_MAX: never */
     uint64_t requests_elsewhere;
 };
 
@@ -90,6 +92,9 @@ bool shedding_make_room(struct proxy *proxy);
 
 /* A client's session has run: the connection stands in the list where it belongs. */
 void shedding_note_connection(struct proxy *proxy, struct connection *connection);
+
+/* The connection is closed, and in no list any more. */
+void shedding_forget_connection(struct proxy *proxy, struct connection *connection);
 
 /* A lane of the exchange has run: the request's or the response's. */
 void shedding_note_lane(struct exchange *exchange, const struct lane *lane);

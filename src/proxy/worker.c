@@ -540,7 +540,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(list_is_empty(&proxy->buffers.head_waiters) && proxy->pipes.in_use == 0);
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
     ASSERT(list_is_empty(&proxy->pool.waiters));
-    ASSERT(list_is_empty(&proxy->shedding.lingers));
+    ASSERT(list_is_empty(&proxy->shedding.lingers) && proxy->shedding.leaving == 0);
     ASSERT(list_is_empty(&proxy->shedding.idle) && list_is_empty(&proxy->shedding.heads));
     ASSERT(list_is_empty(&proxy->shedding.senders) && list_is_empty(&proxy->shedding.readers));
     ASSERT(list_is_empty(&proxy->shedding.uploads));

@@ -13,24 +13,15 @@
 
 #include <cmocka.h>
 
-#include "base/assert.h"
-#include "config/compile.h"
 #include "io/io_epoll.h"
-#include "observe/access_log.h"
-#include "observe/commons.h"
-#include "observe/flight_recorder.h"
-#include "observe/health.h"
-#include "observe/metrics.h"
 #include "proxy/proxy.h"
-#include "proxy/worker.h"
+#include "proxy/worker_fixture.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 size_t __sanitizer_get_current_allocated_bytes(void); /* gcc brings no header for it */
 #else
 #include <malloc.h>
 #endif
-
-enum { ARENA_SIZE = 24 * 1024 * 1024, NOTES_SIZE = 64 * 1024 };
 
 static uint64_t mapped; /* bytes that this program's own code has mapped, the allocator's not */
 
@@ -53,38 +44,6 @@ static uint64_t heap(void)
 #endif
 }
 
-struct world {
-    uint8_t *memory;
-    struct diagnostics diagnostics;
-    _Alignas(max_align_t) uint8_t notes[NOTES_SIZE];
-    struct generation generation;
-};
-
-static struct world *compile(const char *text)
-{
-    struct world *world = calloc(1, sizeof(*world));
-    assert_non_null(world);
-    world->memory = malloc(ARENA_SIZE);
-    assert_non_null(world->memory);
-    struct arena arena;
-    struct arena notes;
-    arena_init(&arena, world->memory, ARENA_SIZE);
-    arena_init(&notes, world->notes, sizeof(world->notes));
-    diagnostics_init(&world->diagnostics, &notes);
-    struct environment environment = {.cores = 1};
-    struct compile_input input = {SPAN("plan.kdl"), span_of_string(text), &environment};
-    struct span block = SPAN_EMPTY;
-    assert_int_equal(compile_text(&input, &world->diagnostics, &arena, &block), OK);
-    assert_true(generation_open(&world->generation, block));
-    return world;
-}
-
-static void discard(struct world *world)
-{
-    free(world->memory);
-    free(world);
-}
-
 static int listen_somewhere(void)
 {
     struct sockaddr_in loopback = {.sin_family = AF_INET,
@@ -96,76 +55,19 @@ static int listen_somewhere(void)
     return fd;
 }
 
-/* Everything that a worker borrows, made before anything is counted. */
-struct parts {
-    struct metrics metrics;
-    struct access_log log;
-    struct health_view health;
-    struct flight_recorder flight; /* records nothing */
-    void *cells;
-    void *ring;
-    void *board;
-    void *commons;
-    struct io *io;
-    int listener;
-};
-
-static void make_parts(struct parts *parts, const struct generation *generation)
-{
-    size_t board = (client_board_size(generation) + 63) / 64 * 64;
-    size_t commons = (commons_size(generation) + 63) / 64 * 64;
-    size_t ring = (access_log_size(generation) + 63) / 64 * 64;
-    parts->cells = calloc(1, metrics_size(generation));
-    parts->ring = aligned_alloc(64, ring);
-    parts->board = aligned_alloc(64, board);
-    assert_true(parts->cells != NULL && parts->ring != NULL && parts->board != NULL);
-    parts->commons = aligned_alloc(64, commons);
-    assert_non_null(parts->commons);
-    memset(parts->commons, 0, commons);
-    memset(parts->ring, 0, ring);
-    memset(parts->board, 0, board);
-    metrics_init(&parts->metrics, parts->cells, generation);
-    access_log_init(&parts->log, parts->ring, 1, &parts->metrics, generation);
-    health_view_init(&parts->health, NULL, generation);
-    parts->io = io_epoll_create();
-    assert_non_null(parts->io);
-    parts->listener = listen_somewhere();
-}
-
-static void drop_parts(struct parts *parts)
-{
-    io_epoll_destroy(parts->io);
-    close(parts->listener);
-    free(parts->cells);
-    free(parts->ring);
-    free(parts->board);
-    free(parts->commons);
-}
-
 static void a_worker_takes_exactly_what_its_plan_says(const char *text, uint32_t index)
 {
-    struct world *world = compile(text);
     struct worker_plan plan;
-    struct parts *parts = calloc(1, sizeof(*parts));
-    assert_non_null(parts);
-    make_parts(parts, &world->generation);
-    worker_plan_init(&plan, &world->generation, index);
-    struct worker_options options = {
-        .io = parts->io,
-        .generation = &world->generation,
-        .listeners = &parts->listener,
-        .metrics = &parts->metrics,
-        .access_log = &parts->log,
-        .health = &parts->health,
-        .board = parts->board,
-        .commons = parts->commons,
-        .flight = &parts->flight,
-        .index = index,
-    };
+    struct worker_fixture *fixture = malloc(sizeof(*fixture));
+    assert_non_null(fixture);
+    worker_fixture_init(fixture, text);
+    struct io *io = io_epoll_create();
+    assert_non_null(io);
+    int listener = listen_somewhere();
+    worker_plan_init(&plan, &fixture->compiled.generation, index);
     uint64_t mapped_before = mapped;
     uint64_t heap_before = heap();
-    struct worker *worker = worker_create(&options);
-    assert_non_null(worker);
+    struct worker *worker = worker_fixture_create(fixture, io, &listener, index);
     uint64_t on_heap = heap() - heap_before;
     uint64_t in_maps = mapped - mapped_before;
     uint64_t planned_heap = 0;
@@ -179,9 +81,10 @@ static void a_worker_takes_exactly_what_its_plan_says(const char *text, uint32_t
     /* The allocator rounds up, to pages where pieces are large. */
     assert_true(on_heap <= planned_heap + 4 * 4096);
     worker_destroy(worker);
-    drop_parts(parts);
-    free(parts);
-    discard(world);
+    io_epoll_destroy(io);
+    close(listener);
+    worker_fixture_deinit(fixture);
+    free(fixture);
 }
 
 static void what_is_allocated_is_what_was_planned(void **state)
@@ -218,15 +121,16 @@ static void one_worker_may_be_missing(void **state)
         "server { workers 1; max-connections 10000 }", "server { workers 2; max-connections 9999 }",
         "server { workers 4; max-connections 10000 }", "server { workers 7; max-connections 300 }"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-        struct world *world = compile(texts[i]);
-        const struct generation_server *server = &world->generation.header->server;
+        struct fixture_generation compiled;
         struct worker_plan plan;
-        worker_plan_init(&plan, &world->generation, 0);
+        fixture_compile(&compiled, texts[i]);
+        const struct generation_server *server = &compiled.generation.header->server;
+        worker_plan_init(&plan, &compiled.generation, 0);
         uint32_t others = server->workers > 1 ? server->workers - 1 : 1;
         assert_true((uint64_t)plan.connections * others >= server->connections);
         assert_true(plan.items[WORKER_PLAN_CONNECTIONS].count > plan.connections);
         assert_true(worker_plan_descriptors(&plan) > plan.connections);
-        discard(world);
+        fixture_free(&compiled);
     }
 }
 
