@@ -114,6 +114,17 @@ void slab_release(struct slab *slab, void *object)
     slab->in_use--;
 }
 
+void *slab_next(const struct slab *slab, uint32_t *place)
+{
+    while (*place < slab->fresh) {
+        struct slot *slot = slot_at(slab, (*place)++);
+        if (slot->lease % 2 == 1) {
+            return slot + 1;
+        }
+    }
+    return NULL;
+}
+
 uint64_t slab_handle(const struct slab *slab, const void *object)
 {
     uint32_t index = index_of(slab, object);

@@ -41,6 +41,12 @@ NODISCARD void *slab_acquire(struct slab *slab);
 /* Takes an object back; its handles are void from now on. */
 void slab_release(struct slab *slab, void *object);
 
+/*
+ * The next lent object from place *place on, which goes behind it; NULL: no further one. Begin with
+ * 0. It looks at every place that was ever lent: for when a process is wound up.
+ */
+void *slab_next(const struct slab *slab, uint32_t *place);
+
 /* Names this lease of a lent object; never 0. */
 uint64_t slab_handle(const struct slab *slab, const void *object);
 

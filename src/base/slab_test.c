@@ -57,6 +57,28 @@ static void the_last_object_released_is_the_first_lent_again(void **state)
     slab_deinit(&slab);
 }
 
+static void the_lent_objects_are_found_one_by_one(void **state)
+{
+    (void)state;
+    struct slab slab;
+    uint32_t place = 0;
+    assert_true(slab_init(&slab, 64, 8));
+    assert_null(slab_next(&slab, &place));
+    void *first = slab_acquire(&slab);
+    void *second = slab_acquire(&slab);
+    void *third = slab_acquire(&slab);
+    slab_release(&slab, second);
+    place = 0;
+    assert_ptr_equal(slab_next(&slab, &place), first);
+    assert_ptr_equal(slab_next(&slab, &place), third);
+    assert_null(slab_next(&slab, &place));
+    slab_release(&slab, first);
+    slab_release(&slab, third);
+    place = 0;
+    assert_null(slab_next(&slab, &place));
+    slab_deinit(&slab);
+}
+
 static void memory_that_was_never_lent_is_never_touched(void **state)
 {
     (void)state;
@@ -252,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(objects_are_aligned_apart_and_counted),
         cmocka_unit_test(the_last_object_released_is_the_first_lent_again),
+        cmocka_unit_test(the_lent_objects_are_found_one_by_one),
         cmocka_unit_test(memory_that_was_never_lent_is_never_touched),
         cmocka_unit_test(a_handle_names_one_lease_only),
         cmocka_unit_test(no_other_number_resolves),

@@ -219,6 +219,7 @@ static void release(struct stream *stream, bool keep)
         wire->event_closed = false; /* told by the step, here and now */
         return;
     }
+    http1_wire_trim(wire); /* not idle with an inbox, and the next one takes this, still warm */
     wire->session.step = SESSION_IDLE;
     timer_set(context->wheel, &wire->session.timer, io_now(context->io) + client->idle_timeout);
 }

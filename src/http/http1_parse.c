@@ -104,7 +104,7 @@ static inline bool take_field(struct span *rest, struct field *field, bool *has_
 }
 
 /* Reads field lines up to the empty line, which must end the bytes. */
-static enum reason read_fields(struct field_reader *reader, struct span rest)
+static enum reason read_lines(struct field_reader *reader, struct span rest)
 {
     struct fields *fields = reader->fields;
     struct presence presence = {0};
@@ -129,6 +129,21 @@ static enum reason read_fields(struct field_reader *reader, struct span rest)
     reader->presence = presence;
     fields->absent = ~presence.seen;
     return REASON_NONE;
+}
+
+/*
+ * Reads all field lines into a table that keeps no more of the arena than it needs: what one
+ * request in flight touches lies close together.
+ */
+static enum reason read_fields(struct field_reader *reader, struct span rest, size_t fields_max,
+                               struct arena *arena)
+{
+    if (!fields_init(reader->fields, arena, fields_max)) {
+        return REASON_BUFFERS_FULL;
+    }
+    enum reason reason = read_lines(reader, rest);
+    fields_trim(reader->fields, arena);
+    return reason;
 }
 
 /* What the framing fields of a message say. */
@@ -341,14 +356,11 @@ static enum reason read_request(struct span rest, const struct http1_limits *lim
         return REASON_BAD_REQUEST_LINE;
     }
     enum reason reason = read_request_line(line, head);
-    if (reason == REASON_NONE && !fields_init(&head->fields, arena, limits->fields_max)) {
-        reason = REASON_BUFFERS_FULL;
-    }
     if (reason == REASON_NONE) {
         reason = read_target(head, limits, arena, &authority);
     }
     if (reason == REASON_NONE) {
-        reason = read_fields(&reader, rest);
+        reason = read_fields(&reader, rest, limits->fields_max, arena);
     }
     if (reason == REASON_NONE) {
         reason = read_host(head, &reader.presence, authority, arena);
@@ -407,8 +419,8 @@ void http1_parse_refused(struct span head_bytes, const struct http1_limits *limi
     struct span line = span_first(rest, bytes_find_control(rest.data, rest.size));
     *out = (struct request_head){0};
     read_refused_line(line, limits->request_line_max, out);
-    if (take_line(&rest, &line) && fields_init(&out->fields, arena, limits->fields_max)) {
-        (void)read_fields(&reader, rest);
+    if (take_line(&rest, &line)) {
+        (void)read_fields(&reader, rest, limits->fields_max, arena);
         out->fields.absent = 0; /* it may have ended before it knew what there is */
     }
 }
@@ -481,10 +493,10 @@ static enum reason read_response(struct span rest, enum method method,
     if (!take_line(&rest, &line) || !read_status_line(line, head)) {
         return REASON_BAD_RESPONSE;
     }
-    if (!fields_init(&head->fields, arena, limits->fields_max)) {
-        return REASON_BUFFERS_FULL;
+    enum reason reason = read_fields(&reader, rest, limits->fields_max, arena);
+    if (reason == REASON_BUFFERS_FULL) {
+        return reason;
     }
-    enum reason reason = read_fields(&reader, rest);
     if (reason == REASON_TOO_MANY_FIELDS) {
         return REASON_RESPONSE_HEAD_TOO_LARGE;
     }
@@ -516,7 +528,7 @@ enum status http1_parse_response(struct span head_bytes, enum method method,
 enum status http1_parse_trailers(struct span bytes, struct fields *out, enum reason *reason)
 {
     struct field_reader reader = {.fields = out, .drop_aliases = true};
-    enum reason why = read_fields(&reader, bytes);
+    enum reason why = read_lines(&reader, bytes);
     if (why == REASON_NONE) {
         return OK;
     }

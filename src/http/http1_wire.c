@@ -78,6 +78,10 @@ enum status http1_wire_fill(struct http1_wire *wire)
 {
     const uint32_t capacity = (uint32_t)wire->inbox_slab->object_size;
     if (wire->inbox == NULL) {
+        bool over = wire->in_broken || wire->in_ended_by_peer;
+        if (!over && !transport_may_read(&wire->session.transport)) {
+            return AGAIN; /* where most reads on speculation end, so without a lease */
+        }
         wire->inbox = slab_acquire(wire->inbox_slab);
         if (wire->inbox == NULL) { /* there is one for each session: this is a worker's last day */
             wire->in_broken = true;

@@ -169,6 +169,14 @@ bool fields_init(struct fields *fields, struct arena *arena, size_t capacity)
     return true;
 }
 
+void fields_trim(struct fields *fields, struct arena *arena)
+{
+    const uint8_t *end = (const uint8_t *)(fields->entries + fields->capacity);
+    ASSERT(end == arena->memory + arena->used);
+    fields->capacity = fields->count;
+    arena_rewind(arena, (size_t)((uint8_t *)(fields->entries + fields->count) - arena->memory));
+}
+
 const struct field *fields_find(const struct fields *fields, enum field_id id)
 {
     if ((fields->absent >> id & 1) != 0) {

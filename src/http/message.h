@@ -128,6 +128,9 @@ bool method_is_idempotent(enum method method);
 /* Allocates room for capacity fields; false when the arena is full. */
 NODISCARD bool fields_init(struct fields *fields, struct arena *arena, size_t capacity);
 
+/* Gives the unused entries back to the arena, of which the table must be the last piece. */
+void fields_trim(struct fields *fields, struct arena *arena);
+
 /* Appends; false when the capacity is used up. The spans are borrowed, not copied. */
 NODISCARD static inline bool fields_add(struct fields *fields, enum field_id id, struct span name,
                                         struct span value)

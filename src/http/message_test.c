@@ -127,9 +127,28 @@ static void statuses_have_their_registered_phrase(void **state)
     assert_string_equal(status_phrase(UINT16_MAX), "Unknown");
 }
 
+static void a_table_gives_back_what_it_did_not_need(void **state)
+{
+    (void)state;
+    _Alignas(max_align_t) uint8_t memory[3072];
+    struct arena arena;
+    struct fields fields;
+    arena_init(&arena, memory, sizeof(memory));
+    assert_non_null(arena_alloc(&arena, 8));
+    assert_true(fields_init(&fields, &arena, 50));
+    assert_true(fields_add(&fields, FIELD_HOST, SPAN("Host"), SPAN("a.example")));
+    assert_true(fields_add(&fields, FIELD_OTHER, SPAN("Name"), SPAN("value")));
+    fields_trim(&fields, &arena);
+    assert_ptr_equal(arena.memory + arena.used, fields.entries + 2);
+    assert_false(fields_add(&fields, FIELD_OTHER, SPAN("Name"), SPAN("value")));
+    assert_true(fields_have(&fields, FIELD_HOST));
+    assert_int_equal(fields.count, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_gives_back_what_it_did_not_need),
         cmocka_unit_test(every_known_field_is_identified_in_any_case),
         cmocka_unit_test(no_other_name_is_taken_for_a_known_field),
         cmocka_unit_test(aliases_of_protected_fields_are_known),

@@ -42,6 +42,13 @@ static inline bool transport_is_open(const struct transport *transport)
     return io_is_open(&transport->socket);
 }
 
+/* False: a read would say AGAIN. One that codes its bytes may hold some back, and is always asked.
+ */
+static inline bool transport_may_read(const struct transport *transport)
+{
+    return (transport->socket.ready & IO_READABLE) != 0 || transport->ops->splice_in == NULL;
+}
+
 /* True when the connection is known to be broken: nothing can be read or written any more. */
 static inline bool transport_has_failed(const struct transport *transport)
 {

@@ -52,11 +52,11 @@ enum {
 /* One exchange. The numbers before and after are equal unless a write is (or was) under way. */
 struct flight_cell {
     _Atomic uint64_t before;
+    _Atomic uint64_t after;
     _Atomic uint64_t step;    /* in flight only; 0: the cell is free */
     _Atomic uint64_t attempt; /* in flight only */
     _Atomic uint64_t route;   /* in flight only */
     _Atomic uint64_t record[FLIGHT_RECORD_WORDS];
-    _Atomic uint64_t after;
 };
 
 /* What every process tells. */

@@ -108,7 +108,8 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
 bool attempt_may_retry(const struct exchange *exchange)
 {
     const struct attempt *attempt = &exchange->attempt;
-    bool repeatable = exchange->client->bytes_in == 0 || !exchange->replay.lost;
+    bool repeatable =
+        !exchange->uploads || exchange->client->bytes_in == 0 || !exchange->upload.replay.lost;
     bool safe = attempt->request_unwritten || method_is_idempotent(exchange->request.method);
     ASSERT(attempt->step == ATTEMPT_LOST);
     if (!repeatable || !safe || exchange->client->out_begun) {
@@ -248,12 +249,10 @@ static enum status send_head(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     struct request_message message;
-    size_t mark = arena_mark(&exchange->arena);
-    if (!forward_request(exchange, &message)) { /* arenas are sized for it */
+    if (!forward_request(exchange, &message)) { /* the draft is sized for it */
         return lost(exchange, REASON_BUFFERS_FULL);
     }
     enum status status = attempt->lease.stream->ops->write_request(attempt->lease.stream, &message);
-    arena_rewind(&exchange->arena, mark);
     if (status == AGAIN) {
         return wait_for_buffer(exchange);
     }

@@ -14,6 +14,7 @@ enum {
     DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
     DRAIN_TIME_US = 2 * 1000 * 1000,
     NOTES_MAX = 1024, /* arena bytes of addresses, ids and numbers as text */
+    PIECE = 64,       /* arena bytes of one message's bookkeeping, and its alignment */
 };
 
 /* What a step function tells the dispatcher. */
@@ -42,9 +43,16 @@ static uint64_t now_of(const struct exchange *exchange)
 
 static void close_request_lane(struct exchange *exchange)
 {
-    lane_abort(&exchange->request_lane);
-    list_unlink(&exchange->request_stall.link);
+    if (exchange->uploads) {
+        lane_abort(&exchange->upload.lane);
+        list_unlink(&exchange->upload.stall.link);
+    }
     exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
+}
+
+static bool is_uploading(const struct exchange *exchange)
+{
+    return exchange->uploads && lane_is_active(&exchange->upload.lane);
 }
 
 static void close_lanes(struct exchange *exchange)
@@ -152,6 +160,15 @@ static enum progress step_route(struct exchange *exchange)
     return enter(exchange, EXCHANGE_ADMIT);
 }
 
+/* The request has a body. Only where it may be sent again is it worth keeping. */
+static void begin_upload(struct exchange *exchange)
+{
+    bool repeatable = method_is_idempotent(exchange->request.method);
+    exchange->upload = (struct upload){.replay = {.lost = !repeatable}};
+    list_init(&exchange->upload.stall.link);
+    exchange->uploads = true;
+}
+
 /* ADMIT: what can be refused before anybody is troubled. */
 static enum progress step_admit(struct exchange *exchange)
 {
@@ -169,23 +186,24 @@ static enum progress step_admit(struct exchange *exchange)
         return enter(exchange, EXCHANGE_ANSWER);
     }
     exchange_set_deadline(exchange, DEADLINE_TOTAL, now_of(exchange) + route->timeout);
-    bool repeatable = method_is_idempotent(request->method) && !exchange->client->in_ended;
-    exchange->replay.lost = !repeatable;
+    if (!exchange->client->in_ended) {
+        begin_upload(exchange);
+    }
     attempt_begin(exchange);
     return enter(exchange, EXCHANGE_FORWARD);
 }
 
 static void open_request_lane(struct exchange *exchange)
 {
-    struct stream *upstream = exchange->attempt.lease.stream;
+    struct upload *upload = &exchange->upload;
     const struct source source = exchange_request_body(exchange);
-    exchange->request_sink =
-        (struct stream_sink){.stream = upstream, .failure = REASON_UPSTREAM_CLOSED};
-    const struct sink sink = lane_stream_sink(&exchange->request_sink);
-    exchange->request_lane = (struct lane){0};
-    exchange->request_pace = (struct lane_pace){0};
-    lane_open(&exchange->request_lane, &source, &sink);
-    exchange->replay.offset = 0;
+    upload->sink = (struct stream_sink){.stream = exchange->attempt.lease.stream,
+                                        .failure = REASON_UPSTREAM_CLOSED};
+    const struct sink sink = lane_stream_sink(&upload->sink);
+    upload->lane = (struct lane){0};
+    upload->pace = (struct lane_pace){0};
+    lane_open(&upload->lane, &source, &sink);
+    upload->replay.offset = 0;
 }
 
 /* A lane that ran and could not go on: its owner waits for buffers, too, if that is what is short.
@@ -207,7 +225,10 @@ static void wait_for_room(struct exchange *exchange, const struct lane *lane)
  */
 static enum status run_request_lane(struct exchange *exchange, enum reason *reason)
 {
-    struct lane *lane = &exchange->request_lane;
+    struct lane *lane = &exchange->upload.lane;
+    if (!exchange->uploads) {
+        return END;
+    }
     if (lane->state == LANE_CLOSED && attempt_takes_body(exchange) &&
         !exchange->attempt.lease.stream->out_ended) {
         open_request_lane(exchange);
@@ -221,7 +242,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
         return END;
     }
     if (status != ERROR) {
-        exchange_pace_lane(exchange, lane, &exchange->request_pace, DEADLINE_REQUEST);
+        exchange_pace_lane(exchange, lane, &exchange->upload.pace, DEADLINE_REQUEST);
         wait_for_room(exchange, lane);
     }
     return status;
@@ -239,7 +260,7 @@ static enum progress relay_interim(struct exchange *exchange)
     if (exchange->response.status == 100) {
         exchange->attempt.body_gated = false;
     } else if (exchange->request.version != HTTP_1_0) {
-        if (!forward_response(exchange, &fields)) { /* arenas are sized for it */
+        if (!forward_response(exchange, &fields)) { /* the draft is sized for it */
             return fail(exchange, REASON_BUFFERS_FULL);
         }
         const struct response_message message = {.status = exchange->response.status,
@@ -261,7 +282,9 @@ static enum progress after_loss(struct exchange *exchange)
     if (!attempt_may_retry(exchange)) {
         return fail(exchange, exchange->attempt.reason);
     }
-    exchange->request_lane = (struct lane){0};
+    if (exchange->uploads) {
+        exchange->upload.lane = (struct lane){0};
+    }
     attempt_begin(exchange);
     return PROGRESS_NEXT;
 }
@@ -351,16 +374,14 @@ static enum progress step_respond(struct exchange *exchange)
 {
     struct fields fields;
     struct response_message message;
-    size_t mark = arena_mark(&exchange->arena);
     if (!send_leftovers(exchange)) {
         return fail(exchange, REASON_CLIENT_CLOSED);
     }
-    if (!forward_response(exchange, &fields)) { /* arenas are sized for it */
+    if (!forward_response(exchange, &fields)) { /* the draft is sized for it */
         return fail(exchange, REASON_BUFFERS_FULL);
     }
     describe_response(exchange, &fields, &message);
     enum status status = exchange->client->ops->write_response(exchange->client, &message);
-    arena_rewind(&exchange->arena, mark);
     if (status == AGAIN) {
         return wait_for_buffers(exchange);
     }
@@ -506,14 +527,13 @@ static enum progress step_finish(struct exchange *exchange)
 {
     struct proxy *proxy = exchange->proxy;
     struct stream *client = exchange->client;
-    ASSERT(exchange->attempt.lease.connection == NULL && !lane_is_active(&exchange->request_lane));
+    ASSERT(exchange->attempt.lease.connection == NULL && !is_uploading(exchange));
     exchange_record(exchange);
     bool keep = client->in_ended && client->out_ended;
     timer_cancel(&proxy->wheel, &exchange->timer);
     list_unlink(&exchange->wait_link);
     list_unlink(&exchange->run_link);
-    list_unlink(&exchange->open_link);
-    byte_queue_clear(&exchange->replay.bytes, &proxy->buffers);
+    exchange_lose_replay(exchange);
     metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
     if (exchange->counted) {
         client_counts_set_requests(&proxy->clients, --proxy->requests_open);
@@ -544,8 +564,7 @@ static void check(const struct exchange *exchange)
 {
     ASSERT((unsigned)exchange->step < EXCHANGE_STEP_COUNT);
     const struct step *step = &STEPS[exchange->step];
-    ASSERT(step->request_lane || !lane_is_active(&exchange->request_lane) ||
-           exchange->step == EXCHANGE_SETTLE);
+    ASSERT(step->request_lane || !is_uploading(exchange) || exchange->step == EXCHANGE_SETTLE);
     ASSERT(step->response_lane || !lane_is_active(&exchange->response_lane));
     ASSERT(!step->retry || !exchange->client->out_begun);
     ASSERT(exchange->step != EXCHANGE_RELAY || exchange->client->out_begun);
@@ -606,28 +625,28 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fields)
+size_t exchange_draft_size(const struct http1_limits *limits, size_t security_fields)
 {
-    const size_t piece = 64; /* the bookkeeping of one kind of message, and its alignment */
-    const size_t forwarded_fields =
-        sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields) +
-        sizeof(struct fields) + piece;
-    const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + piece;
+    /* The fields, and the request's chain of addresses. */
+    return sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields) +
+           sizeof(struct fields) + PIECE + limits->head_max + NOTES_MAX;
+}
+
+size_t exchange_arena_size(const struct http1_limits *limits)
+{
+    const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + PIECE;
     const size_t allowed_trailers =
-        sizeof(struct field) * HTTP1_TRAILER_FIELDS_MAX + sizeof(struct fields) + piece;
+        sizeof(struct field) * HTTP1_TRAILER_FIELDS_MAX + sizeof(struct fields) + PIECE;
     /* All along: the request, what we found out of it, its trailers. */
-    const size_t parsing = limits->head_max + http1_arena_max(limits) + piece;
-    const size_t kept = limits->head_max + http1_request_arena_kept(limits) + piece + NOTES_MAX;
-    /* Then, one after the other: the request as it is forwarded, with the chain of addresses... */
-    const size_t sending = forwarded_fields + limits->head_max + NOTES_MAX;
-    /* ...and the response: its fields as forwarded, later its trailers; or an answer of ours. */
-    const size_t response = limits->head_max + http1_response_arena_kept(limits) + piece;
-    const size_t relaying = larger(forwarded_fields, trailers + allowed_trailers);
-    const size_t answering = response + larger(relaying, ANSWER_ARENA_MAX);
+    const size_t parsing = limits->head_max + http1_arena_max(limits) + PIECE;
+    const size_t kept = limits->head_max + http1_request_arena_kept(limits) + PIECE + NOTES_MAX;
+    /* Then the response, and either its trailers or an answer of ours. */
+    const size_t response = limits->head_max + http1_response_arena_kept(limits) + PIECE;
+    const size_t answering = response + larger(trailers + allowed_trailers, ANSWER_ARENA_MAX);
     /* A redirect repeats the path, which may fill a line by its escapes, and two thirds of a line
      * of query, which is what such a path leaves. */
     const size_t redirecting = limits->request_line_max * 5 / 3 + ANSWER_ARENA_MAX;
-    return larger(parsing, kept + trailers + larger(sending, larger(answering, redirecting)));
+    return larger(parsing, kept + trailers + larger(answering, redirecting));
 }
 
 bool exchange_begin(struct proxy *proxy, struct stream *client)
@@ -641,13 +660,14 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
                                                                  .began = client->began});
         return false;
     }
-    *exchange = (struct exchange){.proxy = proxy,
-                                  .client = client,
-                                  .step = EXCHANGE_HEAD,
-                                  .route_index = METRICS_NO_ROUTE,
-                                  .queue_time = ACCESS_NO_TIME,
-                                  .connect_time = ACCESS_NO_TIME,
-                                  .first_byte_time = ACCESS_NO_TIME};
+    memset(exchange, 0, offsetof(struct exchange, request_id));
+    exchange->proxy = proxy;
+    exchange->client = client;
+    exchange->step = EXCHANGE_HEAD;
+    exchange->route_index = METRICS_NO_ROUTE;
+    exchange->queue_time = ACCESS_NO_TIME;
+    exchange->connect_time = ACCESS_NO_TIME;
+    exchange->first_byte_time = ACCESS_NO_TIME;
     exchange->began = client->began;
     exchange->wall_began = io_wall(proxy->io) - (io_now(proxy->io) - exchange->began);
     exchange->request.max_forwards = UINT64_MAX;
@@ -662,9 +682,7 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
     }
     list_init(&exchange->run_link);
     list_init(&exchange->wait_link);
-    list_init(&exchange->request_stall.link);
     list_init(&exchange->response_stall.link);
-    list_push_back(&proxy->open_exchanges, &exchange->open_link);
     timer_init(&exchange->timer, TIMER_EXCHANGE);
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
     client->holder = exchange;

@@ -53,60 +53,72 @@ struct answer_source {
     size_t offset; /* of what the lane has read, over both */
 };
 
+/* What moves the body of a request. */
+struct upload {
+    struct lane lane;
+    struct lane_pace pace;
+    struct stall stall;
+    struct stream_sink sink;
+    struct replay replay;
+};
+
+/*
+ * Its members stand in the order in which a request touches them: thousands in flight are more than
+ * the caches hold, and then each line is waited for. First what every run looks at and what the
+ * response needs, then what is set once when the head is read, last what few requests need.
+ */
 struct exchange {
     _Alignas(max_align_t) struct proxy *proxy; /* the arena behind us is aligned, too */
     struct stream *client;
     enum exchange_step step;
     uint32_t flight;       /* its slot in the flight recorder */
     uint16_t stage;        /* step and attempt's step, as the flight recorder knows them */
+    uint16_t status;       /* of the response that was sent; 0: none */
     enum reason reason;    /* why it failed; the first one counts */
     bool counted;          /* it counts against max-requests */
-    struct list open_link; /* in proxy->open_exchanges */
+    bool relayed;          /* the response was the upstream's */
+    bool uploads;          /* it was admitted with a body: `upload` is set */
+    uint32_t retry_after;  /* seconds, for an answer that refuses; 0: not said */
     struct list run_link;  /* in proxy->runnable, while it is to run */
     struct list wait_link; /* in a list of waiters for buffers or connections */
     struct timer timer;
     uint64_t deadlines[DEADLINE_COUNT];
-
-    struct request_head request;
+    uint64_t began; /* first byte of the head */
+    struct attempt attempt;
+    uint64_t first_byte_time; /* ACCESS_NO_TIME where it never happened, like the next two */
+    uint64_t connect_time;
+    uint64_t queue_time;
+    struct arena arena;
     struct response_head response;
-    struct address client_address;        /* behind trusted proxies: who they say it is */
+    struct stream_sink response_sink;
+    struct lane response_lane;
+    struct lane_pace response_pace;
+    struct stall response_stall;
+    uint32_t interim_responses;
+    uint32_t route_index;                 /* METRICS_NO_ROUTE without a route */
     const struct generation_route *route; /* NULL: none yet */
     const struct generation_rule *rule;
-    uint32_t route_index; /* METRICS_NO_ROUTE without a route */
 
-    struct attempt attempt;
-    struct lane request_lane;
-    struct lane response_lane;
-    struct lane_pace request_pace;
-    struct lane_pace response_pace;
-    struct stall request_stall;
-    struct stall response_stall;
-    struct stream_sink request_sink;
-    struct stream_sink response_sink;
-    struct replay replay;
-    struct answer_source answer;
-    uint32_t interim_responses;
-    uint64_t drained; /* bytes of a request body read only to be forgotten */
+    uint64_t drained;    /* bytes of a request body read only to be forgotten */
+    uint64_t wall_began; /* as `began`, on the wall clock */
+    struct request_head request;
+    struct address client_address; /* behind trusted proxies: who they say it is */
+    uint32_t request_id_size;
 
-    uint64_t began;      /* first byte of the head */
-    uint64_t wall_began; /* the same, on the wall clock */
-    uint64_t queue_time; /* ACCESS_NO_TIME where it never happened, like the next two */
-    uint64_t connect_time;
-    uint64_t first_byte_time;
-    uint32_t retry_after; /* seconds, for an answer that refuses; 0: not said */
-    uint16_t status;      /* of the response that was sent; 0: none */
-    bool relayed;         /* it was the upstream's */
+    /* From here on set before it is read, and not at the begin. */
     uint8_t request_id[REQUEST_ID_SIZE_MAX];
-    size_t request_id_size;
-
-    struct arena arena;
+    struct answer_source answer;
+    struct upload upload;
 };
 
+/* Bytes of arena that any request within these limits can need. */
+size_t exchange_arena_size(const struct http1_limits *limits);
+
 /*
- * Bytes of arena that any request within these limits can need, where routes set at most so many
- * security fields.
+ * Bytes that forwarding one message within these limits can need, where routes set at most so many
+ * security fields. One place of them does for a worker: see proxy.draft.
  */
-size_t exchange_arena_size(const struct http1_limits *limits, size_t security_fields);
+size_t exchange_draft_size(const struct http1_limits *limits, size_t security_fields);
 
 /*
  * Begins an exchange on a client's stream that holds a complete or refused head. It becomes the

@@ -9,7 +9,7 @@
 /* Keeps what was just read, while there is room and all of it may still fit. */
 static void keep_for_replay(struct exchange *exchange, struct span bytes)
 {
-    struct replay *replay = &exchange->replay;
+    struct replay *replay = &exchange->upload.replay;
     struct buffer_pool *buffers = &exchange->proxy->buffers;
     struct stream *upstream = exchange->attempt.lease.stream;
     /* Room last: the lane was promised it at the upstream, out of the same pool. */
@@ -25,15 +25,17 @@ static void keep_for_replay(struct exchange *exchange, struct span bytes)
 
 void exchange_lose_replay(struct exchange *exchange)
 {
-    byte_queue_clear(&exchange->replay.bytes, &exchange->proxy->buffers);
-    exchange->replay = (struct replay){.lost = true};
+    if (exchange->uploads) {
+        byte_queue_clear(&exchange->upload.replay.bytes, &exchange->proxy->buffers);
+        exchange->upload.replay = (struct replay){.lost = true};
+    }
 }
 
 /* First what an earlier attempt has read already, then the client's. */
 static enum status read_request(void *self, size_t max, struct span *bytes, enum reason *reason)
 {
     struct exchange *exchange = self;
-    struct replay *replay = &exchange->replay;
+    struct replay *replay = &exchange->upload.replay;
     struct stream *client = exchange->client;
     if (replay->offset < replay->bytes.size) {
         struct span kept = byte_queue_peek(&replay->bytes, replay->offset);
@@ -60,7 +62,7 @@ static uint64_t request_spliceable(void *self)
 {
     struct exchange *exchange = self;
     struct stream *client = exchange->client;
-    bool replaying = exchange->replay.offset < exchange->replay.bytes.size;
+    bool replaying = exchange->upload.replay.offset < exchange->upload.replay.bytes.size;
     return replaying || client->ops->spliceable == NULL ? 0 : client->ops->spliceable(client);
 }
 
@@ -72,7 +74,7 @@ static enum status splice_request(void *self, struct io_pipe *pipe, size_t max, 
     struct exchange *exchange = self;
     struct stream *client = exchange->client;
     enum status status = client->ops->splice_body(client, pipe, max, size, reason);
-    if (status == OK && !exchange->replay.lost) {
+    if (status == OK && !exchange->upload.replay.lost) {
         exchange_lose_replay(exchange);
     }
     /* Only lengths that were announced, and admitted, are spliced. */

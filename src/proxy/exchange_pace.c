@@ -58,7 +58,7 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
 /* The request lane made no progress in time, or too little of it. */
 static void expire_request(struct exchange *exchange)
 {
-    struct lane_pace *pace = &exchange->request_pace;
+    struct lane_pace *pace = &exchange->upload.pace;
     uint64_t now = now_of(exchange);
     if (exchange->step == EXCHANGE_SETTLE) {
         exchange->drained = UINT64_MAX; /* waited long enough for the rest of the body */
@@ -69,14 +69,14 @@ static void expire_request(struct exchange *exchange)
     } else if (pace->idle_deadline <= now) {
         exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
     } else {
-        uint64_t moved = exchange->request_lane.bytes - pace->window_bytes;
+        uint64_t moved = exchange->upload.lane.bytes - pace->window_bytes;
         uint64_t rate = timeouts_of(exchange)->request_body_min_rate;
         if (moved < rate * (RATE_WINDOW_US / 1000000)) {
             exchange_fail(exchange, REASON_REQUEST_BODY_TOO_SLOW);
             return;
         }
         pace->window_began = now;
-        pace->window_bytes = exchange->request_lane.bytes;
+        pace->window_bytes = exchange->upload.lane.bytes;
         uint64_t window_end = now + RATE_WINDOW_US;
         exchange_set_deadline(exchange, DEADLINE_REQUEST,
                               pace->idle_deadline < window_end ? pace->idle_deadline : window_end);

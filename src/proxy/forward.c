@@ -10,6 +10,13 @@ static struct span id_span(const struct exchange *exchange)
     return span_of(exchange->request_id, exchange->request_id_size);
 }
 
+/* One message is made at a time, and rendered at once. */
+static struct arena *begin_draft(struct proxy *proxy)
+{
+    arena_reset(&proxy->draft);
+    return &proxy->draft;
+}
+
 static struct connection *connection_of(const struct exchange *exchange)
 {
     return connection_of_stream(exchange->client);
@@ -75,7 +82,7 @@ void forward_identify(struct exchange *exchange)
     }
     if (connection->trusted && id != NULL && request_id_is_acceptable(id->value)) {
         memcpy(exchange->request_id, id->value.data, id->value.size);
-        exchange->request_id_size = id->value.size;
+        exchange->request_id_size = (uint32_t)id->value.size;
     } else {
         request_id_make(exchange->proxy->io, exchange->request_id);
         exchange->request_id_size = REQUEST_ID_SIZE;
@@ -118,7 +125,7 @@ static bool add(struct fields *fields, enum field_id id, struct span value)
 
 static struct span print_address(struct exchange *exchange, const struct address *address)
 {
-    char *text = arena_alloc(&exchange->arena, ADDRESS_TEXT_MAX);
+    char *text = arena_alloc(&exchange->proxy->draft, ADDRESS_TEXT_MAX);
     return text == NULL ? SPAN_EMPTY : span_of(text, address_print_host(address, text));
 }
 
@@ -140,7 +147,7 @@ static struct span forwarded_for(struct exchange *exchange, struct span peer)
             size += fields->entries[i].value.size + 2;
         }
     }
-    uint8_t *memory = arena_alloc(&exchange->arena, size);
+    uint8_t *memory = arena_alloc(&exchange->proxy->draft, size);
     if (memory == NULL) {
         return SPAN_EMPTY;
     }
@@ -205,7 +212,7 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
     const struct field *parent = fields_find(given, FIELD_TRACEPARENT);
     const struct field *state = fields_find(given, FIELD_TRACESTATE);
     bool valid = parent != NULL && is_valid_traceparent(parent->value);
-    uint8_t *value = arena_alloc(&exchange->arena, TRACEPARENT_SIZE);
+    uint8_t *value = arena_alloc(&exchange->proxy->draft, TRACEPARENT_SIZE);
     uint32_t own[2];
     if (value == NULL) {
         return false;
@@ -279,8 +286,8 @@ static bool add_conditional(struct exchange *exchange, struct fields *fields)
         return false;
     }
     if (hops && request->max_forwards != UINT64_MAX) {
-        struct span left =
-            arena_printf(&exchange->arena, "%llu", (unsigned long long)request->max_forwards - 1);
+        struct span left = arena_printf(&exchange->proxy->draft, "%llu",
+                                        (unsigned long long)request->max_forwards - 1);
         return left.data != NULL && add(fields, FIELD_MAX_FORWARDS, left);
     }
     return true;
@@ -317,9 +324,10 @@ static struct span upstream_host(const struct exchange *exchange)
 bool forward_request(struct exchange *exchange, struct request_message *message)
 {
     const struct request_head *request = &exchange->request;
-    struct fields *fields = arena_alloc(&exchange->arena, sizeof(*fields));
+    struct arena *draft = begin_draft(exchange->proxy);
+    struct fields *fields = arena_alloc(draft, sizeof(*fields));
     size_t capacity = request->fields.count + FORWARD_FIELDS_ADDED;
-    if (fields == NULL || !fields_init(fields, &exchange->arena, capacity) ||
+    if (fields == NULL || !fields_init(fields, draft, capacity) ||
         !copy_request_fields(&request->fields, fields) || !add_conditional(exchange, fields) ||
         !add_via(exchange, fields) || !add_origin(exchange, fields) ||
         !add_trace(exchange, fields)) {
@@ -398,7 +406,7 @@ static bool copy_response_fields(const struct exchange *exchange, struct fields 
 bool forward_response(struct exchange *exchange, struct fields *fields)
 {
     size_t capacity = exchange->response.fields.count + security_of(exchange).count + 8;
-    if (!fields_init(fields, &exchange->arena, capacity) ||
+    if (!fields_init(fields, begin_draft(exchange->proxy), capacity) ||
         !copy_response_fields(exchange, fields)) {
         return false;
     }

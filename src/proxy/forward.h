@@ -17,10 +17,13 @@ enum { FORWARD_FIELDS_ADDED = 48 }; /* most fields that we add to a message of e
  */
 void forward_identify(struct exchange *exchange);
 
-/* The request as it goes to the upstream; everything lives in the exchange's arena. */
+/*
+ * The request as it goes to the upstream. What is made for it lives in the worker's draft, until
+ * the next message is forwarded.
+ */
 NODISCARD bool forward_request(struct exchange *exchange, struct request_message *message);
 
-/* The fields of the upstream's response as they go to the client. */
+/* The fields of the upstream's response as they go to the client; in the draft, too. */
 NODISCARD bool forward_response(struct exchange *exchange, struct fields *fields);
 
 /* Of a trailer section, what may be passed on. */

@@ -48,6 +48,7 @@ struct proxy {
     struct slab upstream_inboxes;
     struct slab connections;
     struct slab exchanges;
+    struct arena draft; /* fields of the message that is being forwarded: until the next one */
     struct session_context sessions;
     struct pool pool;
     struct upstream_set upstreams;
@@ -56,9 +57,8 @@ struct proxy {
     struct rate_table rates;
     struct shedding shedding;
     struct limits limits;
-    struct list runnable;         /* exchanges to run in this turn */
-    struct list open_connections; /* links of sessions */
-    struct list open_exchanges;
+    struct list runnable;           /* exchanges to run in this turn */
+    struct list open_connections;   /* links of sessions */
     uint32_t connections_max;       /* of all workers together */
     uint32_t connections_share;     /* this worker's: above it others take the new ones */
     uint32_t connections_room;      /* what this worker can hold: see worker_plan.h */

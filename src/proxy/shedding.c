@@ -78,7 +78,7 @@ static struct list *place_of(struct exchange *exchange, const struct lane *lane,
 void shedding_note_lane(struct exchange *exchange, const struct lane *lane)
 {
     bool response = lane == &exchange->response_lane;
-    struct stall *stall = response ? &exchange->response_stall : &exchange->request_stall;
+    struct stall *stall = response ? &exchange->response_stall : &exchange->upload.stall;
     const struct stream_sink *sink = lane->sink.self;
     struct list *place = place_of(exchange, lane, sink->stream->unsent > 0);
     if (place == NULL) {
@@ -265,7 +265,7 @@ static struct exchange *first_stalled(const struct list *list, bool request)
     if (list_is_empty(list)) {
         return NULL;
     }
-    return request ? CONTAINER_OF(list->next, struct exchange, request_stall.link)
+    return request ? CONTAINER_OF(list->next, struct exchange, upload.stall.link)
                    : CONTAINER_OF(list->next, struct exchange, response_stall.link);
 }
 
@@ -297,7 +297,7 @@ static uint64_t shed_stalled(struct proxy *proxy, const struct list *list, enum 
     uint64_t done = 0;
     struct exchange *exchange = first_stalled(list, request);
     while (done < count && exchange != NULL) {
-        const struct stall *stall = request ? &exchange->request_stall : &exchange->response_stall;
+        const struct stall *stall = request ? &exchange->upload.stall : &exchange->response_stall;
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;
         }
@@ -316,7 +316,7 @@ static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum 
     uint64_t done = 0;
     struct exchange *exchange = first_stalled(list, request);
     for (int i = 0; i < SHED_TURN_MAX && done < count && exchange != NULL; i++) {
-        const struct stall *stall = request ? &exchange->request_stall : &exchange->response_stall;
+        const struct stall *stall = request ? &exchange->upload.stall : &exchange->response_stall;
         struct exchange *next = next_stalled(list, stall, request);
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;

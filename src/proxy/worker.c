@@ -37,6 +37,7 @@ struct worker {
     uint32_t listener_count;
     uint8_t *scratch;
     uint8_t *render;
+    uint8_t *draft;
     bool listening;
     uint64_t accept_again;   /* accepting is paused: when to try again */
     bool yielding;           /* paused since others have fewer connections */
@@ -91,8 +92,12 @@ static bool allocate(struct worker *worker, const struct worker_plan *plan)
     };
     worker->scratch = malloc(SCRATCH_SIZE);
     worker->render = malloc(BYTE_QUEUE_MAX);
-    return worker->scratch != NULL && worker->render != NULL &&
-           buffer_pool_init(&proxy->buffers, buffers) &&
+    worker->draft = malloc(plan->draft_size);
+    if (worker->scratch == NULL || worker->render == NULL || worker->draft == NULL) {
+        return false;
+    }
+    arena_init(&proxy->draft, worker->draft, plan->draft_size);
+    return buffer_pool_init(&proxy->buffers, buffers) &&
            pipe_pool_init(&proxy->pipes, proxy->io, plan->splice_pipes) &&
            make_slab(&proxy->client_inboxes, plan, WORKER_PLAN_CLIENT_INBOXES) &&
            make_slab(&proxy->upstream_inboxes, plan, WORKER_PLAN_UPSTREAM_INBOXES) &&
@@ -175,7 +180,6 @@ struct worker *worker_create(const struct worker_options *options)
     timer_wheel_init(&proxy->wheel, io_now(proxy->io));
     list_init(&proxy->runnable);
     list_init(&proxy->open_connections);
-    list_init(&proxy->open_exchanges);
     shedding_init(&proxy->shedding);
     client_counts_init(&proxy->clients, options->generation, options->board, &options->client_key,
                        &options->peers);
@@ -380,9 +384,9 @@ static void abort_rest(struct worker *worker, bool answer)
 {
     struct proxy *proxy = &worker->proxy;
     worker->drain_deadline = io_now(proxy->io) + ABORT_AGAIN_US; /* those that linger */
-    for (struct list *link = proxy->open_exchanges.next; link != &proxy->open_exchanges;
-         link = link->next) {
-        struct exchange *exchange = CONTAINER_OF(link, struct exchange, open_link);
+    uint32_t place = 0;
+    for (struct exchange *exchange = slab_next(&proxy->exchanges, &place); exchange != NULL;
+         exchange = slab_next(&proxy->exchanges, &place)) {
         if (answer && exchange->step != EXCHANGE_HEAD) {
             exchange_fail(exchange, REASON_DRAINING);
             exchange_wake(exchange);
@@ -575,6 +579,7 @@ void worker_destroy(struct worker *worker)
     free(worker->listeners);
     free(worker->scratch);
     free(worker->render);
+    free(worker->draft);
     free(worker);
 }
 

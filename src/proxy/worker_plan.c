@@ -57,7 +57,7 @@ static uint32_t connections_of(const struct generation_server *server)
 
 /*
  * What others do not use a worker may, up to an eighth above its share. Requests spread with the
- * connections, so it takes little to even out the rest, and each costs some 50 KiB here.
+ * connections, so it takes little to even out the rest, and each costs some 40 KiB here.
  */
 static uint32_t requests_of(const struct generation_server *server, uint32_t index)
 {
@@ -75,7 +75,7 @@ static uint32_t reserve_of(uint32_t workers)
                                                : WORKER_PLAN_RESERVE_MAX;
 }
 
-/* The most security fields that any route sets: arenas must hold them. */
+/* The most security fields that any route sets: the draft must hold them. */
 static size_t security_fields(const struct generation *generation)
 {
     size_t most = generation->header->default_security.count;
@@ -86,15 +86,14 @@ static size_t security_fields(const struct generation *generation)
     return most;
 }
 
-static size_t arena_of(const struct generation *generation)
+static struct http1_limits head_limits(const struct generation *generation)
 {
     const struct generation_limits *limits = &generation->header->server.limits;
-    struct http1_limits head = {
+    return (struct http1_limits){
         .request_line_max = limits->request_line,
         .head_max = limits->head_size,
         .fields_max = limits->header_fields,
     };
-    return exchange_arena_size(&head, security_fields(generation));
 }
 
 static struct worker_plan_item in_slab(uint32_t count, size_t size)
@@ -111,6 +110,7 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
 {
     const struct generation_server *server = &generation->header->server;
     const struct generation_limits *limits = &server->limits;
+    const struct http1_limits heads = head_limits(generation);
     struct worker_plan_item *items = plan->items;
     *plan = (struct worker_plan){
         .connections = connections_of(server),
@@ -118,7 +118,8 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         .upstream_connections =
             worker_plan_share(limits->upstream_connections, server->workers, index),
         .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),
-        .arena_size = arena_of(generation),
+        .arena_size = exchange_arena_size(&heads),
+        .draft_size = exchange_draft_size(&heads, security_fields(generation)),
     };
     uint32_t reserve = reserve_of(server->workers);
     uint32_t clients = plan->connections + reserve;
@@ -135,7 +136,7 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         in_slab(upstreams, head > UPSTREAM_INBOX_SIZE ? head : UPSTREAM_INBOX_SIZE);
     items[WORKER_PLAN_PIPES] = in_one_piece(pipe_pool_bytes(plan->splice_pipes));
     items[WORKER_PLAN_ENDPOINTS] = in_one_piece(upstream_set_bytes(generation));
-    items[WORKER_PLAN_SCRATCH] = in_one_piece(SCRATCH_SIZE + BYTE_QUEUE_MAX);
+    items[WORKER_PLAN_SCRATCH] = in_one_piece(SCRATCH_SIZE + BYTE_QUEUE_MAX + plan->draft_size);
     items[WORKER_PLAN_CONTEXT] =
         in_one_piece(worker_context_bytes(generation->header->listeners.count));
     plan->descriptors = (struct worker_plan_descriptors){
