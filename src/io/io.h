@@ -5,8 +5,8 @@
  *
  * Readiness-shaped, try first. Each call returns at once: OK, AGAIN, END or ERROR; no read or write
  * is ever in flight. After AGAIN the backend remembers to tell: once the socket may make progress
- * it sets a sticky bit in `ready` and puts the socket on the ready queue. It never calls up: the
- * process's turn is
+ * it sets a sticky bit in `ready` and puts the socket on the ready queue. Where the bit still
+ * stands, nobody has asked since, and nobody is told. It never calls up: the process's turn is
  *
  *     io_wait(io, until);                        one batch of events, bits set, sockets queued
  *     while ((socket = io_next_ready(io))) ...   each gets one quantum; who stops early requeues

@@ -156,8 +156,14 @@ static void note_event(struct io *io, const struct epoll_event *event)
     if ((event->events & (EPOLLERR | EPOLLHUP)) != 0) {
         ready |= IO_FAILED | IO_READABLE | IO_WRITABLE;
     }
-    socket->ready = (uint8_t)ready;
-    queue_socket(io, socket);
+    /*
+     * Nothing new for who tries until AGAIN: a connection just accepted is told once more that it
+     * can be written to. Listeners are level-triggered, and the foreign ones keep no bits.
+     */
+    if (ready != socket->ready || socket->foreign) {
+        socket->ready = (uint8_t)ready;
+        queue_socket(io, socket);
+    }
 }
 
 void io_wait(struct io *io, uint64_t until)
