@@ -40,8 +40,9 @@ static void refuse_switch(struct compilation *compilation, const struct setting_
 static void refuse_unknown(struct compilation *compilation, const struct setting_value *value,
                            const char *key)
 {
-    COMPILE_ERROR(compilation, value->position, NULL, "there is no %s \"%.*s\" on this machine",
-                  key, SPAN_ARGS(value->text));
+    COMPILE_ERROR(compilation, value->position,
+                  "make it: adduser --system --group --no-create-home NAME",
+                  "there is no %s \"%.*s\" on this machine", key, SPAN_ARGS(value->text));
 }
 
 /* The written user; false when there is none, or it was refused. */

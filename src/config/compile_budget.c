@@ -284,20 +284,23 @@ static void hold_memory(struct compilation *compilation)
 
 static void refuse_descriptors(const struct weighing *weighing)
 {
-    static const enum schema_key_id keys[] = {KEY_SERVER_MAX_CONNECTIONS,
-                                              KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS,
-                                              KEY_LIMITS_SPLICE_PIPES, KEY_SERVER_WORKERS};
+    static const enum schema_key_id keys[] = {
+        KEY_SERVER_MAX_CONNECTIONS, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, KEY_LIMITS_SPLICE_PIPES};
+    const struct compilation *compilation = weighing->compilation;
     const struct setting *setting = NULL;
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]) && setting == NULL; i++) {
-        setting = explicit_setting(weighing->compilation, keys[i]);
+    bool of_workers = weighing->resource == DESCRIPTORS;
+    for (size_t i = 0; of_workers && i < sizeof(keys) / sizeof(keys[0]) && setting == NULL; i++) {
+        setting = explicit_setting(compilation, keys[i]);
     }
-    COMPILE_ERROR(weighing->compilation,
-                  setting != NULL ? setting->values->position : (struct position){0},
-                  "raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or lower "
-                  "`max-connections`, `max-upstream-connections` or `splice-pipes`",
-                  "a process of this configuration can need %" PRIu64 " descriptors, %" PRIu64
+    COMPILE_ERROR(compilation, setting != NULL ? setting->values->position : (struct position){0},
+                  of_workers ? "raise the hard limit of open files (ulimit -Hn, LimitNOFILE), or "
+                               "lower `max-connections`, `max-upstream-connections` or "
+                               "`splice-pipes`"
+                             : "raise the hard limit of open files (ulimit -Hn, LimitNOFILE)",
+                  "%s of this configuration can need %" PRIu64 " descriptors, %" PRIu64
                   " are allowed here",
-                  needed(weighing), weighing->limit);
+                  of_workers ? "a worker" : "the supervisor or the controller", needed(weighing),
+                  weighing->limit);
 }
 
 /*

@@ -1,19 +1,16 @@
 #include "observe/commons.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <fcntl.h> /* F_SEAL_SEAL */
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/assert.h"
+#include "observe/shared_memory.h"
 
 enum {
     LINE_WORDS = 8, /* of a cache line: those who write different things do not share one */
     RATE_CELLS_MIN = 4096,
     RATE_CELLS_MAX = 1024 * 1024,
     SAY_AGAIN_BELOW = COMMONS_BORROWING_TIME / 2,
-    SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
 };
 
 static uint32_t rate_cells_of(const struct generation *generation)
@@ -55,37 +52,13 @@ void commons_init(struct commons *commons, void *memory, const struct generation
 
 int commons_create(const struct generation *generation)
 {
-    int fd = memfd_create("sentinel-commons", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        return -1;
-    }
-    if (ftruncate(fd, (off_t)commons_size(generation)) != 0 || fcntl(fd, F_ADD_SEALS, SEALS) != 0) {
-        int error = errno;
-        (void)close(fd);
-        errno = error;
-        return -1;
-    }
-    return fd;
-}
-
-/* A descriptor that could still shrink would kill whoever has it mapped. */
-static bool descriptor_fits(int fd, size_t size)
-{
-    struct stat stat;
-    int seals = fcntl(fd, F_GET_SEALS);
-    return seals >= 0 && (seals & SEALS) == SEALS && fstat(fd, &stat) == 0 &&
-           stat.st_size == (off_t)size;
+    /* No worker may seal it against the others. */
+    return shared_memory_create("sentinel-commons", commons_size(generation), F_SEAL_SEAL);
 }
 
 void *commons_map(int fd, const struct generation *generation)
 {
-    size_t size = commons_size(generation);
-    if (!descriptor_fits(fd, size)) {
-        errno = EINVAL;
-        return NULL;
-    }
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return memory == MAP_FAILED ? NULL : memory;
+    return shared_memory_map(fd, commons_size(generation), PROT_READ | PROT_WRITE);
 }
 
 void commons_unmap(void *memory, const struct generation *generation)

@@ -1,14 +1,13 @@
 #include "observe/ledger.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "observe/shared_memory.h"
 
 enum {
     OWNER_LOGGER,
@@ -89,18 +88,14 @@ void ledger_init(struct ledger *ledger, void *memory, const struct generation *g
 int ledger_create(struct ledger *ledger, const struct generation *generation)
 {
     size_t size = ledger_size(generation);
-    int fd = memfd_create("sentinel-ledger", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = shared_memory_create("sentinel-ledger", size, 0);
     if (fd < 0) {
         return -1;
     }
-    void *memory = MAP_FAILED;
-    if (ftruncate(fd, (off_t)size) == 0) {
-        memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    }
-    int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
-    if (memory == MAP_FAILED || fcntl(fd, F_ADD_SEALS, seals) != 0) {
+    void *memory = shared_memory_map(fd, size, PROT_READ | PROT_WRITE);
+    if (memory == NULL || shared_memory_close_to_writers(fd) != OK) {
         int error = errno;
-        if (memory != MAP_FAILED) {
+        if (memory != NULL) {
             (void)munmap(memory, size);
         }
         (void)close(fd);
@@ -121,16 +116,7 @@ void ledger_destroy(struct ledger *ledger, const struct generation *generation)
 
 const void *ledger_map(int fd, const struct generation *generation)
 {
-    struct stat stat;
-    size_t size = ledger_size(generation);
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0 || fstat(fd, &stat) != 0 ||
-        stat.st_size != (off_t)size) {
-        errno = EINVAL;
-        return NULL;
-    }
-    void *memory = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-    return memory != MAP_FAILED ? memory : NULL;
+    return shared_memory_map(fd, ledger_size(generation), PROT_READ);
 }
 
 void ledger_unmap(const void *memory, const struct generation *generation)

@@ -1,14 +1,13 @@
 #include "observe/segment.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "observe/shared_memory.h"
 
 enum { SEGMENT_LAYOUT = 1 };
 
@@ -107,12 +106,8 @@ int segment_create(const struct segment_plan *plan, const struct segment_identit
         errno = EFBIG;
         return -1;
     }
-    int fd = memfd_create("sentinel-segment", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0) {
-        return -1;
-    }
-    if (ftruncate(fd, (off_t)size) != 0 || write_header(fd, plan, identity) != 0 ||
-        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+    int fd = shared_memory_create("sentinel-segment", size, 0);
+    if (fd >= 0 && write_header(fd, plan, identity) != 0) {
         int error = errno;
         (void)close(fd);
         errno = error;
@@ -121,32 +116,12 @@ int segment_create(const struct segment_plan *plan, const struct segment_identit
     return fd;
 }
 
-/*
- * Size and seals are asked of the kernel before anything is touched: a descriptor that could still
- * shrink would kill its readers with SIGBUS.
- */
-static bool descriptor_fits(int fd, size_t size)
-{
-    struct stat stat;
-    if (size == 0 || fstat(fd, &stat) != 0) {
-        return false;
-    }
-    int seals = fcntl(fd, F_GET_SEALS);
-    int needed = F_SEAL_SHRINK | F_SEAL_GROW;
-    return S_ISREG(stat.st_mode) && stat.st_size == (off_t)size && seals >= 0 &&
-           (seals & needed) == needed;
-}
-
 static enum status map(struct segment *segment, int fd, const struct segment *wanted)
 {
     size_t size = plan_size(&wanted->plan);
-    if (!descriptor_fits(fd, size)) {
-        errno = EINVAL;
-        return ERROR;
-    }
     int protection = wanted->writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    void *memory = mmap(NULL, size, protection, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) {
+    void *memory = shared_memory_map(fd, size, protection);
+    if (memory == NULL) {
         return ERROR;
     }
     if (!header_matches(memory, &wanted->plan, &wanted->identity)) {
@@ -168,7 +143,7 @@ enum status segment_map_owner(struct segment *segment, int fd, const struct segm
     if (map(&mapped, fd, &wanted) != OK) {
         return ERROR;
     }
-    if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0) {
+    if (shared_memory_close_to_writers(fd) != OK) {
         int error = errno;
         segment_unmap(&mapped);
         errno = error;

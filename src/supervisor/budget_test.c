@@ -202,7 +202,7 @@ static void connections_that_the_machine_cannot_carry_are_refused(void **state)
     (void)state;
     struct run *run = compile_within(4096, "server { workers 1; max-connections 20000 }", 1);
     assert_int_equal(run->status, ERROR);
-    assert_non_null(strstr(run->report, "b.kdl:1:37: error: a process of this configuration can "
+    assert_non_null(strstr(run->report, "b.kdl:1:37: error: a worker of this configuration can "
                                         "need 2"));
     assert_non_null(strstr(run->report, " descriptors, 4096 are allowed here\n"));
     discard(run);

@@ -2,12 +2,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "config/compile.h"
-#include "observe/log.h"
 #include "supervisor/budget.h"
+#include "supervisor/refusal.h"
 
 /* All keys, the two blocks of them, and what they are read into. */
 #define KEYS_SIZE ((size_t)4 * SECRETS_SIZE_MAX)
@@ -56,7 +55,9 @@ enum status compilation_open(struct compilation *compilation, const char *config
     enum status status = ERROR;
     if (diagnostics == NULL || opened.memory == NULL || opened.texts == NULL ||
         opened.keys == NULL || opened.secrets == NULL) {
-        log_message(LOG_ERROR, "no memory for a compilation: %s", strerror(errno));
+        log_message(LOG_ERROR, "no memory for a compilation: %s%s",
+                    refusal_reason(REFUSAL_OF_PROCESS, errno),
+                    refusal_advice(REFUSAL_OF_PROCESS, errno));
     } else {
         status = compile(&opened, diagnostics, config, environment);
     }

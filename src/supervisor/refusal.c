@@ -29,6 +29,8 @@ static const struct refusal REFUSALS[] = {
     {REFUSAL_OF_SOCKET, ENOENT, NULL, FOLDER_ADVICE},
     {REFUSAL_OF_PROCESS, EAGAIN, NULL,
      "; the limit of processes of this user or control group is reached (ulimit -u, TasksMax)"},
+    {REFUSAL_OF_PROCESS, ENOMEM, NULL,
+     "; the machine, or a limit (ulimit -v, LimitAS, MemoryMax), leaves too little"},
     {REFUSAL_OF_PROCESS, EMFILE, NULL, "; raise the limit of open files (ulimit -n, LimitNOFILE)"},
     {REFUSAL_OF_PROCESS, EFBIG, NULL, "; raise the limit of file sizes (ulimit -f, LimitFSIZE)"},
 };

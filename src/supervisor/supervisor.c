@@ -307,7 +307,9 @@ static void phase_overdue(struct run *run)
 {
     struct supervisor *supervisor = run->supervisor;
     if (supervisor->phase == SUPERVISOR_COMPILING) {
-        say(run, LOG_ERROR, "the compiler took longer than 10 s");
+        say(run, LOG_ERROR,
+            "the compiler took longer than 10 s: does a host name take so long to resolve, or "
+            "is the configuration a pipe that nobody writes to?");
         kill_child(run, SUPERVISOR_SLOT_COMPILER, SIGKILL);
         stop(run, 1);
         return;
