@@ -282,14 +282,19 @@ static enum status batch_write(struct logger *logger, uint64_t deadline_ms)
         if (ready < 0 && errno == EINTR) {
             continue;
         }
-        if (write_once(logger) >= 0) {
+        if (ready < 0) {
+            output_broke(logger, errno); /* not known to have room, so a write could block */
+            return ERROR;
+        }
+        ssize_t written = write_once(logger);
+        if (written > 0) {
             output_works(logger);
-        } else if (errno == EAGAIN || errno == EINTR) {
+        } else if (written < 0 && (errno == EAGAIN || errno == EINTR)) {
             if (patience == 0) {
                 return AGAIN;
             }
         } else {
-            output_broke(logger, errno);
+            output_broke(logger, written < 0 ? errno : EIO); /* ready, and takes nothing: no loop */
             return ERROR;
         }
     }

@@ -25,7 +25,8 @@ void scenario_run(const struct scenario *scenario, uint64_t seed, FILE *trace);
 /* Ends the run: prints the broken invariant and exits with status 1. */
 _Noreturn void run_failed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* A scenario without a world of workers: the controller's (control.h). */
+/* Scenarios without a world of workers: the controller's (control.h), the logger's (logging.c). */
 void control_run(uint64_t seed, FILE *trace);
+void logging_run(uint64_t seed, FILE *trace);
 
 #endif

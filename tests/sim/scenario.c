@@ -455,5 +455,6 @@ const struct scenario scenarios[] = {
     {.name = "seam-tunnel", .tune = tune_seam_tunnel, .story = &seam_tunnel},
     {.name = "seam-hedge", .tune = tune_seam_hedge, .story = &seam_plain},
     {.name = "control", .run = control_run},
+    {.name = "logging", .run = logging_run},
     {.name = NULL},
 };
