@@ -3,8 +3,12 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/un.h>
 
 #include "base/assert.h"
+
+static_assert(sizeof(((struct sockaddr_un *)NULL)->sun_path) == ADDRESS_PATH_MAX + 1,
+              "with its NUL");
 
 enum { IPV4_BYTES = 4, IPV6_BYTES = 16, IPV6_GROUPS = 8 };
 
@@ -260,6 +264,8 @@ size_t address_print_host(const struct address *address, char text[ADDRESS_TEXT_
         return print_ipv4(address->ip, text);
     case ADDRESS_IPV6:
         return print_ipv6(address->ip, text);
+    case ADDRESS_UNIX:
+        return (size_t)snprintf(text, ADDRESS_TEXT_MAX, "unix");
     case ADDRESS_NONE:
         break;
     }
@@ -269,10 +275,10 @@ size_t address_print_host(const struct address *address, char text[ADDRESS_TEXT_
 size_t address_print(const struct address *address, char text[ADDRESS_TEXT_MAX])
 {
     char host[ADDRESS_TEXT_MAX];
-    address_print_host(address, host);
-    if (address->family == ADDRESS_NONE) {
-        return (size_t)snprintf(text, ADDRESS_TEXT_MAX, "-");
+    if (address->family != ADDRESS_IPV4 && address->family != ADDRESS_IPV6) {
+        return address_print_host(address, text);
     }
+    address_print_host(address, host);
     bool bracketed = address->family == ADDRESS_IPV6;
     return (size_t)snprintf(text, ADDRESS_TEXT_MAX, "%s%.45s%s:%u", bracketed ? "[" : "", host,
                             bracketed ? "]" : "", address->port);
@@ -294,6 +300,16 @@ socklen_t address_to_system(const struct address *address, struct sockaddr_stora
     return sizeof(system);
 }
 
+socklen_t address_path_to_system(struct span path, struct sockaddr_storage *storage)
+{
+    struct sockaddr_un system = {.sun_family = AF_UNIX};
+    ASSERT(path.size > 0 && path.size <= ADDRESS_PATH_MAX && path.data[0] == '/');
+    memcpy(system.sun_path, path.data, path.size);
+    memset(storage, 0, sizeof(*storage));
+    memcpy(storage, &system, sizeof(system));
+    return sizeof(system);
+}
+
 void address_from_system(const struct sockaddr_storage *storage, struct address *address)
 {
     *address = (struct address){.family = ADDRESS_NONE};
@@ -309,5 +325,7 @@ void address_from_system(const struct sockaddr_storage *storage, struct address 
         address->port = ntohs(system.sin6_port);
         memcpy(address->ip, &system.sin6_addr, IPV6_BYTES);
         address->family = unmap_ipv4(address->ip);
+    } else if (storage->ss_family == AF_UNIX) {
+        address->family = ADDRESS_UNIX;
     }
 }

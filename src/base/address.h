@@ -1,6 +1,7 @@
 /*
  * Internet addresses as values: 20 bytes, comparable, independent of the system's structures. Also
- * CIDR blocks, for lists of trusted peers.
+ * CIDR blocks, for lists of trusted peers. A Unix socket has a family here and nothing else: peers
+ * on one have no name, and where one is, is a path that stands elsewhere.
  */
 #ifndef SENTINEL_BASE_ADDRESS_H
 #define SENTINEL_BASE_ADDRESS_H
@@ -9,7 +10,9 @@
 
 #include "base/span.h"
 
-enum address_family { ADDRESS_NONE, ADDRESS_IPV4, ADDRESS_IPV6 };
+enum address_family { ADDRESS_NONE, ADDRESS_IPV4, ADDRESS_IPV6, ADDRESS_UNIX };
+
+enum { ADDRESS_PATH_MAX = 107 }; /* bytes of a Unix socket's path (unix(7)) */
 
 struct address {
     uint8_t family; /* enum address_family */
@@ -44,7 +47,7 @@ bool address_equal(const struct address *a, const struct address *b);
 /* Equality of the ip alone, ports aside. */
 bool address_same_host(const struct address *a, const struct address *b);
 
-/* Prints `1.2.3.4:80` or `[::1]:80` into text, NUL-terminated; returns the length. */
+/* Prints `1.2.3.4:80`, `[::1]:80` or `unix` into text, NUL-terminated; returns the length. */
 size_t address_print(const struct address *address, char text[ADDRESS_TEXT_MAX]);
 
 /* As address_print without port and brackets. */
@@ -52,9 +55,13 @@ size_t address_print_host(const struct address *address, char text[ADDRESS_TEXT_
 
 /*
  * To and from the system's form. from_system gives ADDRESS_NONE for other families, and IPv4 for an
- * IPv4-mapped peer of a dual-stack socket.
+ * IPv4-mapped peer of a dual-stack socket. to_system takes internet addresses only.
  */
 socklen_t address_to_system(const struct address *address, struct sockaddr_storage *storage);
+
+/* A Unix socket's path, absolute and of 1 to ADDRESS_PATH_MAX bytes without NUL, likewise. */
+socklen_t address_path_to_system(struct span path, struct sockaddr_storage *storage);
+
 void address_from_system(const struct sockaddr_storage *storage, struct address *address);
 
 #endif

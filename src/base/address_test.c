@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include <sys/un.h>
+
 #include <cmocka.h>
 
 static struct address parsed(const char *text)
@@ -321,10 +323,48 @@ static void a_mapped_peer_of_a_dual_stack_socket_is_its_ipv4_self(void **state)
     assert_true(address_equal(&address, &expected));
 }
 
-static void other_families_become_no_address(void **state)
+static void a_peer_on_a_unix_socket_is_called_unix(void **state)
 {
     (void)state;
     struct sockaddr_storage storage = {.ss_family = AF_UNIX};
+    struct address address = parsed("1.2.3.4:80");
+    struct address_block all = {.family = ADDRESS_UNIX};
+    struct address_block block;
+    char text[ADDRESS_TEXT_MAX];
+    address_from_system(&storage, &address);
+    assert_int_equal(address.family, ADDRESS_UNIX);
+    assert_int_equal(address_print(&address, text), 4);
+    assert_string_equal(text, "unix");
+    assert_int_equal(address_print_host(&address, text), 4);
+    assert_string_equal(text, "unix");
+    assert_true(address_block_contains(&all, &address));
+    address = parsed("1.2.3.4:80");
+    assert_false(address_block_contains(&all, &address));
+    /* No text that a peer sends becomes one. */
+    assert_false(address_parse(SPAN("unix"), &address));
+    assert_false(address_block_parse(SPAN("unix"), &block));
+}
+
+static void a_path_becomes_the_systems_form(void **state)
+{
+    (void)state;
+    struct sockaddr_storage storage;
+    struct sockaddr_un system;
+    char longest[ADDRESS_PATH_MAX];
+    assert_int_equal(address_path_to_system(SPAN("/run/x"), &storage), sizeof(system));
+    memcpy(&system, &storage, sizeof(system));
+    assert_int_equal(system.sun_family, AF_UNIX);
+    assert_string_equal(system.sun_path, "/run/x");
+    memset(longest, '/', sizeof(longest));
+    (void)address_path_to_system(span_of(longest, sizeof(longest)), &storage);
+    memcpy(&system, &storage, sizeof(system));
+    assert_int_equal(system.sun_path[ADDRESS_PATH_MAX], 0);
+}
+
+static void other_families_become_no_address(void **state)
+{
+    (void)state;
+    struct sockaddr_storage storage = {.ss_family = AF_PACKET};
     struct address address = parsed("1.2.3.4:80");
     char text[ADDRESS_TEXT_MAX];
     address_from_system(&storage, &address);
@@ -347,6 +387,8 @@ int main(void)
         cmocka_unit_test(same_host_ignores_the_port_and_equality_does_not),
         cmocka_unit_test(survives_the_way_to_the_system_and_back),
         cmocka_unit_test(a_mapped_peer_of_a_dual_stack_socket_is_its_ipv4_self),
+        cmocka_unit_test(a_peer_on_a_unix_socket_is_called_unix),
+        cmocka_unit_test(a_path_becomes_the_systems_form),
         cmocka_unit_test(other_families_become_no_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

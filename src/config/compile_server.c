@@ -227,6 +227,9 @@ bool compile_server(struct compilation *compilation)
 /* Whether two sockets cannot both listen: same port, and same address or one takes all. */
 static bool addresses_clash(const struct address *a, const struct address *b)
 {
+    if (a->family == ADDRESS_UNIX) {
+        return false; /* paths are compared as texts */
+    }
     struct address any = {.family = a->family, .port = a->port};
     return a->port == b->port && a->family == b->family &&
            (address_equal(a, b) || address_equal(a, &any) || address_equal(b, &any));
@@ -244,7 +247,8 @@ static void check_clash(struct compilation *compilation, const struct section *s
     for (; other != section; other = section_next(other)) {
         ASSERT(other != NULL);
         const struct setting_value *taken = section_value(other, KEY_LISTENER_ADDRESS);
-        if (taken != NULL && addresses_clash(&value->address, &taken->address)) {
+        if (taken != NULL && (addresses_clash(&value->address, &taken->address) ||
+                              span_equal(value->text, taken->text))) {
             (void)snprintf(help, sizeof(help), "it is taken at %.*s:%u:%u",
                            SPAN_ARGS(taken->position.source->name), taken->position.line,
                            taken->position.column);
@@ -282,6 +286,20 @@ static void check_protocol(struct compilation *compilation, const struct section
     }
 }
 
+/* The choices of socket-mode, in their order. */
+static const uint32_t SOCKET_MODES[] = {0600, 0660, 0666};
+
+static uint32_t socket_mode(struct compilation *compilation, const struct section *section,
+                            const struct setting_value *address)
+{
+    if (address != NULL && address->address.family == ADDRESS_UNIX) {
+        return SOCKET_MODES[section_number32(section, KEY_LISTENER_SOCKET_MODE)];
+    }
+    compile_refuse_setting(compilation, section, KEY_LISTENER_SOCKET_MODE,
+                           "only a Unix socket has it");
+    return 0;
+}
+
 bool compile_listeners(struct compilation *compilation)
 {
     uint32_t count = section_count(compilation->parts, BLOCK_LISTENER);
@@ -299,7 +317,10 @@ bool compile_listeners(struct compilation *compilation)
         ASSERT(index < count);
         listeners[index++] = (struct generation_listener){
             .name = builder_text(&compilation->builder, section_text(section, KEY_LISTENER_NAME)),
+            .text =
+                builder_text(&compilation->builder, section_text(section, KEY_LISTENER_ADDRESS)),
             .address = address == NULL ? (struct address){0} : address->address,
+            .socket_mode = socket_mode(compilation, section, address),
             .tls = GENERATION_NONE,
             .trusted_proxies = compile_networks(compilation, section),
             .place = compile_place(compilation, section->position),

@@ -58,9 +58,15 @@ static void print_listeners(FILE *stream, const struct generation *generation)
     char text[ADDRESS_TEXT_MAX];
     for (uint32_t i = 0; i < generation->header->listeners.count; i++) {
         const struct generation_listener *listener = generation_listener(generation, i);
-        (void)address_print(&listener->address, text);
         print_named(stream, generation, "listener", listener->name);
-        (void)fprintf(stream, " on %s\n", text);
+        (void)fputs(" on ", stream);
+        if (listener->address.family == ADDRESS_UNIX) {
+            print_text(stream, generation, listener->text);
+            (void)fprintf(stream, " (mode %04o)\n", listener->socket_mode);
+            continue;
+        }
+        (void)address_print(&listener->address, text);
+        (void)fprintf(stream, "%s\n", text);
     }
 }
 
@@ -79,8 +85,13 @@ static void print_upstreams(FILE *stream, const struct generation *generation)
         for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
             const struct generation_endpoint *endpoint =
                 generation_endpoint(generation, upstream->endpoint_first + j);
-            (void)address_print(&endpoint->address, text);
-            (void)fprintf(stream, " %s", text);
+            (void)fputc(' ', stream);
+            if (endpoint->address.family == ADDRESS_UNIX) {
+                print_text(stream, generation, endpoint->text);
+            } else {
+                (void)address_print(&endpoint->address, text);
+                (void)fputs(text, stream);
+            }
             if (endpoint->weight != 1) {
                 (void)fprintf(stream, " (weight %u)", endpoint->weight);
             }

@@ -45,6 +45,11 @@ static size_t resolve_target(struct compilation *compilation, const struct setti
     return count;
 }
 
+static struct span written(const struct builder *builder, struct ref text)
+{
+    return span_of(builder->memory + text.offset, text.count);
+}
+
 /* A target with an address that its upstream already has gets more than its weight says. */
 static void check_endpoint(struct compilation *compilation, const struct endpoints *endpoints,
                            uint32_t upstream, const struct setting_value *target,
@@ -52,7 +57,11 @@ static void check_endpoint(struct compilation *compilation, const struct endpoin
 {
     for (size_t i = endpoints->count; i > 0 && endpoints->records[i - 1].upstream == upstream;
          i--) {
-        if (address_equal(&endpoints->records[i - 1].address, address)) {
+        const struct generation_endpoint *other = &endpoints->records[i - 1];
+        bool same = address->family == ADDRESS_UNIX
+                        ? span_equal(written(&compilation->builder, other->text), target->text)
+                        : address_equal(&other->address, address);
+        if (same) {
             COMPILE_WARNING(compilation, target->position, "use weight= to give it a larger share",
                             "the target \"%.*s\" stands in this upstream twice",
                             SPAN_ARGS(target->text));

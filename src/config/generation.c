@@ -40,6 +40,28 @@ static bool check_address(const struct address *address)
            (address->family == ADDRESS_IPV4 && memcmp(address->ip + 4, zeros, sizeof(zeros)) == 0);
 }
 
+/* The address of a listener or endpoint, and the text in which a Unix socket has its path. */
+static bool check_place_of(const struct generation_check *check, const struct address *address,
+                           struct ref text)
+{
+    static const struct address local = {.family = ADDRESS_UNIX};
+    if (text.count == 0 || !generation_check_text_as(check, text, text_is_field_value)) {
+        return false;
+    }
+    struct span printed = span_of(check->base + text.offset, text.count);
+    if (address->family == ADDRESS_UNIX) {
+        return memcmp(address, &local, sizeof(local)) == 0 && text_is_unix_socket(printed);
+    }
+    return check_address(address) && !span_starts_with(printed, SPAN("unix:"));
+}
+
+static bool check_socket_mode(const struct generation_listener *listener)
+{
+    return listener->address.family == ADDRESS_UNIX
+               ? listener->socket_mode != 0 && (listener->socket_mode & ~0666U) == 0
+               : listener->socket_mode == 0;
+}
+
 static bool check_no_address(const struct address *address)
 {
     static const struct address none;
@@ -200,7 +222,8 @@ static bool check_blocks(const struct generation_check *check, struct ref ref)
         unsigned bits = blocks[i].family == ADDRESS_IPV4   ? 32
                         : blocks[i].family == ADDRESS_IPV6 ? 128
                                                            : 0;
-        if (bits == 0 || blocks[i].prefix_bits > bits) {
+        bool known = bits != 0 || blocks[i].family == ADDRESS_UNIX;
+        if (!known || blocks[i].prefix_bits > bits) {
             return false;
         }
     }
@@ -217,7 +240,8 @@ static bool check_listeners(const struct generation_check *check)
     for (uint32_t i = 0; i < ref.count; i++) {
         const struct generation_listener *listener = &listeners[i];
         if (!generation_check_text_as(check, listener->name, text_is_name) ||
-            !check_address(&listener->address) ||
+            !check_place_of(check, &listener->address, listener->text) ||
+            !check_socket_mode(listener) ||
             (listener->tls >= check->header->tls_servers.count &&
              listener->tls != GENERATION_NONE) ||
             !check_blocks(check, listener->trusted_proxies) ||
@@ -263,11 +287,10 @@ static bool check_endpoints(const struct generation_check *check,
     }
     for (uint32_t i = 0; i < upstream->endpoint_count; i++) {
         const struct generation_endpoint *endpoint = &endpoints[upstream->endpoint_first + i];
-        if (endpoint->text.count == 0 ||
-            !generation_check_text_as(check, endpoint->text, text_is_field_value) ||
+        if (!check_place_of(check, &endpoint->address, endpoint->text) ||
             !generation_check_text_or_none(check, endpoint->host, text_is_field_value) ||
-            !check_address(&endpoint->address) || endpoint->upstream != index ||
-            !schema_in_range(KEY_TARGET_WEIGHT, endpoint->weight) || endpoint->reserved != 0) {
+            endpoint->upstream != index || !schema_in_range(KEY_TARGET_WEIGHT, endpoint->weight) ||
+            endpoint->reserved != 0) {
             return false;
         }
     }

@@ -238,7 +238,9 @@ enum generation_http_version {
 
 struct generation_listener {
     struct ref name; /* text */
+    struct ref text; /* text: the address as configured; of a Unix socket unix:/its/path */
     struct address address;
+    uint32_t socket_mode;       /* of a Unix socket's file; 0 elsewhere */
     uint32_t tls;               /* index of a TLS server, or GENERATION_NONE */
     struct ref trusted_proxies; /* struct address_block[] */
     struct generation_place place;
@@ -266,7 +268,7 @@ struct generation_upstream {
 };
 
 struct generation_endpoint {
-    struct ref text; /* text: the target as printed in logs and metrics */
+    struct ref text; /* text: the target as printed in logs and metrics; unix:/its/path */
     struct ref host; /* text: the host name of the target; empty where it is an address */
     struct address address;
     uint32_t weight; /* 1 to 256 */
@@ -383,6 +385,14 @@ uint32_t generation_layout(void);
 static inline struct span generation_text(const struct generation *generation, struct ref ref)
 {
     return span_of(generation->base + ref.offset, ref.count);
+}
+
+/* Of an address as configured: the path of the Unix socket that it is; empty for all others. */
+static inline struct span generation_unix_path(const struct generation *generation, struct ref text)
+{
+    struct span address = generation_text(generation, text);
+    struct span kind = SPAN("unix:");
+    return span_starts_with(address, kind) ? span_from(address, kind.size) : SPAN_EMPTY;
 }
 
 static inline const void *generation_array(const struct generation *generation, struct ref ref)

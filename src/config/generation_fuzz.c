@@ -174,6 +174,8 @@ static void walk_generation(const struct generation *generation)
             walk.sum += address_block_contains(&blocks[j], &listener->address);
         }
         read_text(&walk, listener->name);
+        read_text(&walk, listener->text);
+        walk.sum += generation_unix_path(generation, listener->text).size;
         read_text(&walk, listener->place.file);
     }
     read_texts(&walk, generation->header->server.admin_hosts);

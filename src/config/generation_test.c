@@ -207,6 +207,7 @@ static void collect_header(struct block *block, struct refs *refs)
     struct generation_listener *listeners = records(block, header->listeners);
     for (uint32_t i = 0; i < header->listeners.count; i++) {
         add_ref(refs, &listeners[i].name);
+        add_ref(refs, &listeners[i].text);
         add_ref(refs, &listeners[i].trusted_proxies);
         add_ref(refs, &listeners[i].place.file);
     }
@@ -404,7 +405,9 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     struct address_block *networks = records(block, listeners[0].trusted_proxies);
     REFUSED(block, listeners[0].address.family, ADDRESS_NONE);
     REFUSED(block, listeners[0].address.ip[7], 1);
-    REFUSED(block, listeners[1].tls, 0); /* there is no TLS server */
+    REFUSED(block, listeners[0].address.family, ADDRESS_UNIX);
+    REFUSED(block, listeners[0].socket_mode, 0660); /* of a TCP address */
+    REFUSED(block, listeners[1].tls, 0);            /* there is no TLS server */
     REFUSED(block, networks[0].prefix_bits, 33);
     REFUSED(block, networks[1].family, ADDRESS_NONE);
     REFUSED(block, upstreams[0].balancer, 1);
@@ -427,6 +430,7 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, endpoints[0].weight, 257);
     REFUSED(block, endpoints[0].upstream, 1);
     REFUSED(block, endpoints[2].address.port, 0);
+    REFUSED(block, endpoints[2].address.family, ADDRESS_UNIX); /* and no path */
 }
 
 static void routes_out_of_range_are_refused(void **state)

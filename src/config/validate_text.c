@@ -1,5 +1,6 @@
 #include "config/validate_text.h"
 
+#include "base/address.h"
 #include "http/bytes.h"
 
 static bool is_alphanumeric(uint8_t byte)
@@ -83,6 +84,15 @@ bool text_is_location(struct span text)
         }
     }
     return false;
+}
+
+bool text_is_unix_socket(struct span text)
+{
+    if (!span_starts_with(text, SPAN("unix:/")) || !text_is_field_value(text)) {
+        return false;
+    }
+    struct span path = span_from(text, SPAN("unix:").size);
+    return path.size > 1 && path.size <= ADDRESS_PATH_MAX && path.data[path.size - 1] != '/';
 }
 
 bool text_has_no_nul(struct span text)

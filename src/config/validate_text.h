@@ -26,6 +26,9 @@ bool text_is_target(struct span text);
 /* An http(s) URL with a host, or an absolute path that no browser takes for one (`//`). */
 bool text_is_location(struct span text);
 
+/* `unix:` and the absolute path of a socket, which names no folder; visible ASCII, spaces. */
+bool text_is_unix_socket(struct span text);
+
 /* Has no NUL: fit to be handed to the system as a path. */
 bool text_has_no_nul(struct span text);
 

@@ -46,10 +46,12 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_HOST] = "a host name or address without port",
     [TYPE_HOST_PATTERN] = "a host without port, such as \"example.com\" or \"*.example.com\"",
     [TYPE_AUTHORITY] = "a host, maybe with a port, such as \"example.com:8080\"",
-    [TYPE_ADDRESS] = "an address such as \"0.0.0.0:8080\" or \"[::1]:8080\"",
+    [TYPE_ADDRESS] = "an address such as \"0.0.0.0:8080\", \"[::1]:8080\" or \"unix:/run/x.sock\"",
     [TYPE_ADDRESS_OR_OFF] = "an address such as \"127.0.0.1:9090\", or \"off\"",
-    [TYPE_TARGET] = "a target such as \"10.0.1.10:8080\" or \"backend.internal:8080\"",
-    [TYPE_NETWORK] = "a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix",
+    [TYPE_TARGET] = "a target such as \"10.0.1.10:8080\", \"backend.internal:8080\" or "
+                    "\"unix:/run/app.sock\"",
+    [TYPE_NETWORK] = "a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix, "
+                     "or \"unix\"",
     [TYPE_LOG_TARGET] = "\"stdout\", \"off\" or an absolute path",
     [TYPE_FILE_OR_OFF] = "an absolute path or \"off\"",
     [TYPE_SAMPLE] = "a status and a rate, such as \"2xx\" 0.1",
@@ -256,6 +258,23 @@ static void read_path(struct reading *reading)
     }
 }
 
+/* `unix:/path`. Abstract names have no file whose mode says who may connect. */
+static void read_unix_socket(struct reading *reading)
+{
+    struct span path = span_from(reading->text, SPAN("unix:").size);
+    if (reading->key->type == TYPE_ADDRESS_OR_OFF) {
+        refuse(reading, "it listens on TCP; on a Unix socket there is server control-socket");
+    } else if (text_is_unix_socket(reading->text)) {
+        reading->out->address = (struct address){.family = ADDRESS_UNIX};
+    } else if (span_starts_with(path, SPAN("@"))) {
+        refuse(reading, "abstract names are not supported: nothing says who may connect to one");
+    } else if (path.size > ADDRESS_PATH_MAX) {
+        refuse(reading, "the path of a Unix socket has at most 107 bytes");
+    } else {
+        refuse(reading, "the path of a Unix socket is absolute and names a file");
+    }
+}
+
 static void read_address(struct reading *reading)
 {
     struct span text = reading->text;
@@ -265,12 +284,11 @@ static void read_address(struct reading *reading)
     if (address_parse(text, &reading->out->address)) {
         return;
     }
-    const char *help = NULL;
     if (span_starts_with(text, SPAN("unix:"))) {
-        help = "Unix sockets are not in this build";
-    } else if (span_find(text, ':') == text.size) {
-        help = "the port is missing";
+        read_unix_socket(reading);
+        return;
     }
+    const char *help = span_find(text, ':') == text.size ? "the port is missing" : NULL;
     if (reading->key->type == TYPE_TARGET && help == NULL) {
         struct authority authority;
         bool valid = target_parse_authority(text, reading->validator->arena, &authority);
@@ -301,6 +319,16 @@ static void refuse_unless(struct reading *reading, bool valid)
     if (!valid) {
         refuse(reading, NULL);
     }
+}
+
+/* Peers on Unix sockets have no address: whoever may open the file is one of them. */
+static void read_network(struct reading *reading)
+{
+    if (span_equal(reading->text, SPAN("unix"))) {
+        reading->out->network = (struct address_block){.family = ADDRESS_UNIX};
+        return;
+    }
+    refuse_unless(reading, address_block_parse(reading->text, &reading->out->network));
 }
 
 /* Texts whose first value is a name and whose others are values. */
@@ -434,7 +462,7 @@ static void read_text(struct reading *reading)
         read_address(reading);
         break;
     case TYPE_NETWORK:
-        refuse_unless(reading, address_block_parse(text, &reading->out->network));
+        read_network(reading);
         break;
     case TYPE_LOG_TARGET:
         refuse_unless(reading, span_equal(text, SPAN("stdout")) || is_file_or_off(text));

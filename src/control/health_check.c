@@ -105,22 +105,31 @@ static void conclude(struct health_checks *checks, struct health_check *check, b
     wait_for_next(checks, check);
 }
 
+/* The Host that a check sends: as configured, else the target; a path is no host. */
+static struct span host_of(const struct health_checks *checks, const struct health_check *check)
+{
+    const struct generation *generation = checks->options.generation;
+    const struct generation_endpoint *endpoint = generation_endpoint(generation, check->endpoint);
+    struct span host = generation_text(generation, upstream_of(checks, check)->health_host);
+    if (host.size > 0) {
+        return host;
+    }
+    return endpoint->address.family == ADDRESS_UNIX ? SPAN("localhost")
+                                                    : generation_text(generation, endpoint->text);
+}
+
 /* Renders the request into the check's buffer. */
 static bool render_request(struct health_checks *checks, struct health_check *check)
 {
     const struct generation *generation = checks->options.generation;
     const struct generation_upstream *upstream = upstream_of(checks, check);
     struct span target = generation_text(generation, upstream->health_path);
-    struct span host = generation_text(generation, upstream->health_host);
     size_t mark = span_find(target, '?');
     struct http1_request_line line = {
         .method = SPAN("GET"),
         .path = span_first(target, mark),
         .query = mark < target.size ? span_from(target, mark + 1) : SPAN_EMPTY,
-        .host = host.size > 0
-                    ? host
-                    : generation_text(generation,
-                                      generation_endpoint(generation, check->endpoint)->text),
+        .host = host_of(checks, check),
     };
     struct field entries[] = {
         {SPAN("User-Agent"), SPAN("sentinel/" SENTINEL_VERSION " (health check)"),
@@ -264,9 +273,13 @@ static void begin(struct health_checks *checks, struct health_check *check)
         conclude(checks, check, false);
         return;
     }
-    enum status status = io_connect(checks->options.io, &check->socket,
-                                    &generation_endpoint(generation, check->endpoint)->address,
-                                    checks->options.kind);
+    const struct generation_endpoint *endpoint = generation_endpoint(generation, check->endpoint);
+    enum status status = endpoint->address.family == ADDRESS_UNIX
+                             ? io_connect_unix(checks->options.io, &check->socket,
+                                               generation_unix_path(generation, endpoint->text),
+                                               checks->options.kind)
+                             : io_connect(checks->options.io, &check->socket, &endpoint->address,
+                                          checks->options.kind);
     if (status == ERROR) {
         fail_to_connect(checks, check);
         return;

@@ -84,12 +84,15 @@ void dialing_init(struct dialing *dialing, struct session_context *context, uint
 }
 
 enum status dialing_connect(struct dialing *dialing, const struct address *address,
-                            uint8_t socket_kind)
+                            struct span path, uint8_t socket_kind)
 {
     struct session *session = &dialing->session;
     ASSERT(session->step == SESSION_CLOSED && !transport_is_open(&session->transport));
-    enum status status =
-        io_connect(session->context->io, &session->transport.socket, address, socket_kind);
+    struct io *io = session->context->io;
+    struct io_socket *socket = &session->transport.socket;
+    enum status status = address->family == ADDRESS_UNIX
+                             ? io_connect_unix(io, socket, path, socket_kind)
+                             : io_connect(io, socket, address, socket_kind);
     if (status == ERROR) {
         dialing->reason = REASON_CONNECT_FAILED;
         return ERROR;

@@ -19,11 +19,12 @@ struct dialing {
 void dialing_init(struct dialing *dialing, struct session_context *context, uint8_t timer_kind);
 
 /*
- * Begins to connect. OK: open at once. AGAIN: under way, SESSION_EVENT_OPEN follows. ERROR: CLOSED,
- * the transport's socket has the errno; no event follows.
+ * Begins to connect; path: of the Unix socket, where the address is one. OK: open at once. AGAIN:
+ * under way, SESSION_EVENT_OPEN follows. ERROR: CLOSED, the transport's socket has the errno; no
+ * event follows.
  */
 NODISCARD enum status dialing_connect(struct dialing *dialing, const struct address *address,
-                                      uint8_t socket_kind);
+                                      struct span path, uint8_t socket_kind);
 
 /* How it ended: OK (the protocol may be started), AGAIN (under way) or ERROR. */
 NODISCARD static inline enum status dialing_result(const struct dialing *dialing)

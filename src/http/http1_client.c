@@ -18,12 +18,27 @@ static void begin_exchange(struct http1_client *client)
     timer_pause(&wire->session.timer);
 }
 
+/*
+ * Whether an idle connection may still be used: nothing was asked, so that whatever the peer has to
+ * say makes it useless. That a read may make progress says little where a short read does not mean
+ * that all was read: then one is tried.
+ */
+static bool is_silent(struct session *session)
+{
+    struct transport *transport = &session->transport;
+    uint8_t byte = 0;
+    size_t got = 0;
+    if ((transport->socket.ready & (IO_PEER_CLOSED | IO_FAILED)) != 0) {
+        return false;
+    }
+    return (transport->socket.ready & IO_READABLE) == 0 ||
+           transport->ops->read(transport, &byte, sizeof(byte), &got) == AGAIN;
+}
+
 static struct stream *open_stream(struct session *session)
 {
     struct http1_client *client = http1_client_of(session);
-    bool stale =
-        (session->transport.socket.ready & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED)) != 0;
-    if (session->step != SESSION_IDLE || stale) {
+    if (session->step != SESSION_IDLE || !is_silent(session)) {
         return NULL;
     }
     begin_exchange(client);
@@ -38,8 +53,7 @@ static void client_run(struct session *session)
         client->wire.event_wake = true;
         break;
     case SESSION_IDLE:
-        /* Nothing was asked: whatever it has to say makes the connection useless. */
-        if ((session->transport.socket.ready & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED)) != 0) {
+        if (!is_silent(session)) {
             http1_wire_close(&client->wire, false);
         }
         break;

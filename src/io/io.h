@@ -48,7 +48,7 @@ struct io_socket {
     int error; /* errno behind the last ERROR */
     uint8_t kind;
     uint8_t ready; /* sticky bits of enum io_ready */
-    bool stream;   /* TCP: a short read means drained */
+    bool stream;   /* TCP: a short read means drained; on a Unix socket it does not */
     bool foreign;  /* the descriptor is not ours to close: listeners, channels */
     struct list ready_link;
 };
@@ -119,6 +119,13 @@ NODISCARD enum status io_accept(struct io *io, struct io_socket *listener, struc
 NODISCARD enum status io_connect(struct io *io, struct io_socket *socket,
                                  const struct address *address, uint8_t kind);
 
+/*
+ * As io_connect, to a Unix socket (the path as address_path_to_system wants it): it succeeds or
+ * fails at once, with EAGAIN where the listener's queue is full.
+ */
+NODISCARD enum status io_connect_unix(struct io *io, struct io_socket *socket, struct span path,
+                                      uint8_t kind);
+
 /* How a connect ended: OK, AGAIN (still under way), or ERROR with socket->error (still open). */
 NODISCARD enum status io_connect_result(struct io *io, struct io_socket *socket);
 
@@ -164,7 +171,10 @@ void io_shutdown(struct io *io, struct io_socket *socket);
  */
 void io_close(struct io *io, struct io_socket *socket);
 
-/* Closes with a reset: for truncation that the peer must be able to see. */
+/*
+ * Closes with a reset: for truncation that the peer must be able to see. A Unix socket has none:
+ * its peer sees an end, and what is framed shows as cut short all the same.
+ */
 void io_reset(struct io *io, struct io_socket *socket);
 
 #endif

@@ -304,8 +304,9 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
             listener->error = socket->error;
             return ERROR;
         }
-        socket->stream = peer->family != ADDRESS_NONE; /* what is said of TCP holds there only */
-        socket->ready = IO_READABLE | IO_WRITABLE;     /* worth a try: most clients talk first */
+        /* What is said of TCP holds there only. */
+        socket->stream = peer->family == ADDRESS_IPV4 || peer->family == ADDRESS_IPV6;
+        socket->ready = IO_READABLE | IO_WRITABLE; /* worth a try: most clients talk first */
         queue_socket(io, socket);
         return OK;
     }
@@ -318,21 +319,22 @@ static int create_stream(int family)
     return socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 }
 
-enum status io_connect(struct io *io, struct io_socket *socket, const struct address *address,
-                       uint8_t kind)
+static enum status connect_to(struct io *io, struct io_socket *socket,
+                              const struct sockaddr_storage *name, socklen_t size, uint8_t kind)
 {
     ASSERT(!io_is_open(socket));
-    struct sockaddr_storage storage;
-    socklen_t size = address_to_system(address, &storage);
-    int fd = create_stream(storage.ss_family);
+    int fd = create_stream(name->ss_family);
     if (fd < 0) {
         return fail(socket);
     }
-    set_stream_options(fd);
+    if (name->ss_family != AF_UNIX) {
+        set_stream_options(fd);
+    }
     if (open_stream(io, socket, fd, kind) != OK) {
         return ERROR;
     }
-    if (connect(fd, (const struct sockaddr *)&storage, size) == 0) {
+    socket->stream = name->ss_family != AF_UNIX;
+    if (connect(fd, (const struct sockaddr *)name, size) == 0) {
         socket->ready = IO_WRITABLE;
         return OK;
     }
@@ -343,6 +345,21 @@ enum status io_connect(struct io *io, struct io_socket *socket, const struct add
     io_close(io, socket);
     socket->error = error;
     return ERROR;
+}
+
+enum status io_connect(struct io *io, struct io_socket *socket, const struct address *address,
+                       uint8_t kind)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = address_to_system(address, &storage);
+    return connect_to(io, socket, &storage, size, kind);
+}
+
+enum status io_connect_unix(struct io *io, struct io_socket *socket, struct span path, uint8_t kind)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = address_path_to_system(path, &storage);
+    return connect_to(io, socket, &storage, size, kind);
 }
 
 enum status io_connect_result(struct io *io, struct io_socket *socket)

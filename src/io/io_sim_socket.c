@@ -244,6 +244,16 @@ static enum status refuse_connect(struct io *io, struct io_socket *socket)
     return ERROR;
 }
 
+/* The network has no Unix sockets: nobody listens on one. */
+enum status io_connect_unix(struct io *io, struct io_socket *socket, struct span path, uint8_t kind)
+{
+    (void)kind;
+    ASSERT(!io_is_open(socket) && path.size > 0);
+    socket->error = ECONNREFUSED;
+    sim_record(io->sim, "connect fails", NULL, ECONNREFUSED);
+    return ERROR;
+}
+
 enum status io_connect(struct io *io, struct io_socket *socket, const struct address *address,
                        uint8_t kind)
 {

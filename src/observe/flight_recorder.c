@@ -343,7 +343,7 @@ static void decode_shape(struct flight_entry *entry, uint64_t shape)
     entry->host_cut = (flags & FLAG_HOST_CUT) != 0;
     entry->path_cut = (flags & FLAG_PATH_CUT) != 0;
     uint8_t family = (uint8_t)(shape >> 40);
-    entry->client.family = family <= ADDRESS_IPV6 ? family : ADDRESS_NONE;
+    entry->client.family = family <= ADDRESS_UNIX ? family : ADDRESS_NONE;
     entry->client.port = (uint16_t)(shape >> 48);
 }
 

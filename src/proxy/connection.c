@@ -90,10 +90,12 @@ static enum reason admit(struct proxy *proxy, struct connection *connection)
     if (full && !shedding_make_room(proxy)) {
         return REASON_CONNECTIONS_FULL;
     }
-    uint64_t of_client = client_counts_of(clients, &connection->peer);
-    limits_note_client(&proxy->limits, of_client);
-    if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
-        return REASON_CLIENT_CONNECTIONS;
+    if (connection->peer.family != ADDRESS_UNIX) { /* who has no address is no client of its own */
+        uint64_t of_client = client_counts_of(clients, &connection->peer);
+        limits_note_client(&proxy->limits, of_client);
+        if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
+            return REASON_CLIENT_CONNECTIONS;
+        }
     }
     client_counts_enter(clients, &connection->peer);
     connection->counted = true;

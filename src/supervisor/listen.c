@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "supervisor/control_socket.h"
 #include "supervisor/refusal.h"
 
 /* The kernel cuts it to net.core.somaxconn. */
@@ -36,16 +37,31 @@ static int bind_address(const struct address *address)
     return fd;
 }
 
+/* The group of a socket's file is that of the processes: whom they serve may be put into it. */
+static int bind_file(const struct generation *generation,
+                     const struct generation_listener *listener, struct unix_socket *opened)
+{
+    const struct generation_account *account = &generation->header->server.account;
+    const struct unix_socket_file file = {
+        .mode = listener->socket_mode,
+        .group = account->change != 0 ? account->group : UNIX_SOCKET_OWN_GROUP,
+        .backlog = BACKLOG,
+    };
+    struct span path = generation_unix_path(generation, listener->text);
+    return unix_socket_open(opened, path, &file) == OK ? opened->fd : -1;
+}
+
 static void log_refusal(const struct generation *generation,
                         const struct generation_listener *listener)
 {
+    bool local = listener->address.family == ADDRESS_UNIX;
     int error = errno;
-    char address[ADDRESS_TEXT_MAX];
-    (void)address_print(&listener->address, address);
+    struct span address = generation_text(generation, listener->text);
     struct span name = generation_text(generation, listener->name);
-    refusal_log(LOG_ERROR, generation, &listener->place, refusal_advice(REFUSAL_OF_ADDRESS, error),
-                "listener \"%.*s\" cannot listen on %s: %s", SPAN_ARGS(name), address,
-                refusal_reason(REFUSAL_OF_ADDRESS, error));
+    enum refusal_of what = local ? REFUSAL_OF_SOCKET : REFUSAL_OF_ADDRESS;
+    refusal_log(LOG_ERROR, generation, &listener->place, refusal_advice(what, error),
+                "listener \"%.*s\" cannot listen on %.*s: %s", SPAN_ARGS(name), SPAN_ARGS(address),
+                refusal_reason(what, error));
 }
 
 static enum status open_admin(struct listeners *listeners, const struct generation *generation)
@@ -79,15 +95,21 @@ enum status listeners_open(struct listeners *listeners, const struct generation 
     struct listeners opened;
     listeners_init(&opened);
     opened.count = generation->header->listeners.count;
-    opened.fds = calloc(opened.count > 0 ? opened.count : 1, sizeof(int));
-    if (opened.fds == NULL) {
+    opened.fds = calloc(opened.count + 1U, sizeof(*opened.fds));
+    opened.files = calloc(opened.count + 1U, sizeof(*opened.files));
+    if (opened.fds == NULL || opened.files == NULL) {
         log_message(LOG_ERROR, "out of memory for %u listeners", opened.count);
+        free(opened.fds);
+        free(opened.files);
         return ERROR;
     }
     enum status status = OK;
     for (uint32_t i = 0; i < opened.count; i++) {
         const struct generation_listener *listener = generation_listener(generation, i);
-        opened.fds[i] = bind_address(&listener->address);
+        unix_socket_init(&opened.files[i]);
+        opened.fds[i] = listener->address.family == ADDRESS_UNIX
+                            ? bind_file(generation, listener, &opened.files[i])
+                            : bind_address(&listener->address);
         if (opened.fds[i] < 0) {
             log_refusal(generation, listener);
             status = ERROR;
@@ -114,9 +136,14 @@ void listeners_stop(struct listeners *listeners)
         if (listeners->fds[i] >= 0) {
             (void)close(listeners->fds[i]);
         }
+        if (listeners->files[i].fd >= 0) {
+            unix_socket_remove(&listeners->files[i]);
+        }
     }
     free(listeners->fds);
+    free(listeners->files);
     listeners->fds = NULL;
+    listeners->files = NULL;
     listeners->count = 0;
 }
 
@@ -126,7 +153,7 @@ void listeners_close(struct listeners *listeners)
     if (listeners->controller[LISTENERS_ADMIN] >= 0) {
         (void)close(listeners->controller[LISTENERS_ADMIN]);
     }
-    control_socket_close(&listeners->control);
+    unix_socket_close(&listeners->control);
     listeners->controller[LISTENERS_ADMIN] = -1;
     listeners->controller[LISTENERS_CONTROL] = -1;
 }

@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 #include "config/generation.h"
-#include "supervisor/control_socket.h"
+#include "supervisor/unix_socket.h"
 
 /* The sockets of the controller. */
 enum { LISTENERS_ADMIN, LISTENERS_CONTROL, LISTENERS_OF_CONTROLLER };
@@ -17,7 +17,8 @@ struct listeners {
     int *fds; /* one for each of the generation's listeners, in its order */
     uint32_t count;
     int controller[LISTENERS_OF_CONTROLLER]; /* -1: there is none */
-    struct control_socket control;
+    struct unix_socket *files; /* likewise: those that are Unix sockets; fd is that of fds */
+    struct unix_socket control;
 };
 
 /*
@@ -34,7 +35,8 @@ void listeners_init(struct listeners *listeners);
 
 /*
  * Closes the listeners of traffic, not the controller's: how a drain goes must stay visible.
- * Workers that still hold them take what is queued; then the kernel refuses.
+ * Workers that still hold them take what is queued; then the kernel refuses. Files of Unix sockets
+ * are removed.
  */
 void listeners_stop(struct listeners *listeners);
 

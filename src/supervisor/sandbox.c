@@ -118,7 +118,7 @@ enum status sandbox_enter(enum process_role role, const struct generation *gener
         log_message(LOG_ERROR, "cannot enter the sandbox (Landlock): %s", strerror(errno));
         return ERROR;
     }
-    if (support.seccomp && sandbox_deny_calls(role) != OK) {
+    if (support.seccomp && sandbox_deny_calls(role, generation) != OK) {
         log_message(LOG_ERROR, "cannot enter the sandbox (seccomp): %s", strerror(errno));
         return ERROR;
     }

@@ -17,7 +17,7 @@ enum argument {
     ANY,
     CHANNEL,
     OWN_PROCESS,
-    INTERNET_STREAM,
+    STREAM,
     NOT_EXECUTABLE,
     DESCRIPTOR,
     READ_ONLY,
@@ -79,15 +79,27 @@ static struct rule one(struct scmp_arg_cmp comparison)
     return (struct rule){.count = 1, .comparisons = {comparison}};
 }
 
-/*
- * AF_INET and AF_INET6, with or without the flags that a socket can be born with. Their streams can
- * also be of MPTCP or SCTP, whose connections Landlock's rules for ports do not know.
- */
-static int add_sockets(scmp_filter_ctx filter, int call)
+static bool has_unix_endpoint(const struct generation *generation)
 {
-    static const unsigned families[] = {AF_INET, AF_INET6};
+    for (uint32_t i = 0; i < generation->header->endpoints.count; i++) {
+        if (generation_endpoint(generation, i)->address.family == ADDRESS_UNIX) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * AF_INET and AF_INET6, AF_UNIX only where an endpoint is one, with or without the flags that a
+ * socket can be born with. Their streams can also be of MPTCP or SCTP, whose connections Landlock's
+ * rules for ports do not know.
+ */
+static int add_sockets(scmp_filter_ctx filter, int call, const struct generation *generation)
+{
+    static const unsigned families[] = {AF_INET, AF_INET6, AF_UNIX};
+    const size_t count = has_unix_endpoint(generation) ? 3 : 2;
     const uint32_t kind = ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK);
-    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+    for (size_t i = 0; i < count; i++) {
         struct rule rule = {
             .count = 3,
             .comparisons = {equal(0, families[i]), masked(1, kind, SOCK_STREAM), equal(2, 0)}};
@@ -127,7 +139,8 @@ static struct rule asking(int call)
     return call == SCMP_SYS(prlimit64) ? one(null(2)) : one(equal(0, PR_GET_SECCOMP));
 }
 
-static int add_row(scmp_filter_ctx filter, const struct row *row)
+static int add_row(scmp_filter_ctx filter, const struct row *row,
+                   const struct generation *generation)
 {
     struct rule rule = {0};
     switch (row->argument) {
@@ -139,8 +152,8 @@ static int add_row(scmp_filter_ctx filter, const struct row *row)
     case OWN_PROCESS:
         rule = one(equal(0, (uint32_t)getpid()));
         break;
-    case INTERNET_STREAM:
-        return add_sockets(filter, row->call);
+    case STREAM:
+        return add_sockets(filter, row->call, generation);
     case NOT_EXECUTABLE:
         rule = one(masked(2, PROT_EXEC, 0));
         break;
@@ -159,7 +172,8 @@ static int add_row(scmp_filter_ctx filter, const struct row *row)
     return add(filter, row->call, &rule);
 }
 
-static int set_up(scmp_filter_ctx filter, enum process_role role)
+static int set_up(scmp_filter_ctx filter, enum process_role role,
+                  const struct generation *generation)
 {
     /*
      * No process of ours runs code that a peer could choose, so that the mitigations against
@@ -179,12 +193,12 @@ static int set_up(scmp_filter_ctx filter, enum process_role role)
         }
         result = rows[i].refuse
                      ? seccomp_rule_add_array(filter, SCMP_ACT_ERRNO(EACCES), rows[i].call, 0, NULL)
-                     : add_row(filter, &rows[i]);
+                     : add_row(filter, &rows[i], generation);
     }
     return result == 0 ? seccomp_load(filter) : result;
 }
 
-enum status sandbox_deny_calls(enum process_role role)
+enum status sandbox_deny_calls(enum process_role role, const struct generation *generation)
 {
     ASSERT((unsigned)role < PROCESS_ROLE_COUNT);
     /*
@@ -197,7 +211,7 @@ enum status sandbox_deny_calls(enum process_role role)
         errno = ENOMEM;
         return ERROR;
     }
-    int result = set_up(filter, role);
+    int result = set_up(filter, role, generation);
     seccomp_release(filter);
     errno = -result;
     return result == 0 ? OK : ERROR;

@@ -25,6 +25,7 @@ NODISCARD enum status sandbox_deny_files(int version, enum process_role role,
                                          const struct generation *generation);
 
 /* Denies all system calls but those of sandbox.def. ERROR with errno. */
-NODISCARD enum status sandbox_deny_calls(enum process_role role);
+NODISCARD enum status sandbox_deny_calls(enum process_role role,
+                                         const struct generation *generation);
 
 #endif

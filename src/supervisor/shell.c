@@ -89,8 +89,8 @@ static void log_start(const struct shell *shell)
     append(line, sizeof(line), "listening on ");
     for (uint32_t i = 0; i < header->listeners.count; i++) {
         const struct generation_listener *listener = generation_listener(generation, i);
-        (void)address_print(&listener->address, address);
-        append(line, sizeof(line), "%s%s (%.*s)", i > 0 ? ", " : "", address,
+        append(line, sizeof(line), "%s%.*s (%.*s)", i > 0 ? ", " : "",
+               SPAN_ARGS(generation_text(generation, listener->text)),
                SPAN_ARGS(generation_text(generation, listener->name)));
     }
     if (header->server.admin.family != ADDRESS_NONE) {

@@ -175,8 +175,8 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     list_init(&connection->waiters);
     dialing_init(&connection->dialing, pool->context, pool->timer_kind);
     connection->session.owner = connection;
-    enum status status =
-        dialing_connect(&connection->dialing, &endpoint->config->address, pool->socket_kind);
+    enum status status = dialing_connect(&connection->dialing, &endpoint->config->address,
+                                         endpoint->path, pool->socket_kind);
     if (status == ERROR) {
         pool->lease_error = connection->session.transport.socket.error;
         free_slot(pool, connection);

@@ -30,6 +30,7 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
         struct endpoint *endpoint = &upstream->endpoints[i];
         endpoint->index = config->endpoint_first + i;
         endpoint->config = generation_endpoint(generation, endpoint->index);
+        endpoint->path = generation_unix_path(generation, endpoint->config->text);
         list_init(&endpoint->idle);
         list_init(&endpoint->shared);
     }

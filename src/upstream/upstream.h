@@ -32,6 +32,7 @@ enum {
 
 struct endpoint {
     const struct generation_endpoint *config;
+    struct span path;    /* of the Unix socket that it is, in the generation */
     uint32_t index;      /* in the generation */
     uint32_t idle_count; /* connections in `idle` */
     uint32_t in_use;     /* leases */

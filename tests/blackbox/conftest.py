@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def echo(stack):
 def origin(stack):
     """origin(script, ...): a scripted origin; origin(name="x"): one more echo origin."""
     def start(*scripts, **options):
-        stack.append(ScriptedOrigin(*scripts) if scripts else EchoOrigin(**options))
+        stack.append(ScriptedOrigin(*scripts, **options) if scripts else EchoOrigin(**options))
         return stack[-1]
     return start
 
@@ -62,6 +63,14 @@ def sentinel(stack, tmp_path):
         stack.append(Sentinel(folder, config or Plan(targets, **parts)))
         return stack[-1]
     return start
+
+
+@pytest.fixture
+def sockets():
+    """A folder for Unix sockets: its path is short, and whoever finds it may use what is there."""
+    with tempfile.TemporaryDirectory(prefix='sentinel-') as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 @pytest.fixture

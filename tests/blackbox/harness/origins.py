@@ -20,20 +20,29 @@ CHUNKED = b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'  # a head
 class Origin:
     """Accepts until stop(); a subclass says what a connection does in serve(wire)."""
 
-    def __init__(self, port=0):
+    def __init__(self, port=0, path=None, host='127.0.0.1'):
         self.connections = []  # Wire objects, in the order of their arrival
         self.requests = []     # Message objects, in the order of their completion
         self.errors = []       # what serve() raised, other than a peer that left
         self.stopping = threading.Event()
-        self.listener = socket.create_server(('127.0.0.1', port), backlog=256)
+        self.path = path
+        if path:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(str(path))
+            path.chmod(0o666)
+            self.listener.listen(256)
+        else:
+            family = socket.AF_INET6 if ':' in host else socket.AF_INET
+            self.listener = socket.create_server((host, port), family=family, backlog=256)
+            self.port = self.listener.getsockname()[1]
+            self.host = f'[{host}]' if ':' in host else host
         self.listener.settimeout(0.1)
-        self.port = self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self.accept, daemon=True)
         self.thread.start()
 
     @property
     def address(self):
-        return f'127.0.0.1:{self.port}'
+        return f'unix:{self.path}' if self.path else f'{self.host}:{self.port}'
 
     def accept(self):
         while not self.stopping.is_set():
@@ -80,10 +89,10 @@ class Origin:
 class EchoOrigin(Origin):
     """Answers 200 with JSON: the request as it arrived. Keeps the connection open."""
 
-    def __init__(self, name='echo', fields=(), port=0):
+    def __init__(self, name='echo', fields=(), **where):
         self.name = name
         self.fields = list(fields)
-        super().__init__(port)
+        super().__init__(**where)
 
     def serve(self, wire):
         while not self.stopping.is_set():
@@ -117,10 +126,10 @@ class ScriptedOrigin(Origin):
     After the last step the connection is closed.
     """
 
-    def __init__(self, *scripts):
+    def __init__(self, *scripts, **where):
         self.scripts = scripts
         self.released = threading.Event()
-        super().__init__()
+        super().__init__(**where)
 
     def serve(self, wire):
         for step in self.scripts[min(wire.number, len(self.scripts) - 1)]:
@@ -207,6 +216,7 @@ http {{
     client_max_body_size 64m;
     server {{
         listen 127.0.0.1:{port};
+        listen unix:{folder}/nginx.sock;
         root {folder}/www;
         location /host {{ return 200 "$host $request_uri $http_x_forwarded_for"; }}
         location /close {{ keepalive_timeout 0; return 200 "closed"; }}
@@ -222,6 +232,7 @@ class NginxOrigin:
         program = shutil.which('nginx', path='/usr/sbin:/usr/bin:/sbin:/bin')
         assert program, 'nginx is not installed: tools/setup test'
         (folder / 'www').mkdir(parents=True)
+        self.folder = folder
         self.www = folder / 'www'
         self.port, = free_ports(1)
         config = folder / 'nginx.conf'
@@ -238,6 +249,10 @@ class NginxOrigin:
     @property
     def address(self):
         return f'127.0.0.1:{self.port}'
+
+    @property
+    def local_address(self):
+        return f'unix:{self.folder}/nginx.sock'
 
     def answers(self):
         assert self.process.poll() is None, 'nginx did not start'

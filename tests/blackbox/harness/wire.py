@@ -56,7 +56,8 @@ class Wire:
     def __init__(self, sock, seconds=SECONDS):
         self.sock = sock
         self.sock.settimeout(seconds)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b''
         self.received = b''  # everything that ever came
 
@@ -221,6 +222,14 @@ def connect(port, host='127.0.0.1', source=None, seconds=SECONDS, receive_buffer
         sock.bind((source, 0))
     sock.settimeout(seconds)
     sock.connect((host, port))
+    return Wire(sock, seconds)
+
+
+def connect_local(path, seconds=SECONDS):
+    """A client's connection to a Unix socket."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(seconds)
+    sock.connect(str(path))
     return Wire(sock, seconds)
 
 
