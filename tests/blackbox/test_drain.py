@@ -1,13 +1,15 @@
 """Stopping at bad moments: uploads under way, clients not yet accepted, workers that keep dying."""
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
 
 import pytest
 
-from harness.origins import read_head, read_body, read_request, hold, reset, response
+from harness.origins import hold, read_body, read_head, read_request, read_to_end, reset, response
 from harness.processes import gone, is_alive, of_role, refused
 from harness.proxy import Plan, binary, environment
 from harness.waiting import free_ports, wait_for
@@ -49,6 +51,51 @@ def test_a_client_that_waits_to_be_accepted_is_served(sentinel, echo):
         answer = client.read_response()
         assert answer.status == 200 and answer.get('Connection') == 'close'
     assert proxy.wait() == 0
+
+
+def test_all_who_wait_to_be_accepted_are_served(sentinel, echo):
+    """More than a worker takes at one wake-up, so that the end of the queue is the drain's to take."""
+    proxy = sentinel(echo, server='graceful-shutdown-timeout 60s')
+    worker, = of_role(proxy, 'worker')
+    os.kill(worker, signal.SIGSTOP)
+    with contextlib.ExitStack() as clients:
+        waiting = [clients.enter_context(proxy.connect()) for _ in range(40)]
+        for client in waiting:
+            client.send(request_bytes('/queued'))
+        proxy.signal(signal.SIGTERM)
+        wait_for(lambda: 'stopping: requests in flight' in proxy.stderr(), 10, 'the drain')
+        os.kill(worker, signal.SIGCONT)
+        assert [client.read_response().status for client in waiting] == [200] * 40
+    assert proxy.wait() == 0
+
+
+def test_connections_to_upstreams_that_nobody_uses_are_closed_at_once(sentinel, origin):
+    left = threading.Event()
+    server = origin([read_request, hold, response(b'late')],
+                    [read_request, response(b'soon'), read_to_end, lambda *_: left.set()])
+    proxy = sentinel(server, server='graceful-shutdown-timeout 60s', policies='timeout 60s',
+                     timeouts='upstream-keep-alive 60s')
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        server.wait_requests(1)
+        assert proxy.request().body == b'soon'
+        assert not left.is_set()
+        proxy.signal(signal.SIGTERM)
+        assert left.wait(10)
+        server.release()
+        assert client.read_response().body == b'late'
+    assert proxy.wait() == 0
+
+
+def test_a_head_that_does_not_come_in_time_leaves_its_record(sentinel, echo):
+    proxy = sentinel(echo, server='graceful-shutdown-timeout 1s')
+    with proxy.connect() as client:
+        client.send(b'GET / HT')
+        wait_for(lambda: proxy.metric('sentinel_client_received_bytes_total') >= 8, 10, 'the bytes')
+        proxy.signal(signal.SIGTERM)
+        assert proxy.wait() == 0
+    record = proxy.logged('draining')
+    assert (record['client'], record['listener'], record['path']) == ('127.0.0.1', 'http', None)
 
 
 def test_an_origin_that_dies_during_the_drain_delays_nothing(sentinel, origin):

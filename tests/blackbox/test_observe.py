@@ -5,7 +5,7 @@ import re
 import pytest
 
 from harness.checks import assert_own_answer
-from harness.origins import read_request, response
+from harness.origins import pause, read_request, read_to_end, response
 from harness.waiting import wait_for
 from harness.wire import request_bytes
 
@@ -25,6 +25,23 @@ def test_a_record_tells_the_whole_story(sentinel, echo):
     assert {name: record[name] for name in expected} == expected
     assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z', record['time'])
     assert 0 <= record['first_byte_ms'] <= record['total_ms'] < 10000
+
+
+def test_a_record_tells_where_the_time_went(sentinel, origin):
+    """A connection is made for the first request only; the second answer begins late."""
+    server = origin([read_request, response(b''), read_request, pause(0.3),
+                     b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf', pause(0.3), b'half',
+                     read_to_end])
+    proxy = sentinel(server)
+    with proxy.connect() as client:
+        for _ in range(2):
+            client.send(request_bytes())
+            assert client.read_response().status == 200
+    first, second = proxy.log_records(2)
+    assert 0 < first['connect_ms'] <= first['first_byte_ms'] <= first['total_ms'], first
+    assert second['connect_ms'] is None and second['queue_ms'] is None, second
+    assert 290 <= second['first_byte_ms'] <= second['total_ms'], second
+    assert second['total_ms'] >= 590, second
 
 
 @pytest.mark.parametrize('data,status,reason', [

@@ -115,6 +115,7 @@ def test_a_reader_that_holds_the_only_pipe_is_in_nobodys_way(sentinel, origin):
         wait_for(lambda: pipes(proxy) == 1, 10, 'a pipe in use')
         assert proxy.request().body == BODY
         assert pipes(proxy) == 1
+        assert proxy.metric('sentinel_limit_utilization_ratio', limit='splice-pipes') == 1
     wait_for(lambda: pipes(proxy) == 0, 10, 'the pipe back in the pool')
     assert proxy.request().body == BODY
 
