@@ -289,14 +289,20 @@ static void a_broken_output_keeps_what_the_rings_hold_and_is_told_once(void **st
     assert_int_equal(logger_lost(fixture->logger), 0);
 }
 
-static void a_full_disk_tears_no_line(void **state)
+/* Of twenty lines the disk has taken ten and a half, and is full. */
+static void begin_within_a_line(struct fixture *fixture)
 {
-    struct fixture *fixture = (struct fixture *)*state;
     begin(fixture, fixture->path);
     adopt_rings(fixture);
     limit_files(1050);
     put_lines(fixture, 0, 0, 20);
-    look_until(fixture, fixture->path, 1050); /* ten lines and a half */
+    look_until(fixture, fixture->path, 1050);
+}
+
+static void a_full_disk_tears_no_line(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    begin_within_a_line(fixture);
     look(fixture);
     limit_files(0);
     look_until(fixture, fixture->path, 2000);
@@ -307,11 +313,7 @@ static void a_full_disk_tears_no_line(void **state)
 static void a_line_begun_in_a_file_that_was_moved_away_is_whole_in_the_next(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
-    begin(fixture, fixture->path);
-    adopt_rings(fixture);
-    limit_files(1050);
-    put_lines(fixture, 0, 0, 20);
-    look_until(fixture, fixture->path, 1050);
+    begin_within_a_line(fixture);
     assert_int_equal(rename(fixture->path, fixture->rotated), 0);
     logger_set_output(fixture->logger, open_output(fixture->path));
     limit_files(0);
@@ -323,11 +325,7 @@ static void a_line_begun_in_a_file_that_was_moved_away_is_whole_in_the_next(void
 static void a_line_begun_goes_on_when_the_same_file_is_opened_again(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
-    begin(fixture, fixture->path);
-    adopt_rings(fixture);
-    limit_files(1050);
-    put_lines(fixture, 0, 0, 20);
-    look_until(fixture, fixture->path, 1050);
+    begin_within_a_line(fixture);
     logger_set_output(fixture->logger, open_output(fixture->path));
     limit_files(0);
     look_until(fixture, fixture->path, 2000);
@@ -337,11 +335,7 @@ static void a_line_begun_goes_on_when_the_same_file_is_opened_again(void **state
 static void the_line_that_a_dead_worker_had_begun_is_ended(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
-    begin(fixture, fixture->path);
-    adopt_rings(fixture);
-    limit_files(1050);
-    put_lines(fixture, 0, 0, 20);
-    look_until(fixture, fixture->path, 1050);
+    begin_within_a_line(fixture);
     logger_set_ring(fixture->logger, 0, NULL); /* ten lines were begun or lost with it */
     assert_int_equal(logger_lost(fixture->logger), 9);
     put_lines(fixture, 1, 11, 5);

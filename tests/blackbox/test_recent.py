@@ -56,6 +56,9 @@ def test_a_held_request_is_shown_with_its_step(sentinel, origin):
         assert line['attempts'] == 1 and line['worker'] == 0 and line['listener'] == 'http'
         assert re.fullmatch('[0-9a-f]{32}', line['request_id'])
         assert 0 <= line['step_ms'] <= line['age_ms']
+        assert proxy.recent('--in-flight', '--route', 'all', '--client', '127.0.0.1') != []
+        assert proxy.recent('--in-flight', '--route', 'none') == []
+        assert proxy.recent('--in-flight', '--client', '10.0.0.1') == []
         everything = ask_socket(proxy.socket, '/recent')
         assert HIDDEN not in everything
         server.release()

@@ -42,6 +42,8 @@ def test_a_large_response_goes_through_a_pipe_and_arrives_whole(sentinel, origin
     first = proxy.log_records(2)[0]
     assert first['bytes_out'] == SIZE
     wait_for(lambda: spliced(proxy) > SIZE // 2, 10, 'a body through a pipe')
+    for counted in ('upstream_received', 'client_sent'):
+        assert SIZE < proxy.metric(f'sentinel_{counted}_bytes_total') < SIZE + 4096, counted
     assert pipes(proxy) == 0
 
 
