@@ -31,7 +31,7 @@ static bool is_silent(struct session *session)
     if ((transport->socket.ready & (IO_PEER_CLOSED | IO_FAILED)) != 0) {
         return false;
     }
-    return (transport->socket.ready & IO_READABLE) == 0 ||
+    return !transport_may_read(transport) ||
            transport->ops->read(transport, &byte, sizeof(byte), &got) == AGAIN;
 }
 

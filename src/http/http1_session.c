@@ -137,8 +137,7 @@ static void begin_linger(struct http1_session *session)
 static void end_connection(struct http1_session *session)
 {
     struct http1_wire *wire = &session->wire;
-    bool unread = (wire->session.transport.socket.ready & IO_READABLE) != 0 ||
-                  http1_wire_pending(wire).size > 0;
+    bool unread = transport_may_read(&wire->session.transport) || http1_wire_pending(wire).size > 0;
     if (wire->stream.in_ended && !unread) {
         close_quietly(session);
     } else {

@@ -9,11 +9,13 @@
 
 #include "io/io.h"
 
+struct tls;
 struct transport;
 
 struct transport_ops {
     const char *name;
     enum status (*read)(struct transport *transport, void *data, size_t size, size_t *got);
+    /* What was offered and not taken must stand at the front of what is offered next. */
     enum status (*write)(struct transport *transport, const struct iovec *pieces, int count,
                          size_t *put);
     /*
@@ -23,6 +25,11 @@ struct transport_ops {
     enum status (*splice_in)(struct transport *transport, struct io_pipe *pipe, size_t max,
                              size_t *got);
     enum status (*splice_out)(struct transport *transport, struct io_pipe *pipe, size_t *put);
+    /*
+     * Whether a read may find something although the socket has nothing: NULL where all that has
+     * come is still the socket's.
+     */
+    bool (*has_buffered)(const struct transport *transport);
     void (*shutdown)(struct transport *transport); /* no more bytes from us: FIN */
     void (*close)(struct transport *transport);    /* harmless when closed already */
     void (*reset)(struct transport *transport);    /* close so that the peer sees a failure */
@@ -31,22 +38,26 @@ struct transport_ops {
 struct transport {
     const struct transport_ops *ops;
     struct io *io;
+    struct tls *tls; /* what stands behind it where it is TLS, else NULL (net/tls.h) */
     struct io_socket socket;
 };
 
 /* Prepares a plain TCP transport; the socket is still closed. */
 void transport_init_tcp(struct transport *transport, struct io *io);
 
+/* What is left of a transport when its coding ends: plain TCP over the same socket, as it is. */
+void transport_restore_tcp(struct transport *transport);
+
 static inline bool transport_is_open(const struct transport *transport)
 {
     return io_is_open(&transport->socket);
 }
 
-/* False: a read would say AGAIN. One that codes its bytes may hold some back, and is always asked.
- */
+/* False: a read would say AGAIN. */
 static inline bool transport_may_read(const struct transport *transport)
 {
-    return (transport->socket.ready & IO_READABLE) != 0 || transport->ops->splice_in == NULL;
+    return (transport->socket.ready & IO_READABLE) != 0 ||
+           (transport->ops->has_buffered != NULL && transport->ops->has_buffered(transport));
 }
 
 /* True when the connection is known to be broken: nothing can be read or written any more. */

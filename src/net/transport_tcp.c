@@ -48,9 +48,15 @@ static const struct transport_ops TCP = {
     .reset = tcp_reset,
 };
 
-void transport_init_tcp(struct transport *transport, struct io *io)
+void transport_restore_tcp(struct transport *transport)
 {
     transport->ops = &TCP;
+    transport->tls = NULL;
+}
+
+void transport_init_tcp(struct transport *transport, struct io *io)
+{
+    transport_restore_tcp(transport);
     transport->io = io;
     io_socket_init(&transport->socket);
 }

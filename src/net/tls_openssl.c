@@ -1,0 +1,525 @@
+/*
+ * The engine, and a connection's bytes: OpenSSL between the session and the socket.
+ */
+#include "net/tls_openssl.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+struct tls *tls_of_ssl(const SSL *ssl)
+{
+    const struct transport *transport = SSL_get_app_data(ssl);
+    return transport->tls;
+}
+
+/* ---- Below OpenSSL: the socket ---- */
+
+static int bio_read(BIO *bio, char *data, int size)
+{
+    struct transport *transport = BIO_get_data(bio);
+    struct tls *tls = transport->tls;
+    BIO_clear_retry_flags(bio);
+    if (size <= 0) {
+        return 0;
+    }
+    if (tls->early.size > 0) {
+        size_t count = tls->early.size < (size_t)size ? tls->early.size : (size_t)size;
+        memcpy(data, tls->early.data, count);
+        tls->early = span_from(tls->early, count);
+        return (int)count;
+    }
+    size_t got = 0;
+    enum status status = io_read(transport->io, &transport->socket, data, (size_t)size, &got);
+    if (status == AGAIN) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    tls->cut = status != OK;
+    return status == OK ? (int)got : status == END ? 0 : -1;
+}
+
+static int bio_write(BIO *bio, const char *data, int size)
+{
+    struct transport *transport = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (size <= 0) {
+        return 0;
+    }
+    struct iovec piece = {(void *)(uintptr_t)data, (size_t)size}; /* only read */
+    size_t put = 0;
+    enum status status = io_write(transport->io, &transport->socket, &piece, 1, &put);
+    if (status == AGAIN) {
+        BIO_set_retry_write(bio);
+        return -1;
+    }
+    return status == OK ? (int)put : -1;
+}
+
+static long bio_control(BIO *bio, int command, long number, void *pointer)
+{
+    (void)number, (void)pointer;
+    const struct transport *transport = BIO_get_data(bio);
+    if (command == BIO_CTRL_EOF) {
+        return transport->tls->cut ? 1 : 0;
+    }
+    return command == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+static int bio_create(BIO *bio)
+{
+    BIO_set_init(bio, 1);
+    return 1;
+}
+
+static BIO_METHOD *make_bio_method(void)
+{
+    BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "io");
+    if (method != NULL && BIO_meth_set_read(method, bio_read) == 1 &&
+        BIO_meth_set_write(method, bio_write) == 1 && BIO_meth_set_ctrl(method, bio_control) == 1 &&
+        BIO_meth_set_create(method, bio_create) == 1) {
+        return method;
+    }
+    BIO_meth_free(method);
+    return NULL;
+}
+
+/* ---- The engine ---- */
+
+uint64_t tls_engine_bytes(uint32_t connections)
+{
+    return sizeof(struct tls_engine) + slab_bytes(sizeof(struct tls), connections);
+}
+
+struct tls_engine *tls_engine_create(uint32_t connections, uint64_t heap_max)
+{
+    struct tls_engine *engine = calloc(1, sizeof(*engine));
+    if (engine == NULL) {
+        return NULL;
+    }
+    /* Without its configuration file: what a listener offers stands in ours. */
+    if (tls_memory_install(heap_max) &&
+        slab_init(&engine->connections, sizeof(struct tls), connections) &&
+        OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL) == 1) {
+        engine->bio = make_bio_method();
+        engine->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+        engine->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+    }
+    if (engine->bio == NULL || engine->ticket_cipher == NULL || engine->sha256 == NULL) {
+        tls_engine_destroy(engine);
+        errno = ENOMEM;
+        return NULL;
+    }
+    return engine;
+}
+
+void tls_engine_destroy(struct tls_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    ASSERT(engine->connections.in_use == 0);
+    BIO_meth_free(engine->bio);
+    EVP_CIPHER_free(engine->ticket_cipher);
+    EVP_MD_free(engine->sha256);
+    slab_deinit(&engine->connections);
+    ERR_clear_error();
+    free(engine);
+}
+
+void tls_engine_set_ticket_keys(struct tls_engine *engine, const struct ticket_keys *keys)
+{
+    engine->ticket_keys = keys;
+}
+
+uint64_t tls_engine_heap(const struct tls_engine *engine)
+{
+    (void)engine;
+    return tls_memory_used();
+}
+
+uint32_t tls_engine_connections(const struct tls_engine *engine)
+{
+    return engine->connections.in_use;
+}
+
+/* ---- A connection's bytes ---- */
+
+/* Stays silent about what the session did not ask: a connection's end is told by what it returns.
+ */
+static enum status judge(struct tls *tls, int result)
+{
+    int error = SSL_get_error(tls->ssl, result);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        return AGAIN;
+    }
+    ERR_clear_error();
+    if (error == SSL_ERROR_ZERO_RETURN && !tls->cut) {
+        tls->ended = true;
+        return END;
+    }
+    tls->ended = true; /* an end without a word may be an attacker's */
+    tls->broken = tls->broken || error != SSL_ERROR_ZERO_RETURN;
+    return ERROR;
+}
+
+static bool tls_has_buffered(const struct transport *transport)
+{
+    const struct tls *tls = transport->tls;
+    return !tls->ended && SSL_has_pending(tls->ssl) == 1;
+}
+
+static enum status tls_read(struct transport *transport, void *data, size_t size, size_t *got)
+{
+    struct tls *tls = transport->tls;
+    ASSERT(tls->established && size > 0);
+    if (tls->ended || tls->broken) {
+        return tls->cut || tls->broken ? ERROR : END;
+    }
+    size_t sum = 0;
+    enum status status = AGAIN;
+    /* Asked only where something can have come: OpenSSL takes longer than this look. */
+    while (sum < size && transport_may_read(transport)) {
+        size_t left = size - sum;
+        int count = SSL_read(tls->ssl, (uint8_t *)data + sum, left < INT_MAX ? (int)left : INT_MAX);
+        if (count <= 0) {
+            status = judge(tls, count);
+            break;
+        }
+        sum += (size_t)count;
+    }
+    if (sum == 0) {
+        return status;
+    }
+    *got = sum;
+    return OK;
+}
+
+/* What waits to be written: pieces, and how far the first of them is done. */
+struct rest {
+    const struct iovec *pieces;
+    int count;
+    size_t done;
+    size_t size;
+};
+
+static void advance(struct rest *rest, size_t size)
+{
+    rest->size -= size;
+    while (rest->count > 0 && size >= rest->pieces->iov_len - rest->done) {
+        size -= rest->pieces->iov_len - rest->done;
+        rest->done = 0;
+        rest->pieces++;
+        rest->count--;
+    }
+    rest->done += size;
+}
+
+/*
+ * One record's worth from the front. Always as much as there is, up to a whole record: one that
+ * OpenSSL could not write out must come again, and no shorter.
+ */
+static struct span next_record(struct tls_engine *engine, const struct rest *rest)
+{
+    size_t size = rest->size < TLS_RECORD_MAX ? rest->size : TLS_RECORD_MAX;
+    const uint8_t *first = (const uint8_t *)rest->pieces->iov_base + rest->done;
+    if (rest->pieces->iov_len - rest->done >= size) {
+        return span_of(first, size);
+    }
+    struct rest from = *rest;
+    size_t filled = 0;
+    while (filled < size) {
+        size_t piece = from.pieces->iov_len - from.done;
+        size_t part = piece < size - filled ? piece : size - filled;
+        memcpy(engine->gather + filled, (const uint8_t *)from.pieces->iov_base + from.done, part);
+        filled += part;
+        advance(&from, part);
+    }
+    return span_of(engine->gather, size);
+}
+
+static enum status tls_write(struct transport *transport, const struct iovec *pieces, int count,
+                             size_t *put)
+{
+    struct tls *tls = transport->tls;
+    ASSERT(tls->established && count > 0);
+    if (tls->broken || tls->said_goodbye) {
+        return ERROR;
+    }
+    struct rest rest = {.pieces = pieces, .count = count};
+    for (int i = 0; i < count; i++) {
+        rest.size += pieces[i].iov_len;
+    }
+    const size_t all = rest.size;
+    while (rest.size > 0) {
+        struct span record = next_record(tls->engine, &rest);
+        int result = SSL_write(tls->ssl, record.data, (int)record.size);
+        if (result <= 0) {
+            enum status status = judge(tls, result);
+            if (rest.size == all) {
+                return status == AGAIN ? AGAIN : ERROR;
+            }
+            break; /* a failure shows the next time, too */
+        }
+        advance(&rest, (size_t)result);
+    }
+    *put = all - rest.size;
+    return OK;
+}
+
+/* Tries once: whoever closes has nothing else that waits to be sent. */
+static void say_goodbye(struct tls *tls)
+{
+    if (tls->established && !tls->broken && !tls->said_goodbye) {
+        tls->said_goodbye = true;
+        if (SSL_shutdown(tls->ssl) < 0) {
+            ERR_clear_error();
+        }
+    }
+}
+
+static void tls_shutdown(struct transport *transport)
+{
+    say_goodbye(transport->tls);
+    io_shutdown(transport->io, &transport->socket);
+}
+
+void tls_abandon(struct transport *transport)
+{
+    struct tls *tls = transport->tls;
+    struct slab *connections = &tls->engine->connections;
+    SSL_free(tls->ssl);
+    ERR_clear_error();
+    transport_restore_tcp(transport);
+    slab_release(connections, tls);
+}
+
+static void tls_close(struct transport *transport)
+{
+    say_goodbye(transport->tls);
+    tls_abandon(transport);
+    transport->ops->close(transport);
+}
+
+static void tls_reset(struct transport *transport)
+{
+    tls_abandon(transport);
+    transport->ops->reset(transport);
+}
+
+static const struct transport_ops TLS = {
+    .name = "tls",
+    .read = tls_read,
+    .write = tls_write,
+    .has_buffered = tls_has_buffered,
+    .shutdown = tls_shutdown,
+    .close = tls_close,
+    .reset = tls_reset,
+};
+
+/* ---- Begin and handshake ---- */
+
+static struct tls *begin(struct transport *transport, struct tls_engine *engine, SSL_CTX *context)
+{
+    ASSERT(transport_is_open(transport) && transport->tls == NULL);
+    struct tls *tls = slab_acquire(&engine->connections);
+    if (tls == NULL) {
+        return NULL;
+    }
+    *tls = (struct tls){.engine = engine, .detail = "", .ssl = SSL_new(context)};
+    BIO *bio = tls->ssl == NULL ? NULL : BIO_new(engine->bio);
+    if (bio == NULL || SSL_set_app_data(tls->ssl, transport) != 1) {
+        BIO_free(bio);
+        SSL_free(tls->ssl);
+        ERR_clear_error();
+        slab_release(&engine->connections, tls);
+        return NULL;
+    }
+    BIO_set_data(bio, transport);
+    SSL_set_bio(tls->ssl, bio, bio); /* takes it */
+    transport->tls = tls;
+    transport->ops = &TLS;
+    return tls;
+}
+
+bool tls_begin_server(struct transport *transport, struct tls_server *server, struct span early)
+{
+    struct tls *tls = begin(transport, server->engine, server->base);
+    if (tls == NULL) {
+        return false;
+    }
+    tls->server = server;
+    tls->early = early;
+    SSL_set_accept_state(tls->ssl);
+    return true;
+}
+
+/* The name, and what the certificate must be for. */
+static bool set_peer(SSL *ssl, const struct tls_client *client, const struct tls_peer *peer)
+{
+    char text[TLS_HOST_NAME_MAX + 1];
+    struct span name = peer->server_name.size > 0 ? peer->server_name : peer->address_text;
+    if (name.size > TLS_HOST_NAME_MAX) {
+        return false;
+    }
+    if (name.size == 0) {
+        return !client->verify;
+    }
+    memcpy(text, name.data, name.size);
+    text[name.size] = '\0';
+    if (peer->server_name.size > 0 && SSL_set_tlsext_host_name(ssl, text) != 1) {
+        return false;
+    }
+    if (!client->verify) {
+        return true;
+    }
+    X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
+    return peer->server_name.size > 0
+               ? X509_VERIFY_PARAM_set1_host(parameters, text, name.size) == 1
+               : X509_VERIFY_PARAM_set1_ip_asc(parameters, text) == 1;
+}
+
+bool tls_begin_client(struct transport *transport, struct tls_client *client,
+                      const struct tls_peer *peer, struct tls_resumption *resumption)
+{
+    struct tls *tls = begin(transport, client->engine, client->context);
+    if (tls == NULL) {
+        return false;
+    }
+    tls->resumption = resumption;
+    SSL_set_connect_state(tls->ssl);
+    bool resumes = resumption != NULL && resumption->session != NULL;
+    if (!set_peer(tls->ssl, client, peer) ||
+        (resumes && SSL_set_session(tls->ssl, resumption->session) != 1)) {
+        tls_abandon(transport);
+        return false;
+    }
+    if (resumes) {
+        tls_resumption_drop(resumption); /* the connection has it */
+    }
+    return true;
+}
+
+void tls_resumption_drop(struct tls_resumption *resumption)
+{
+    SSL_SESSION_free(resumption->session);
+    resumption->session = NULL;
+}
+
+/* OpenSSL's reason for a failed handshake, as one of ours. */
+static enum tls_failure failure_of(int reason)
+{
+    switch (reason) {
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+        return TLS_FAILURE_PLAIN_HTTP;
+    case SSL_R_NO_SHARED_CIPHER:
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_NO_CIPHERS_SPECIFIED:
+    case SSL_R_NO_SUITABLE_KEY_SHARE:
+    case SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM:
+    case SSL_R_NO_SHARED_SIGNATURE_ALGORITHMS:
+    case SSL_R_NO_PROTOCOLS_AVAILABLE:
+    case SSL_R_INAPPROPRIATE_FALLBACK:
+        return TLS_FAILURE_NO_COMMON;
+    case SSL_R_NO_APPLICATION_PROTOCOL:
+        return TLS_FAILURE_NO_ALPN;
+    case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
+        return TLS_FAILURE_NO_CERTIFICATE;
+    case SSL_R_CERTIFICATE_VERIFY_FAILED:
+        return TLS_FAILURE_BAD_CERTIFICATE;
+    case ERR_R_MALLOC_FAILURE:
+        return TLS_FAILURE_MEMORY;
+    default:
+        return reason > SSL_AD_REASON_OFFSET ? TLS_FAILURE_REFUSED : TLS_FAILURE_PROTOCOL;
+    }
+}
+
+static enum tls_failure diagnose(struct tls *tls, unsigned long code)
+{
+    int reason = ERR_GET_REASON(code);
+    const char *text = ERR_reason_error_string(code);
+    tls->detail = text != NULL ? text : "";
+    if (tls->unknown_name) {
+        return TLS_FAILURE_UNKNOWN_NAME;
+    }
+    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        tls->detail = X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
+    }
+    return code == 0 || tls->cut ? TLS_FAILURE_CLOSED : failure_of(reason);
+}
+
+/* A session of TLS 1.2 may go on many times; of 1.3 each time with what came last. */
+static void keep_session(struct tls *tls)
+{
+    struct tls_resumption *resumption = tls->resumption;
+    if (resumption != NULL && resumption->session == NULL && SSL_session_reused(tls->ssl) == 1 &&
+        SSL_version(tls->ssl) < TLS1_3_VERSION) {
+        resumption->session = SSL_get1_session(tls->ssl);
+    }
+}
+
+enum status tls_handshake(struct transport *transport, enum tls_failure *failure)
+{
+    struct tls *tls = transport->tls;
+    ASSERT(!tls->established && !tls->broken);
+    int result = SSL_do_handshake(tls->ssl);
+    if (result == 1) {
+        tls->established = true;
+        keep_session(tls);
+        return OK;
+    }
+    int error = SSL_get_error(tls->ssl, result);
+    bool consumed = tls->early.size == 0; /* what came early is lent for this call only */
+    if (consumed && (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)) {
+        return AGAIN;
+    }
+    *failure = diagnose(tls, ERR_peek_error());
+    tls->broken = true;
+    ERR_clear_error();
+    return ERROR;
+}
+
+const char *tls_handshake_detail(const struct transport *transport)
+{
+    return transport->tls->detail;
+}
+
+static enum tls_alpn alpn_of(const SSL *ssl)
+{
+    const unsigned char *name = NULL;
+    unsigned int size = 0;
+    SSL_get0_alpn_selected(ssl, &name, &size);
+    struct span chosen = span_of(name, size);
+    return span_equal(chosen, SPAN("h2"))         ? TLS_ALPN_HTTP2
+           : span_equal(chosen, SPAN("http/1.1")) ? TLS_ALPN_HTTP1
+                                                  : TLS_ALPN_NONE;
+}
+
+void tls_describe(const struct transport *transport, struct tls_info *info)
+{
+    const SSL *ssl = transport->tls->ssl;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    X509 *peer = SSL_get_peer_certificate(ssl);
+    *info = (struct tls_info){
+        .version = span_of_string(SSL_get_version(ssl)),
+        .cipher = span_of_string(SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl))),
+        .server_name = name == NULL ? SPAN_EMPTY : span_of_string(name),
+        .alpn = alpn_of(ssl),
+        .resumed = SSL_session_reused(ssl) == 1,
+        .peer_verified = peer != NULL && SSL_get_verify_result(ssl) == X509_V_OK,
+    };
+    X509_free(peer);
+}
+
+bool tls_serves_host(const struct transport *transport, struct span host)
+{
+    const struct tls *tls = transport->tls;
+    ASSERT(tls->server != NULL && tls->established);
+    const struct tls_served_host *other = tls_server_host(tls->server, host);
+    return other == tls->host ||
+           (other != NULL &&
+            memcmp(other->certificates, tls->host->certificates, sizeof(other->certificates)) == 0);
+}

@@ -1,0 +1,123 @@
+/*
+ * What the files of the OpenSSL implementation share: private to src/net/tls_openssl*.c, all in one
+ * process and one thread. Only the part of OpenSSL's interface that AWS-LC has as well is used,
+ * except where a comment says otherwise. Bounds are those of tls.h.
+ */
+#ifndef SENTINEL_NET_TLS_OPENSSL_H
+#define SENTINEL_NET_TLS_OPENSSL_H
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/ssl.h>
+
+#include "base/slab.h"
+#include "net/ticket_keys.h"
+#include "net/tls.h"
+
+enum {
+    TLS_RECORD_MAX = 16 * 1024, /* bytes of one record (RFC 8446, 5.1) */
+    TLS_SCOPE_SIZE = 32,        /* what a session is bound to: a hash */
+    TLS_IDENTITIES_MAX = 3,     /* kinds of keys */
+    TLS_TICKET_TIME_S = 12 * 60 * 60,
+    TLS_CHAIN_MAX = 8,                /* certificates between a peer's and one that is trusted */
+    TLS_PEER_CHAIN_BYTES = 32 * 1024, /* of the certificates that a peer shows */
+};
+
+struct tls_engine {
+    struct slab connections; /* struct tls */
+    BIO_METHOD *bio;
+    EVP_CIPHER *ticket_cipher; /* found once: looking one up takes longer than using it */
+    EVP_MD *sha256;
+    const struct ticket_keys *ticket_keys; /* borrowed; NULL: none */
+    uint8_t gather[TLS_RECORD_MAX];        /* pieces of one record, while it is written */
+};
+
+/* An OCSP response, in OpenSSL's heap, and whose it is. */
+struct tls_staple {
+    const X509 *certificate; /* borrowed from the context */
+    uint8_t *der;
+    size_t size;
+};
+
+/* The contexts of one host name, or of who names none. */
+struct tls_served_host {
+    struct tls_server *server;
+    struct span pattern; /* owned by the server; NULL data: the default */
+    SSL_CTX *context;
+    uint8_t scope[TLS_SCOPE_SIZE];        /* sessions of another scope are not resumed */
+    uint8_t certificates[TLS_SCOPE_SIZE]; /* a hash: who shows the same serves the same */
+    struct tls_staple staples[TLS_IDENTITIES_MAX];
+};
+
+struct tls_server {
+    struct tls_engine *engine;
+    struct tls_served_host *hosts; /* the default last */
+    uint32_t host_count;           /* without the default */
+    bool has_fallback;
+    uint32_t *buckets; /* indexes of hosts + 1, by hash of the pattern; 0: free */
+    uint32_t mask;
+    uint8_t *patterns; /* their bytes */
+    X509_STORE *trust; /* for clients' certificates; NULL: they are not asked for any */
+    SSL_CTX *base;     /* what a connection begins with, before its host is known */
+    enum tls_alpn alpn[2];
+};
+
+struct tls_client {
+    struct tls_engine *engine;
+    SSL_CTX *context;
+    bool verify;
+};
+
+/* One connection. */
+struct tls {
+    SSL *ssl;
+    struct tls_engine *engine;
+    struct tls_server *server;         /* NULL: we are the client */
+    struct tls_served_host *host;      /* of a server's: what the client's name led to */
+    struct tls_resumption *resumption; /* of a client's; may be NULL */
+    struct span early;                 /* read before TLS began */
+    const char *detail;                /* of a failure */
+    bool established;
+    bool unknown_name; /* the client named nothing that is served */
+    bool cut;          /* the socket has ended */
+    bool ended;        /* nothing more is to be read */
+    bool broken;       /* nothing more can be done */
+    bool said_goodbye; /* close_notify was sent */
+};
+
+/* tls_openssl_memory.c: OpenSSL's heap, one for the process, since it asks without saying who. */
+NODISCARD bool tls_memory_install(uint64_t max);
+uint64_t tls_memory_used(void);
+
+/* tls_openssl_server.c */
+
+/* The host that is served for this name; NULL: none. */
+struct tls_served_host *tls_server_host(struct tls_server *server, struct span name);
+
+/* tls_openssl_tickets.c */
+
+/* Lets the context seal and open tickets with the engine's keys, bound to its host's scope. */
+NODISCARD bool tls_tickets_install(SSL_CTX *context);
+
+/* tls_openssl_identity.c: what is common to both sides. */
+
+/* Puts one certificate, its chain and key into the context; false with a text. */
+NODISCARD bool tls_identity_use(SSL_CTX *context, const struct tls_identity *identity,
+                                char error[TLS_ERROR_MAX]);
+
+/* The certificates of a bundle as a store; at least one, or NULL with a text. */
+NODISCARD X509_STORE *tls_trust_store(struct span pem, char error[TLS_ERROR_MAX]);
+
+/* Their names as a list for clients to choose a certificate by. NULL: no memory. */
+NODISCARD STACK_OF(X509_NAME) * tls_trust_names(struct span pem);
+
+/* What both sides' contexts have in common: versions, ciphers, no old features. */
+NODISCARD bool tls_context_harden(SSL_CTX *context, enum tls_version min, enum tls_version max);
+
+/* The library's last complaint as a text; empties its queue. */
+void tls_complain(char error[TLS_ERROR_MAX], const char *what);
+
+/* The transport's operations while it is TLS, and its connection. tls_openssl.c */
+struct tls *tls_of_ssl(const SSL *ssl);
+
+#endif
