@@ -13,7 +13,8 @@ int command_check(const struct cli_arguments *arguments)
         (void)fputs("sentinel: --json is for the figures, not for '--sandbox'\n", stderr);
         return CLI_USAGE;
     }
-    if (compilation_open(&compilation, arguments->config, arguments->environment) != OK) {
+    if (compilation_open(&compilation, arguments->config, arguments->environment,
+                         COMPILATION_TO_CHECK) != OK) {
         return CLI_REFUSED;
     }
     struct generation generation;

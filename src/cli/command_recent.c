@@ -110,7 +110,8 @@ static bool find_socket(const struct cli_arguments *arguments, char path[PATH_MA
     }
     struct compilation compilation = {0};
     struct generation generation;
-    if (compilation_open(&compilation, arguments->config, arguments->environment) != OK) {
+    if (compilation_open(&compilation, arguments->config, arguments->environment,
+                         COMPILATION_TO_LOOK) != OK) {
         return false;
     }
     bool opened = generation_open(&generation, compilation.block);

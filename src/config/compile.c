@@ -103,7 +103,8 @@ static bool compile_all(struct compilation *compilation, const struct source *so
            builder_init(&compilation->builder, compilation->validator.arena) &&
            compile_server(compilation) && compile_listeners(compilation) &&
            compile_upstreams(compilation) && compile_routes(compilation) &&
-           compile_rules(compilation) && !compilation->builder.full;
+           compile_rules(compilation) && compile_tls_finish(compilation) &&
+           !compilation->builder.full;
 }
 
 static enum status compile_source(struct compilation *compilation, const struct source *source,

@@ -17,7 +17,8 @@ struct compilation {
     struct generation_header header;
     bool is_builtin; /* parts are the built-in ones: places name no file */
     bool merge_slashes;
-    bool no_room; /* the arena or the block was full */
+    struct compile_tls *tls; /* NULL: nothing of TLS has been met yet */
+    bool no_room;            /* the arena or the block was full */
 };
 
 /* Each returns false only when memory ran out; no_room is set then. */
@@ -27,6 +28,15 @@ void compile_account(struct compilation *compilation, const struct section *sect
 
 NODISCARD bool compile_listeners(struct compilation *compilation);
 NODISCARD bool compile_upstreams(struct compilation *compilation);
+/*
+ * TLS. The index of the listener's TLS server, or GENERATION_NONE; what the upstream's TLS is; and
+ * last, the certificates that both have come to name.
+ */
+uint32_t compile_tls_listener(struct compilation *compilation, const struct section *listener);
+void compile_tls_upstream(struct compilation *compilation, const struct section *section,
+                          struct generation_upstream *upstream);
+NODISCARD bool compile_tls_finish(struct compilation *compilation);
+
 NODISCARD bool compile_routes(struct compilation *compilation); /* after upstreams and server */
 
 /* Where the access log goes and what is in it; the section may be NULL. Part of compile_server. */

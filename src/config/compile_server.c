@@ -277,15 +277,6 @@ static struct ref compile_networks(struct compilation *compilation, const struct
     return builder_array(&compilation->builder, blocks, sizeof(blocks[0]), count);
 }
 
-static void check_protocol(struct compilation *compilation, const struct section *section)
-{
-    const struct setting_value *value = section_value(section, KEY_LISTENER_PROTOCOL);
-    if (value != NULL && span_equal(value->text, SPAN("https"))) {
-        COMPILE_ERROR(compilation, value->position, "use \"http\"",
-                      "no TLS in this build: `protocol` cannot be \"https\"");
-    }
-}
-
 /* The choices of socket-mode, in their order. */
 static const uint32_t SOCKET_MODES[] = {0600, 0660, 0666};
 
@@ -313,7 +304,6 @@ bool compile_listeners(struct compilation *compilation)
     for (; section != NULL; section = section_next(section)) {
         const struct setting_value *address = section_value(section, KEY_LISTENER_ADDRESS);
         check_clash(compilation, section);
-        check_protocol(compilation, section);
         ASSERT(index < count);
         listeners[index++] = (struct generation_listener){
             .name = builder_text(&compilation->builder, section_text(section, KEY_LISTENER_NAME)),
@@ -321,7 +311,7 @@ bool compile_listeners(struct compilation *compilation)
                 builder_text(&compilation->builder, section_text(section, KEY_LISTENER_ADDRESS)),
             .address = address == NULL ? (struct address){0} : address->address,
             .socket_mode = socket_mode(compilation, section, address),
-            .tls = GENERATION_NONE,
+            .tls = compile_tls_listener(compilation, section),
             .trusted_proxies = compile_networks(compilation, section),
             .place = compile_place(compilation, section->position),
         };

@@ -159,6 +159,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
     if (health != NULL) {
         compile_health(compilation, health, upstream);
     }
+    compile_tls_upstream(compilation, section, upstream);
 }
 
 /* Choices are written as their index, so the table and the enum must agree. */

@@ -1,11 +1,15 @@
 #include "config/environment.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -92,6 +96,35 @@ static bool find_group_by_system(struct span name, uint32_t *group)
     return true;
 }
 
+static int read_by_system(const char *path, uint8_t *memory, size_t size,
+                          struct file_content *content)
+{
+    struct stat stat;
+    /* Opening a pipe must not wait for who would write to it. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0) {
+        return errno;
+    }
+    int error = fstat(fd, &stat) != 0 ? errno : S_ISREG(stat.st_mode) ? 0 : EINVAL;
+    size_t used = 0;
+    bool ended = false;
+    while (error == 0 && !ended && used < size) {
+        ssize_t got = read(fd, memory + used, size - used);
+        error = got < 0 && errno != EINTR ? errno : 0;
+        ended = got == 0;
+        used += got > 0 ? (size_t)got : 0;
+    }
+    uint8_t more = 0;
+    if (error == 0 && !ended && read(fd, &more, 1) != 0) {
+        error = EFBIG;
+    }
+    (void)close(fd);
+    if (error == 0) {
+        *content = (struct file_content){.size = used, .mode = stat.st_mode};
+    }
+    return error;
+}
+
 struct environment environment_of_system(char **variables)
 {
     cpu_set_t set;
@@ -109,6 +142,12 @@ struct environment environment_of_system(char **variables)
         .group = getegid(),
         .find_user = find_user_by_system,
         .find_group = find_group_by_system,
+        .read_file = read_by_system,
+        .now = (uint64_t)time(NULL),
+        .lacks_tls_listeners = true,
+        .lacks_tls_upstreams = true,
+        .lacks_http2_listeners = true,
+        .lacks_http2_upstreams = true,
     };
 }
 

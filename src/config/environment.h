@@ -41,6 +41,19 @@ typedef size_t environment_resolve(struct span host, uint16_t port,
 typedef bool environment_find_user(struct span name, struct account *account);
 typedef bool environment_find_group(struct span name, uint32_t *group);
 
+/* What was read of a file. */
+struct file_content {
+    size_t size;
+    uint32_t mode; /* permissions, as of stat(2) */
+};
+
+/*
+ * Reads a regular file as a whole. The path ends with NUL. 0, or an errno: EFBIG where it has more
+ * than `size` bytes, EINVAL where it is no regular file.
+ */
+typedef int environment_read_file(const char *path, uint8_t *memory, size_t size,
+                                  struct file_content *content);
+
 /* What of a compiled configuration takes how much, in the worst case. */
 struct figure_item {
     const char *name;       /* static, for people */
@@ -69,8 +82,15 @@ struct environment {
     uint32_t group;
     environment_find_user *find_user;   /* NULL: there is none */
     environment_find_group *find_group; /* NULL: there is none */
-    struct secrets_builder *secrets;    /* where private keys go; NULL: there can be none */
-    environment_measure *measure;       /* NULL: nothing is held against what there is */
+    environment_read_file *read_file;   /* NULL: what files would say is left out (TLS is) */
+    struct secrets_builder *secrets;    /* where private keys go; as read_file */
+    uint64_t now;                       /* seconds since 1970 */
+    bool refuses_expired;               /* a certificate that has expired is an error */
+    bool lacks_tls_listeners;           /* what this build has no runtime for yet is refused */
+    bool lacks_tls_upstreams;
+    bool lacks_http2_listeners;
+    bool lacks_http2_upstreams;
+    environment_measure *measure; /* NULL: nothing is held against what there is */
 };
 
 /*

@@ -133,8 +133,11 @@ static void print_block_line(const struct example *example, const struct schema_
 }
 
 /* A block and all below it. The recursion is as deep as the table. */
-static void print_example_block(struct example *example, const struct schema_block *block)
+static void print_example_block(const struct example *around, const struct schema_block *block)
 {
+    struct example inside = *around;
+    struct example *example = &inside;
+    example->disabled |= (block->flags & SCHEMA_MACHINE) != 0;
     print_block_line(example, block);
     if (!has_children(block->id)) {
         (void)fputc('\n', example->stream);

@@ -180,6 +180,7 @@ struct generation_certificate {
     struct ref names;    /* struct ref[] of text: host names it is for, lower case, `*.` as such */
     struct ref chain;    /* text: PEM of the certificate itself, then of the intermediate ones */
     struct ref ocsp;     /* bytes: the DER of its OCSP response; empty: none to staple */
+    uint64_t ocsp_until; /* seconds since 1970: from then on it is not stapled; 0 without one */
     uint32_t key_type;   /* enum generation_key_type */
     uint32_t key_bits;   /* of an RSA modulus or of the curve */
     uint64_t not_before; /* seconds since 1970, at least 1 */

@@ -28,6 +28,7 @@ static bool check_certificate(const struct generation_check *check,
            certificate->name.count > 0 && generation_check_texts(check, certificate->names) &&
            generation_check_text_as(check, certificate->chain, is_certificates) &&
            generation_check_text(check, certificate->ocsp) &&
+           (certificate->ocsp.count > 0) == (certificate->ocsp_until > 0) &&
            certificate->key_type < CERTIFICATE_KEY_TYPES && certificate->not_before > 0 &&
            certificate->not_after > certificate->not_before &&
            certificate->not_after <= INT64_MAX && generation_check_place(check, certificate->place);

@@ -68,6 +68,7 @@ static const char *const type_names[SCHEMA_TYPES] = {
     [TYPE_NETWORK] = "network",
     [TYPE_LOG_TARGET] = "log target",
     [TYPE_FILE_OR_OFF] = "file",
+    [TYPE_FILE] = "file",
     [TYPE_SAMPLE] = "status and rate",
 };
 

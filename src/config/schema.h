@@ -56,6 +56,7 @@ enum schema_type {
     TYPE_NETWORK,
     TYPE_LOG_TARGET,
     TYPE_FILE_OR_OFF,
+    TYPE_FILE,   /* a path, maybe relative to the file that names it */
     TYPE_SAMPLE, /* a status, a class of them or 0 for none; then a rate in millionths */
     SCHEMA_TYPES
 };

@@ -22,7 +22,6 @@ struct absent {
 
 static const struct absent absents[] = {
     {BLOCK_TOP, "agent", "agents are not in this build"},
-    {BLOCK_LISTENER, "tls", "TLS is not in this build"},
     {BLOCK_TOP, "include", "include is not in this build: put everything into one file"},
 };
 
@@ -346,6 +345,22 @@ static bool read_single(struct validator *validator, struct section *section,
     return setting != NULL && add_value(validator, setting, value, &last);
 }
 
+/* One more value of a list that is an argument. */
+static bool read_further(struct validator *validator, struct setting *setting,
+                         const struct value *value)
+{
+    struct setting_value *last = setting->values;
+    if (setting->count == SCHEMA_LIST_MAX) {
+        COMPLAIN(validator, value->position, NULL, "`%s` takes at most %d values",
+                 setting->key->name, SCHEMA_LIST_MAX);
+        return true;
+    }
+    while (last->next != NULL) {
+        last = last->next;
+    }
+    return add_value(validator, setting, value, &last);
+}
+
 static bool read_arguments(struct validator *validator, struct section *section,
                            const struct node *node)
 {
@@ -353,6 +368,12 @@ static bool read_arguments(struct validator *validator, struct section *section,
     size_t count = 0;
     const struct schema_key *key = NULL;
     for (const struct argument *at = node->arguments; at != NULL; at = at->next) {
+        if (key != NULL && (key->flags & SCHEMA_LIST) != 0) {
+            if (!read_further(validator, section->last_setting, &at->value)) {
+                return false;
+            }
+            continue;
+        }
         key = schema_argument(block, count++);
         if (key == NULL) {
             COMPLAIN(validator, at->value.position, NULL,

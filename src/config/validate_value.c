@@ -54,6 +54,7 @@ static const char *const wants[SCHEMA_TYPES] = {
                      "or \"unix\"",
     [TYPE_LOG_TARGET] = "\"stdout\", \"off\" or an absolute path",
     [TYPE_FILE_OR_OFF] = "an absolute path or \"off\"",
+    [TYPE_FILE] = "the path of a file",
     [TYPE_SAMPLE] = "a status and a rate, such as \"2xx\" 0.1",
 };
 
@@ -466,6 +467,9 @@ static void read_text(struct reading *reading)
         break;
     case TYPE_LOG_TARGET:
         refuse_unless(reading, span_equal(text, SPAN("stdout")) || is_file_or_off(text));
+        break;
+    case TYPE_FILE:
+        refuse_unless(reading, text_has_no_nul(text));
         break;
     case TYPE_FILE_OR_OFF:
         refuse_unless(reading, is_file_or_off(text));

@@ -24,20 +24,18 @@ static void *reserve(size_t size)
 }
 
 static enum status compile(struct compilation *compilation, struct diagnostics *diagnostics,
-                           const char *config, char **environment)
+                           const char *config, struct environment *world)
 {
     struct arena arena;
     struct arena texts;
     arena_init(&arena, compilation->memory, COMPILE_ARENA_SIZE);
     arena_init(&texts, compilation->texts, COMPILE_DIAGNOSTICS_ARENA_SIZE);
     diagnostics_init(diagnostics, &texts);
-    struct environment world = environment_of_system(environment);
-    world.measure = budget_measure;
-    world.secrets = compilation->secrets;
+    world->secrets = compilation->secrets;
     arena_init(&compilation->secrets->arena, compilation->keys, KEYS_SIZE);
-    enum status status =
-        config != NULL ? compile_file(config, &world, diagnostics, &arena, &compilation->block)
-                       : compile_builtin(&world, diagnostics, &arena, &compilation->block);
+    enum status status = config != NULL
+                             ? compile_file(config, world, diagnostics, &arena, &compilation->block)
+                             : compile_builtin(world, diagnostics, &arena, &compilation->block);
     if (diagnostics->count > 0) {
         diagnostics_print(diagnostics, stderr);
     }
@@ -45,12 +43,18 @@ static enum status compile(struct compilation *compilation, struct diagnostics *
 }
 
 enum status compilation_open(struct compilation *compilation, const char *config,
-                             char **environment)
+                             char **environment, enum compilation_purpose purpose)
 {
     struct compilation opened = {.memory = reserve(COMPILE_ARENA_SIZE),
                                  .texts = reserve(COMPILE_DIAGNOSTICS_ARENA_SIZE),
                                  .keys = reserve(KEYS_SIZE),
                                  .secrets = calloc(1, sizeof(*opened.secrets))};
+    struct environment world = environment_of_system(environment);
+    world.measure = budget_measure;
+    world.refuses_expired = purpose == COMPILATION_TO_CHECK;
+    if (purpose == COMPILATION_TO_LOOK) {
+        world.read_file = NULL;
+    }
     struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
     enum status status = ERROR;
     if (diagnostics == NULL || opened.memory == NULL || opened.texts == NULL ||
@@ -59,7 +63,7 @@ enum status compilation_open(struct compilation *compilation, const char *config
                     refusal_reason(REFUSAL_OF_PROCESS, errno),
                     refusal_advice(REFUSAL_OF_PROCESS, errno));
     } else {
-        status = compile(&opened, diagnostics, config, environment);
+        status = compile(&opened, diagnostics, config, &world);
     }
     free(diagnostics);
     if (status != OK) {

@@ -18,12 +18,19 @@ struct compilation {
     struct span block;               /* inside memory; see generation_open */
 };
 
+/* What for, which decides about files that the configuration names. */
+enum compilation_purpose {
+    COMPILATION_TO_RUN,   /* a certificate that has expired keeps nothing from running: warned of */
+    COMPILATION_TO_CHECK, /* it is an error */
+    COMPILATION_TO_LOOK,  /* for a value in it: no certificate or key is read, TLS is left out */
+};
+
 /*
  * Compiles the file, or the built-in configuration for NULL, and prints what there is to say.
  * ERROR: everything has been said, nothing needs to be closed.
  */
 NODISCARD enum status compilation_open(struct compilation *compilation, const char *config,
-                                       char **environment);
+                                       char **environment, enum compilation_purpose purpose);
 
 void compilation_close(struct compilation *compilation);
 

@@ -20,7 +20,7 @@
 static void compile(struct compilation *compilation, char *listen)
 {
     char *environment[] = {listen, (char[]){"SENTINEL_WORKERS=3"}, NULL};
-    assert_int_equal(compilation_open(compilation, NULL, environment), OK);
+    assert_int_equal(compilation_open(compilation, NULL, environment, COMPILATION_TO_RUN), OK);
 }
 
 static int write_generation(char *listen)
@@ -117,7 +117,7 @@ static void a_refused_configuration_leaves_nothing_open(void **state)
     (void)state;
     struct compilation compilation = {0};
     char *environment[] = {(char[]){"SENTINEL_LISTEN=nonsense"}, NULL};
-    assert_int_equal(compilation_open(&compilation, NULL, environment), ERROR);
+    assert_int_equal(compilation_open(&compilation, NULL, environment, COMPILATION_TO_RUN), ERROR);
     assert_null(compilation.memory);
 }
 
@@ -156,7 +156,7 @@ static int write_free_generation(void)
     close(file);
     struct compilation compilation = {0};
     char *environment[] = {NULL};
-    enum status status = compilation_open(&compilation, path, environment);
+    enum status status = compilation_open(&compilation, path, environment, COMPILATION_TO_RUN);
     assert_int_equal(unlink(path), 0);
     assert_int_equal(status, OK);
     int fd = sealed_memory_create("sentinel-generation");

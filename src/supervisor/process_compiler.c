@@ -55,7 +55,8 @@ int process_compile(struct process *process, char **environment)
     }
     const char *config = process->spec->config;
     struct compilation compilation = {0};
-    if (compilation_open(&compilation, config[0] != '\0' ? config : NULL, environment) != OK) {
+    if (compilation_open(&compilation, config[0] != '\0' ? config : NULL, environment,
+                         COMPILATION_TO_RUN) != OK) {
         return 1;
     }
     enum status status = sealed_memory_write(SPAWN_FD_GENERATION, compilation.block);

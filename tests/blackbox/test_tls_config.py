@@ -1,0 +1,65 @@
+"""What `sentinel check` says of TLS: certificates, keys, and what this build cannot do yet."""
+import pytest
+
+from harness.proxy import command
+
+LISTENER = '''
+listener "tls" {
+    address "127.0.0.1:1"
+    protocol "https"
+    tls {
+        certificate "a.pem" key="a.key" ocsp="a.ocsp"
+        host "b.example" "*.b.example" {
+            certificate "b.pem" key="b.key" ocsp="b.ocsp"
+        }
+        min-version "1.2"
+        max-version "1.3"
+        alpn "http/1.1"
+        client-auth "required" ca="ca.pem"
+        session-tickets true
+    }
+}
+route "r" { respond 200; }
+'''
+
+UPSTREAM = '''
+listener "plain" { address "127.0.0.1:1"; }
+route "r" { upstream "u"; }
+upstream "u" {
+    target "127.0.0.1:2"
+    http-version "2"
+    tls {
+        ca "ca.pem"
+        server-name "b.example"
+        insecure-skip-verify false
+        certificate "a.pem" key="a.key"
+    }
+}
+'''
+
+
+@pytest.fixture
+def check(tmp_path):
+    """check(TEXT): `sentinel check` of a file with this text."""
+    def run(text):
+        path = tmp_path / 'sentinel.kdl'
+        path.write_text(text)
+        return command('check', '--config', path)
+    return run
+
+
+def test_tls_of_listeners_is_refused_while_no_worker_speaks_it(check):
+    done = check(LISTENER)
+    assert done.returncode == 1
+    assert 'no TLS in this build: `protocol` cannot be "https"' in done.stderr
+    assert done.stderr.count('error:') == 1
+    done = check(LISTENER.replace('session-tickets true', 'session-tickets 7'))
+    assert 'session-tickets' in done.stderr and done.stderr.count('error:') == 2
+
+
+def test_tls_to_upstreams_is_refused_while_no_worker_speaks_it(check):
+    done = check(UPSTREAM)
+    assert done.returncode == 1
+    assert 'no TLS to upstreams in this build' in done.stderr
+    assert 'no HTTP/2 in this build: `http-version` cannot be "2"' in done.stderr
+    assert done.stderr.count('error:') == 2
