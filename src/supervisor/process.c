@@ -250,7 +250,9 @@ enum process_order process_next_order(const struct process *process, struct segm
             return PROCESS_ORDER_DRAIN;
         }
         if (status == ERROR) {
-            continue;
+            log_message(LOG_ERROR, "an order cannot be taken: no descriptor is free for what it "
+                                   "brings, or it is malformed");
+            return PROCESS_ORDER_LOST;
         }
         switch ((enum channel_kind)message.kind) {
         case CHANNEL_READY:
@@ -273,10 +275,8 @@ enum process_order process_next_order(const struct process *process, struct segm
             }
             return PROCESS_ORDER_GONE;
         case CHANNEL_SEGMENT:
-            if (map_peer(process, &message, descriptor, segment)) {
-                return PROCESS_ORDER_SEGMENT;
-            }
-            break;
+            return map_peer(process, &message, descriptor, segment) ? PROCESS_ORDER_SEGMENT
+                                                                    : PROCESS_ORDER_LOST;
         }
     }
 }

@@ -57,13 +57,15 @@ enum process_order {
     PROCESS_ORDER_LOG,     /* *detail is the descriptor to write the log to from now on */
     PROCESS_ORDER_SEGMENT, /* *segment is another process's, mapped for reading */
     PROCESS_ORDER_GONE,    /* the process of segment->identity has ended, *detail tells how */
+    PROCESS_ORDER_LOST,    /* what came could not be taken, for want of a descriptor or memory */
 };
 
 /*
  * Takes the next order off the control channel. Once the supervisor is gone each call says
- * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Segments that cannot be
- * mapped are logged and skipped. The caller unmaps the segments and closes the log that it gets;
- * with NULL for `detail` a log is dropped. The detail of GONE is as of waitpid.
+ * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Orders that are lost are
+ * logged, and not sent again: only a successor is told everything anew. The caller unmaps the
+ * segments and closes the log that it gets; with NULL for `detail` a log is dropped. The detail of
+ * GONE is as of waitpid.
  */
 enum process_order process_next_order(const struct process *process, struct segment *segment,
                                       int *detail, bool *orphaned);

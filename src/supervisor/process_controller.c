@@ -32,6 +32,7 @@ struct control {
     uint64_t trouble_again[TROUBLE_COUNT]; /* when the log may be told of the same again */
     bool ticked;
     bool quit;
+    int exit_code;
 };
 
 enum { SHED_TELL_EVERY_US = 10 * 1000 * 1000, TROUBLE_TELL_EVERY_US = 60 * 1000 * 1000 };
@@ -127,6 +128,10 @@ static void take_orders(struct control *control)
             break;
         case PROCESS_ORDER_GONE:
             part_with(control, &segment.identity, detail);
+            break;
+        case PROCESS_ORDER_LOST: /* maybe a process that would be shown no more: a successor does */
+            control->quit = true;
+            control->exit_code = 1;
             break;
         }
     }
@@ -264,5 +269,5 @@ int process_control(struct process *process)
         segment_count_turn(&process->segment);
     }
     control_close(&control);
-    return 0;
+    return control.exit_code;
 }

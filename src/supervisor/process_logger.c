@@ -28,6 +28,7 @@ struct logging {
     uint64_t lost; /* as counted in the metrics */
     bool orphaned;
     bool quit;
+    int exit_code;
 };
 
 static void adopt_worker(struct logging *logging, struct segment *segment)
@@ -79,6 +80,10 @@ static void take_orders(struct logging *logging)
             break;
         case PROCESS_ORDER_GONE:
             part_with(logging, &segment.identity);
+            break;
+        case PROCESS_ORDER_LOST: /* maybe a ring that nobody would read: a successor does */
+            logging->quit = true;
+            logging->exit_code = 1;
             break;
         }
     }
@@ -167,5 +172,5 @@ int process_log(struct process *process)
         log_message(LOG_WARNING, "the access log did not take everything in time");
     }
     logging_close(&logging);
-    return 0;
+    return logging.exit_code;
 }

@@ -151,6 +151,7 @@ static void take_orders(struct work *work)
             }
             break;
         case PROCESS_ORDER_LOG:
+        case PROCESS_ORDER_LOST: /* its connections are worth more than a neighbour's segment */
             break;
         case PROCESS_ORDER_SEGMENT:
             adopt(work, &segment);
