@@ -174,7 +174,7 @@ static void take_turn(struct logging *logging)
     uint64_t took = outputs_now() - began;
     if (sleep_ms < 0 || sleep_ms > LOGGER_SLEEP_MAX_MS || took > TURN_MAX) {
         run_failed("a turn takes %llu ms and wants to sleep for %d",
-                   (unsigned long long)took / MILLISECOND, sleep_ms);
+                   (unsigned long long)(took / MILLISECOND), sleep_ms);
     }
     outputs_wait((uint64_t)sleep_ms * MILLISECOND);
 }
