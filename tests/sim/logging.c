@@ -261,9 +261,10 @@ static void check_losses(const struct logging *logging)
     uint64_t said = outputs_said_last("records lost, ");
     uint64_t said_later = outputs_said_last("records lost so far: ");
     said = said_later > said ? said_later : said;
-    if (said != lost + logging->refused) {
+    uint64_t missing = lost + logging->refused;
+    if (said != missing) {
         run_failed("the operator was told of %llu lost records; they are %llu",
-                   (unsigned long long)said, (unsigned long long)(lost + logging->refused));
+                   (unsigned long long)said, (unsigned long long)missing);
     }
     if (outputs_failures() > 0 && outputs_said("cannot write: ") == 0) {
         run_failed("an output broke, and the operator was not told");

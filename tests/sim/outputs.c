@@ -35,7 +35,7 @@ static struct {
     uint32_t count;
     uint32_t failures;
     struct output outputs[OUTPUTS_MAX];
-    int handles[OUTPUT_HANDLES_MAX]; /* the output of each; -1: closed */
+    uint32_t handles[OUTPUT_HANDLES_MAX]; /* the output of each; OUTPUTS_MAX: closed */
     uint32_t handle_count;
     size_t said_size;
     char said[SAID_MAX];
@@ -60,7 +60,7 @@ uint32_t outputs_add(const struct output_options *options)
 int outputs_open(uint32_t output)
 {
     ASSERT(state.handle_count < OUTPUT_HANDLES_MAX && output < state.count);
-    state.handles[state.handle_count] = (int)output;
+    state.handles[state.handle_count] = output;
     return HANDLE_FIRST + (int)state.handle_count++;
 }
 
@@ -93,7 +93,7 @@ uint32_t outputs_open_handles(void)
 {
     uint32_t open = 0;
     for (uint32_t i = 0; i < state.handle_count; i++) {
-        open += state.handles[i] >= 0 ? 1 : 0;
+        open += state.handles[i] < OUTPUTS_MAX ? 1 : 0;
     }
     return open;
 }
@@ -137,8 +137,8 @@ static bool fails(const char *call)
 static struct output *output_of(int fd)
 {
     ASSERT(fd >= HANDLE_FIRST && fd < HANDLE_FIRST + (int)state.handle_count);
-    int output = state.handles[fd - HANDLE_FIRST];
-    if (output < 0) {
+    uint32_t output = state.handles[fd - HANDLE_FIRST];
+    if (output >= OUTPUTS_MAX) {
         run_failed("a descriptor is used that was closed");
     }
     return &state.outputs[output];
@@ -338,7 +338,7 @@ int __wrap_close(int fd)
         return __real_close(fd);
     }
     (void)output_of(fd);
-    state.handles[fd - HANDLE_FIRST] = -1;
+    state.handles[fd - HANDLE_FIRST] = OUTPUTS_MAX;
     if (fails("close")) {
         errno = EIO; /* the descriptor is gone all the same */
         return -1;
