@@ -3,16 +3,12 @@
 Each attack would hold what it takes for 10 s or more (request-body-idle and its rate,
 response-write-idle).
 """
-from harness.attack import Flood, neighbour
+from harness.attack import Flood, attack, neighbour, shed
 from harness.origins import read_request, read_to_end, response
 from harness.waiting import wait_for
 from harness.wire import request_bytes
 
 UPLOAD = request_bytes('/', 'POST', [('Content-Length', '100000')])
-
-
-def shed(proxy, kind):
-    return proxy.metric('sentinel_shed_total', kind=kind)
 
 
 def serving(body, times=200):
@@ -22,32 +18,27 @@ def serving(body, times=200):
 
 def test_slow_bodies_make_room_for_other_requests(sentinel, echo):
     proxy = sentinel(echo, limits='max-requests 40')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(5, 20, UPLOAD, b'x')
-        assert flood.ended() > 20
+    attack(proxy, 5, 20, UPLOAD, b'x', ended=20)
     assert shed(proxy, 'slow_body') > 20
     assert proxy.logged('shed_slow_body')['status'] == 408
 
 
 def test_slow_bodies_at_several_workers_make_room_too(sentinel, echo):
     proxy = sentinel(echo, server='workers 2', limits='max-requests 60')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(5, 25, UPLOAD, b'x')
+    attack(proxy, 5, 25, UPLOAD, b'x')
     assert shed(proxy, 'slow_body') > 10
 
 
 def test_slow_bodies_do_not_keep_all_upstream_connections(sentinel, echo):
     proxy = sentinel(echo, limits='max-upstream-connections 20')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(4, 10, UPLOAD, b'x')
+    attack(proxy, 4, 10, UPLOAD, b'x')
     assert shed(proxy, 'slow_body') > 0
     assert proxy.logged('shed_slow_body')['status'] == 408
 
 
 def test_slow_readers_do_not_keep_all_upstream_connections(sentinel, origin):
     proxy = sentinel(origin(answering(bytes(2**22))), limits='max-upstream-connections 20')
-    with Flood(proxy, receive_buffer=4096) as flood, neighbour(proxy, target='/ok'):
-        flood.go_on(4, 10, request_bytes('/large'))
+    attack(proxy, 4, 10, request_bytes('/large'), target='/ok', receive_buffer=4096)
     assert shed(proxy, 'slow_reader') > 0
     assert proxy.logged('shed_slow_reader')['status'] == 200
 
@@ -68,8 +59,7 @@ def test_slow_readers_do_not_keep_all_requests(sentinel, origin):
 route "all" { match path-prefix="/"; upstream "backend" }
 route "ok" { match path="/ok"; respond 200 body="ok" }
 ''')
-    with Flood(proxy, receive_buffer=4096) as flood, neighbour(proxy, target='/ok'):
-        flood.go_on(5, 20, request_bytes())
+    attack(proxy, 5, 20, request_bytes(), target='/ok', receive_buffer=4096)
     assert shed(proxy, 'slow_reader') > 10
     assert proxy.logged('shed_slow_reader')['status'] == 200
 
@@ -131,6 +121,5 @@ def test_huge_bodies_cost_only_who_sends_them(sentinel, echo):
 
 def test_a_pipelining_flood_takes_its_turns(sentinel, echo):
     proxy = sentinel(echo)
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(4, 20, request_bytes() * 1500)
+    attack(proxy, 4, 20, request_bytes() * 1500)
     assert proxy.request().status == 200

@@ -2,16 +2,12 @@
 
 Each attack would hold what it takes for 10 s or more (request-head, keep-alive).
 """
-from harness.attack import ADDRESSES, Flood, neighbour
+from harness.attack import ADDRESSES, Flood, attack, neighbour, shed
 from harness.checks import assert_own_answer, get
 from harness.waiting import wait_for
 from harness.wire import request_bytes
 
 PARTIAL = b'GET / HTTP/1.1\r\nHost: a\r\nX: '
-
-
-def shed(proxy, kind):
-    return proxy.metric('sentinel_shed_total', kind=kind)
 
 
 def test_an_idle_flood_makes_room_by_itself(sentinel, echo):
@@ -27,15 +23,13 @@ def test_an_idle_flood_makes_room_by_itself(sentinel, echo):
 
 def test_an_idle_flood_at_several_workers_makes_room_by_itself(sentinel, echo):
     proxy = sentinel(echo, server='max-connections 200\nworkers 2')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(5, 100, b'')
+    attack(proxy, 5, 100, b'')
     assert shed(proxy, 'idle_connection') > 50
 
 
 def test_used_connections_that_are_kept_idle_make_room_too(sentinel, echo):
     proxy = sentinel(echo, server='max-connections 100')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(4, 100, request_bytes())
+    attack(proxy, 4, 100, request_bytes())
     assert shed(proxy, 'keep_alive') > 20
 
 
@@ -53,9 +47,7 @@ def test_below_nine_tenths_nobody_is_shed(sentinel, echo):
 
 def test_half_sent_heads_are_given_up_when_connections_are_short(sentinel, echo):
     proxy = sentinel(echo, server='max-connections 100')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(5, 50, PARTIAL, b'a')
-        assert flood.ended() > 20
+    attack(proxy, 5, 50, PARTIAL, b'a', ended=20)
     assert shed(proxy, 'slow_head') > 20
     assert proxy.logged('connections_full')['status'] == 503
 
@@ -72,9 +64,7 @@ def test_one_client_that_opens_everything_gets_its_share_and_no_more(sentinel, e
 
 def test_huge_heads_are_refused_and_cost_nobody_else(sentinel, echo):
     proxy = sentinel(echo, server='max-connections 200')
-    with Flood(proxy) as flood, neighbour(proxy):
-        flood.go_on(3, 60, get('/', 'X: ' + 'a' * 60000))
-        assert flood.ended() > 30
+    attack(proxy, 3, 60, get('/', 'X: ' + 'a' * 60000), ended=30)
     assert proxy.logged('head_too_large')['status'] == 431
 
 

@@ -45,6 +45,15 @@ static void rough_network(struct prng *prng, struct sim_options *options)
     options->clock_jump = 200;
 }
 
+/* Some connections are reset or come to a standstill, out of 1,000, and a call fails now and then.
+ */
+static void break_connections(struct sim_options *options, uint32_t reset, uint32_t stall)
+{
+    options->reset = reset;
+    options->stall = stall;
+    options->call_error = 1;
+}
+
 /* What an origin writes at once arrives at once. */
 static void keep_writes_whole(struct habits *habits, struct sim_options *options)
 {
@@ -68,9 +77,7 @@ static void tune_direct(struct prng *prng, struct habits *habits, struct sim_opt
     habits->half_closes = 200;
     habits->origin_fails = habits->origin_truncates = 50;
     habits->origin_slow = 100;
-    options->reset = 50;
-    options->stall = 20;
-    options->call_error = 1;
+    break_connections(options, 50, 20);
 }
 
 static void tune_happy(struct prng *prng, struct habits *habits, struct sim_options *options)
@@ -165,9 +172,7 @@ static void tune_faulty_network(struct prng *prng, struct habits *habits,
     habits->origin_refuses = 200;
     habits->attempts = (uint32_t)sim_between(prng, 1, 4);
     habits->pipeline = (uint32_t)sim_between(prng, 1, 4);
-    options->reset = 100;
-    options->stall = 50;
-    options->call_error = 1;
+    break_connections(options, 100, 50);
     options->connect_error = 50;
     options->connect_refused = 100;
     options->connect_blackhole = 50;
@@ -335,9 +340,7 @@ static void tune_splice(struct prng *prng, struct habits *habits, struct sim_opt
     habits->origin_fails = habits->origin_silent = 30;
     habits->origin_closes = 300;
     habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
-    options->reset = 100;
-    options->stall = 30;
-    options->call_error = 1;
+    break_connections(options, 100, 30);
 }
 
 /*
@@ -364,9 +367,7 @@ static void seam_base(struct prng *prng, struct habits *habits, struct sim_optio
     habits->origin_fails = habits->origin_truncates = habits->origin_malformed = 40;
     habits->origin_silent = 20;
     habits->seam.drains_within = sim_chance(prng, 200) ? 20 * SECOND : 0;
-    options->reset = 80;
-    options->stall = 30;
-    options->call_error = 1;
+    break_connections(options, 80, 30);
     options->connect_error = options->connect_refused = 20;
     options->slow_link = 50;
 }

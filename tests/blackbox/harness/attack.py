@@ -127,6 +127,18 @@ class Flood:
         self.close()
 
 
+def attack(proxy, seconds, pace, data, more=b'', ended=0, target='/', **flood):
+    """A flood for a while, which the neighbour does not notice; more than `ended` of it are ended."""
+    with Flood(proxy, **flood) as attackers, neighbour(proxy, target=target):
+        attackers.go_on(seconds, pace, data, more)
+        assert not ended or attackers.ended() > ended
+
+
+def shed(proxy, kind):
+    """How many of this kind were given up so far."""
+    return proxy.metric('sentinel_shed_total', kind=kind)
+
+
 def send_all(wire, data, seconds=2):
     """Sends as much as the proxy takes in this time."""
     wire.sock.setblocking(True)
