@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "cli/cli.h"
@@ -27,7 +28,7 @@ int command_check(const struct cli_arguments *arguments)
     } else if (arguments->values[CLI_JSON] != NULL) {
         figure_print_json(stdout, &generation, limit);
     } else {
-        compile_print_summary(stdout, &generation);
+        compile_print_summary(stdout, &generation, (uint64_t)time(NULL));
         figure_print(stdout, &generation, limit);
         (void)puts("ok");
     }

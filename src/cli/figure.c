@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 
+#include "config/certificate.h"
 #include "config/schema.h"
 #include "supervisor/budget.h"
 
@@ -120,6 +121,44 @@ static void print_json_items(FILE *stream, const struct budget *budget)
     }
 }
 
+/* A text of the configuration or of a certificate as a JSON string. */
+static void print_json_text(FILE *stream, struct span text)
+{
+    (void)fputc('"', stream);
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t byte = text.data[i];
+        if (byte < 0x20 || byte == '"' || byte == '\\' || byte >= 0x7F) {
+            (void)fprintf(stream, "\\u%04x", byte);
+        } else {
+            (void)fputc(byte, stream);
+        }
+    }
+    (void)fputc('"', stream);
+}
+
+static void print_json_certificates(FILE *stream, const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->header->certificates.count; i++) {
+        const struct generation_certificate *certificate = generation_certificate(generation, i);
+        const struct ref *names = generation_array(generation, certificate->names);
+        (void)fprintf(stream, "%s{\"name\":", i > 0 ? "," : "");
+        print_json_text(stream, generation_text(generation, certificate->name));
+        (void)fputs(",\"file\":", stream);
+        print_json_text(stream, generation_text(generation, certificate->file));
+        (void)fputs(",\"names\":[", stream);
+        for (uint32_t j = 0; j < certificate->names.count; j++) {
+            (void)fputs(j > 0 ? "," : "", stream);
+            print_json_text(stream, generation_text(generation, names[j]));
+        }
+        (void)fprintf(stream,
+                      "],\"key\":\"%s\",\"bits\":%" PRIu32 ",\"not_before\":%" PRIu64
+                      ",\"not_after\":%" PRIu64 ",\"ocsp\":%s}",
+                      certificate_key_name((enum generation_key_type)certificate->key_type),
+                      certificate->key_bits, certificate->not_before, certificate->not_after,
+                      certificate->ocsp.count > 0 ? "true" : "false");
+    }
+}
+
 void figure_print_json(FILE *stream, const struct generation *generation, uint64_t descriptor_limit)
 {
     struct budget budget;
@@ -136,8 +175,10 @@ void figure_print_json(FILE *stream, const struct generation *generation, uint64
                   "]},\"descriptors\":{\"worker\":%" PRIu64 ",\"clients\":%" PRIu32
                   ",\"upstreams\":%" PRIu32 ",\"listeners\":%" PRIu32 ",\"pipes\":%" PRIu32
                   ",\"own\":%" PRIu32 ",\"controller\":%" PRIu64 ",\"supervisor\":%" PRIu64
-                  ",\"limit\":%" PRIu64 "}}\n",
+                  ",\"limit\":%" PRIu64 "},\"certificates\":[",
                   worker_plan_descriptors(&plan), descriptors->clients, descriptors->upstreams,
                   descriptors->listeners, descriptors->pipes, descriptors->own,
                   budget.controller_descriptors, budget.supervisor_descriptors, descriptor_limit);
+    print_json_certificates(stream, generation);
+    (void)fputs("]}\n", stream);
 }

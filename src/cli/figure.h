@@ -11,7 +11,10 @@
 /* Prints the worst case of memory and descriptors as tables; limit 0: there is none. */
 void figure_print(FILE *stream, const struct generation *generation, uint64_t descriptor_limit);
 
-/* The same as one JSON object, a line of it; figures in bytes. */
+/*
+ * The same as one JSON object, a line of it, and the certificates; figures in bytes, times in
+ * seconds since 1970. A byte of a text outside ASCII shows as the character of its number.
+ */
 void figure_print_json(FILE *stream, const struct generation *generation,
                        uint64_t descriptor_limit);
 

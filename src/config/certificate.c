@@ -12,7 +12,6 @@
 #include <time.h>
 
 #include "base/assert.h"
-#include "config/generation.h"
 
 enum { RSA_BITS_MIN = 2048, RSA_BITS_MANY = 4096 };
 
@@ -29,6 +28,15 @@ void findings_add(struct findings *findings, enum finding_kind kind, const char 
     va_end(arguments);
     finding->kind = kind;
     finding->help = help;
+}
+
+const char *certificate_key_name(enum generation_key_type type)
+{
+    static const char *const names[CERTIFICATE_KEY_TYPES] = {[CERTIFICATE_RSA] = "RSA",
+                                                             [CERTIFICATE_ECDSA] = "ECDSA",
+                                                             [CERTIFICATE_ED25519] = "Ed25519"};
+    ASSERT(type < CERTIFICATE_KEY_TYPES);
+    return names[type];
 }
 
 void certificate_print_date(uint64_t seconds, char text[CERTIFICATE_DATE_MAX])

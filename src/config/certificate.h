@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/span.h"
 #include "base/status.h"
+#include "config/generation.h"
 
 struct x509_st;
 
@@ -100,6 +101,9 @@ bool certificate_names_cover(const struct span *names, uint32_t count, struct sp
 /* Adds a finding. help is static, or NULL. */
 void findings_add(struct findings *findings, enum finding_kind kind, const char *help,
                   const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* How a kind of key is called, "ECDSA". Static. */
+const char *certificate_key_name(enum generation_key_type type);
 
 /* Seconds as a date, `2026-11-24`, NUL-terminated. */
 enum { CERTIFICATE_DATE_MAX = 16 };

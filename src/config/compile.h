@@ -57,7 +57,10 @@ NODISCARD enum status compile_text(const struct compile_input *input,
                                    struct diagnostics *diagnostics, struct arena *arena,
                                    struct span *block);
 
-/* Lists listeners, upstreams and routes in matching order, for `sentinel check`. */
-void compile_print_summary(FILE *stream, const struct generation *generation);
+/*
+ * Lists listeners, certificates, upstreams and routes in matching order, for `sentinel check`.
+ * `now` is in seconds since 1970.
+ */
+void compile_print_summary(FILE *stream, const struct generation *generation, uint64_t now);
 
 #endif

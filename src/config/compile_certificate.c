@@ -260,6 +260,7 @@ static void keep(struct work *work)
     compilation->no_room |= chain.size == 0;
     work->record.name =
         builder_text(&compilation->builder, shown_name(certificate, work->pair->file));
+    work->record.file = builder_text(&compilation->builder, work->pair->file);
     work->record.names = build_names(compilation, certificate);
     work->record.chain = builder_text(&compilation->builder, chain);
     work->record.key_type = certificate->key_type;

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 
+#include "config/certificate.h"
 #include "config/compile.h"
 #include "config/schema.h"
 #include "http/message.h"
@@ -53,6 +54,31 @@ static void print_server(FILE *stream, const struct generation *generation)
     (void)fputc('\n', stream);
 }
 
+/* ` with TLS 1.2 to 1.3, h2, http/1.1`, or nothing. */
+static void print_tls(FILE *stream, const struct generation *generation,
+                      const struct generation_listener *listener)
+{
+    static const char *const versions[] = {[TLS_VERSION_1_2] = "1.2", [TLS_VERSION_1_3] = "1.3"};
+    static const char *const protocols[] = {[ALPN_HTTP2] = "h2", [ALPN_HTTP1] = "http/1.1"};
+    static const char *const clients[] = {[CLIENT_AUTH_OFF] = "",
+                                          [CLIENT_AUTH_OPTIONAL] = ", client certificates optional",
+                                          [CLIENT_AUTH_REQUIRED] =
+                                              ", client certificates required"};
+    if (listener->tls == GENERATION_NONE) {
+        return;
+    }
+    const struct generation_tls_server *server = generation_tls_server(generation, listener->tls);
+    const uint32_t *alpn = generation_array(generation, server->alpn);
+    (void)fprintf(stream, " with TLS %s", versions[server->version_min]);
+    if (server->version_min != server->version_max) {
+        (void)fprintf(stream, " to %s", versions[server->version_max]);
+    }
+    for (uint32_t i = 0; i < server->alpn.count; i++) {
+        (void)fprintf(stream, ", %s", protocols[alpn[i]]);
+    }
+    (void)fputs(clients[server->client_auth], stream);
+}
+
 static void print_listeners(FILE *stream, const struct generation *generation)
 {
     char text[ADDRESS_TEXT_MAX];
@@ -62,11 +88,42 @@ static void print_listeners(FILE *stream, const struct generation *generation)
         (void)fputs(" on ", stream);
         if (listener->address.family == ADDRESS_UNIX) {
             print_text(stream, generation, listener->text);
-            (void)fprintf(stream, " (mode %04o)\n", listener->socket_mode);
-            continue;
+            (void)fprintf(stream, " (mode %04o)", listener->socket_mode);
+        } else {
+            (void)address_print(&listener->address, text);
+            (void)fputs(text, stream);
         }
-        (void)address_print(&listener->address, text);
-        (void)fprintf(stream, "%s\n", text);
+        print_tls(stream, generation, listener);
+        (void)fputc('\n', stream);
+    }
+}
+
+/* What is shown to peers: names, key, end. */
+static void print_certificates(FILE *stream, const struct generation *generation, uint64_t now)
+{
+    char date[CERTIFICATE_DATE_MAX];
+    for (uint32_t i = 0; i < generation->header->certificates.count; i++) {
+        const struct generation_certificate *certificate = generation_certificate(generation, i);
+        const struct ref *names = generation_array(generation, certificate->names);
+        uint64_t end = certificate->not_after;
+        certificate_print_date(end, date);
+        print_named(stream, generation, "certificate", certificate->file);
+        (void)fprintf(stream, ", %s %u, %s %s",
+                      certificate_key_name((enum generation_key_type)certificate->key_type),
+                      certificate->key_bits, end > now ? "until" : "EXPIRED on", date);
+        if (end > now) {
+            (void)fprintf(stream, " (%" PRIu64 " days)", (end - now) / 86400);
+        }
+        (void)fputs(certificate->ocsp.count > 0 ? ", with OCSP response:" : ":", stream);
+        if (certificate->names.count == 0) {
+            (void)fputc(' ', stream);
+            print_text(stream, generation, certificate->name);
+        }
+        for (uint32_t j = 0; j < certificate->names.count; j++) {
+            (void)fputc(' ', stream);
+            print_text(stream, generation, names[j]);
+        }
+        (void)fputc('\n', stream);
     }
 }
 
@@ -81,6 +138,10 @@ static void print_upstreams(FILE *stream, const struct generation *generation)
     for (uint32_t i = 0; i < generation->header->upstreams.count; i++) {
         const struct generation_upstream *upstream = generation_upstream(generation, i);
         print_named(stream, generation, "upstream", upstream->name);
+        if (upstream->tls.on != 0) {
+            (void)fputs(upstream->tls.skip_verify != 0 ? " with TLS, NOT VERIFIED" : " with TLS",
+                        stream);
+        }
         (void)fprintf(stream, ", %s:", checks[upstream->health]);
         for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
             const struct generation_endpoint *endpoint =
@@ -164,11 +225,12 @@ static void print_action(FILE *stream, const struct generation *generation,
     }
 }
 
-void compile_print_summary(FILE *stream, const struct generation *generation)
+void compile_print_summary(FILE *stream, const struct generation *generation, uint64_t now)
 {
     const struct generation_rule *rules = generation_array(generation, generation->header->rules);
     print_server(stream, generation);
     print_listeners(stream, generation);
+    print_certificates(stream, generation, now);
     print_upstreams(stream, generation);
     (void)fputs("routes, in the order in which they are tried:\n", stream);
     for (uint32_t i = 0; i < generation->header->rules.count; i++) {

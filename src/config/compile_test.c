@@ -484,7 +484,7 @@ static void the_summary_lists_routes_in_matching_order(void **state)
                  "    header \"X-A\" \"1\" \"2\"; query \"q\"; header \"x-a\" \"3\" } }\n");
     FILE *stream = open_memstream(&summary, &size);
     assert_non_null(stream);
-    compile_print_summary(stream, &run->generation);
+    compile_print_summary(stream, &run->generation, 0);
     (void)fclose(stream);
     assert_string_equal(
         summary,

@@ -224,6 +224,42 @@ static void a_listener_shows_what_is_configured(void **state)
     assert_true(span_starts_with(text_of(fixture, server->client_ca), SPAN("-----BEGIN CERT")));
 }
 
+/* The line of the summary that begins like this. */
+static void assert_summary(const struct fixture *fixture, const char *line)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    assert_non_null(stream);
+    compile_print_summary(stream, &fixture->generation, fixture->environment.now);
+    (void)fclose(stream);
+    if (strstr(text, line) == NULL) {
+        print_error("no \"%s\" in\n%s", line, text);
+        fail();
+    }
+    free(text);
+}
+
+static void the_summary_tells_names_keys_and_ends(void **state)
+{
+    struct fixture *fixture = *state;
+    compile_listener(fixture, "certificate \"a.pem\" key=\"a.key\"; certificate \"rsa.pem\"\n"
+                              "client-auth \"required\" ca=\"/ca.pem\"");
+    assert_good(fixture);
+    assert_summary(fixture, "listener \"l\" on 127.0.0.1:1 with TLS 1.2 to 1.3, h2, http/1.1, "
+                            "client certificates required\n");
+    assert_summary(fixture, "certificate \"/etc/s/a.pem\", ECDSA 256, until 2027-04-15 (90 days): "
+                            "a.test *.b.test\n");
+    assert_summary(fixture, "certificate \"/etc/s/rsa.pem\", RSA 2048, until 2027-04-15 (90 days): "
+                            "a.test\n");
+    fixture->environment.now += (uint64_t)(100 * MAKER_DAY);
+    assert_summary(fixture, "ECDSA 256, EXPIRED on 2027-04-15: a.test");
+    compile_upstream(fixture, "");
+    assert_summary(fixture, "upstream \"u\" with TLS, checked by TCP: 127.0.0.1:2\n");
+    compile_upstream(fixture, "insecure-skip-verify true");
+    assert_summary(fixture, "upstream \"u\" with TLS, NOT VERIFIED, checked by TCP");
+}
+
 static void what_is_left_out_has_its_default(void **state)
 {
     struct fixture *fixture = *state;
@@ -306,6 +342,24 @@ static void an_upstream_trusts_the_bundle_or_the_system(void **state)
     files_count--;
     compile_upstream(fixture, "");
     assert_refused(fixture, "this system has no bundle of CAs to verify endpoints with");
+}
+
+static void a_socket_without_a_name_needs_one_to_be_verified_by(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char text[] = "listener \"l\" { address \"127.0.0.1:1\" }\n"
+                               "route \"r\" { upstream \"u\" }\n"
+                               "upstream \"u\" { target \"unix:/run/u.sock\"; tls { %s } }\n";
+    char filled[512];
+    (void)snprintf(filled, sizeof(filled), text, "");
+    compile(fixture, filled);
+    assert_refused(fixture, "/etc/s/t.kdl:3:23: error: a certificate cannot be held against");
+    (void)snprintf(filled, sizeof(filled), text, "server-name \"u.test\"");
+    compile(fixture, filled);
+    assert_good(fixture);
+    (void)snprintf(filled, sizeof(filled), text, "insecure-skip-verify true");
+    compile(fixture, filled);
+    assert_int_equal(fixture->status, OK);
 }
 
 static void trust_in_anybody_is_said_loudly(void **state)
@@ -486,6 +540,8 @@ static void damaged_records_of_tls_are_refused(void **state)
     REFUSED(certificate[0].chain, certificate[0].name);
     REFUSED(certificate[0].name, none);
     REFUSED(certificate[0].names, outside);
+    REFUSED(certificate[0].file, none);
+    REFUSED(certificate[0].file, outside);
     REFUSED(certificate[0].ocsp, certificate[0].name); /* of no end */
     REFUSED(certificate[0].ocsp_until, 1);
     REFUSED(certificate[0].key_type, CERTIFICATE_KEY_TYPES);
@@ -531,10 +587,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_listener_shows_what_is_configured),
+        TEST(the_summary_tells_names_keys_and_ends),
         TEST(what_is_left_out_has_its_default),
         TEST(private_keys_stand_in_the_secrets_and_nowhere_else),
         TEST(the_controller_gets_the_keys_of_health_checks_only),
         TEST(an_upstream_trusts_the_bundle_or_the_system),
+        TEST(a_socket_without_a_name_needs_one_to_be_verified_by),
         TEST(trust_in_anybody_is_said_loudly),
         TEST(files_that_cannot_be_read_are_named),
         TEST(everything_wrong_is_told_in_one_run),

@@ -177,6 +177,7 @@ enum generation_key_type {
  */
 struct generation_certificate {
     struct ref name;     /* text: its first host name, else its common name, else its file's name */
+    struct ref file;     /* text: the path it was read from */
     struct ref names;    /* struct ref[] of text: host names it is for, lower case, `*.` as such */
     struct ref chain;    /* text: PEM of the certificate itself, then of the intermediate ones */
     struct ref ocsp;     /* bytes: the DER of its OCSP response; empty: none to staple */

@@ -25,7 +25,9 @@ static bool check_certificate(const struct generation_check *check,
                               const struct generation_certificate *certificate)
 {
     return generation_check_text_as(check, certificate->name, text_is_field_value) &&
-           certificate->name.count > 0 && generation_check_texts(check, certificate->names) &&
+           certificate->name.count > 0 &&
+           generation_check_text_as(check, certificate->file, text_has_no_nul) &&
+           certificate->file.count > 0 && generation_check_texts(check, certificate->names) &&
            generation_check_text_as(check, certificate->chain, is_certificates) &&
            generation_check_text(check, certificate->ocsp) &&
            (certificate->ocsp.count > 0) == (certificate->ocsp_until > 0) &&

@@ -11,6 +11,7 @@
 /* What follows the rows of metrics.def: what the controller itself knows. */
 enum {
     FAMILY_ENDPOINT_UP = METRIC_COUNT,
+    FAMILY_CERTIFICATE_EXPIRY,
     FAMILY_BUILD_INFO,
     FAMILY_GENERATION,
     FAMILY_CONFIG_INFO,
@@ -359,6 +360,49 @@ static uint32_t put_endpoint_up(const struct metrics_text *text,
     return series;
 }
 
+/* Whether the labels of two certificates are the same; they are the same certificate then. */
+static bool is_same_certificate(const struct generation *generation, uint32_t a, uint32_t b)
+{
+    const struct generation_certificate *one = generation_certificate(generation, a);
+    const struct generation_certificate *other = generation_certificate(generation, b);
+    struct span one_file = generation_text(generation, one->file);
+    struct span other_file = generation_text(generation, other->file);
+    return span_equal(generation_text(generation, one->name),
+                      generation_text(generation, other->name)) &&
+           span_equal(
+               span_first(one_file, one_file.size < LABEL_MAX ? one_file.size : LABEL_MAX),
+               span_first(other_file, other_file.size < LABEL_MAX ? other_file.size : LABEL_MAX));
+}
+
+static uint32_t put_certificate(const struct metrics_text *text,
+                                const struct metrics_source *source, struct output *output)
+{
+    const struct generation *generation = source->generation;
+    uint32_t series = generation->header->certificates.count;
+    if (text->series == 0) {
+        put_head(output, "sentinel_certificate_expiry_timestamp_seconds", "gauge",
+                 "When a certificate expires that is shown to clients or upstreams, in seconds "
+                 "since 1970.");
+    }
+    /* A file that stands with several keys or OCSP responses is one series. */
+    for (uint32_t i = 0; i < text->series; i++) {
+        if (text->series < series && is_same_certificate(generation, i, text->series)) {
+            return series;
+        }
+    }
+    if (text->series < series) {
+        const struct generation_certificate *certificate =
+            generation_certificate(generation, text->series);
+        OUTPUT_LITERAL(output, "sentinel_certificate_expiry_timestamp_seconds{");
+        put_label(output, "certificate", generation_text(generation, certificate->name));
+        put_label(output, "file", generation_text(generation, certificate->file));
+        OUTPUT_LITERAL(output, "} ");
+        output_u64(output, certificate->not_after);
+        output_byte(output, '\n');
+    }
+    return series;
+}
+
 static const struct {
     const char *name;
     const char *type;
@@ -501,6 +545,9 @@ static uint32_t put_piece(const struct metrics_text *text, const struct metrics_
     if (text->family == FAMILY_ENDPOINT_UP) {
         return put_endpoint_up(text, source, output);
     }
+    if (text->family == FAMILY_CERTIFICATE_EXPIRY) {
+        return put_certificate(text, source, output);
+    }
     if (text->family >= FAMILY_PROCESS_PROCESSOR) {
         return put_process(text, source, output);
     }
@@ -513,7 +560,8 @@ uint64_t metrics_text_bound(const struct generation *generation)
     const uint64_t line = 2 * LABEL_MAX + LINE_EXTRA;
     struct metrics_layout layout;
     metrics_layout_init(&layout, generation);
-    uint64_t lines = layout.endpoints; /* FAMILY_ENDPOINT_UP */
+    uint64_t lines = layout.endpoints;                             /* FAMILY_ENDPOINT_UP */
+    lines += 2 * (uint64_t)generation->header->certificates.count; /* of two long labels each */
     lines += (uint64_t)(FAMILY_PROCESS_RESTARTS - FAMILY_PROCESS_PROCESSOR + 1) *
              process_table_rows(generation);
     lines += FAMILY_PROCESS_PROCESSOR - FAMILY_BUILD_INFO;

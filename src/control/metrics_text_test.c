@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "control/control_fixture.h"
+#include "control/certificate_fixture_test.h"
 
 static const char CONFIG[] = "server {\n  workers 3\n}\n"
                              "listener \"http\" {\n  address \"127.0.0.1:8080\"\n}\n"
@@ -325,6 +325,29 @@ static void an_endpoint_is_shown_down_only_where_checks_say_so(void **state)
                  0);
 }
 
+static void the_expiry_of_each_certificate_is_shown_once(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    static const struct certificate_row rows[] = {
+        {"a.test", "/etc/a.pem", 1, UINT64_C(1800000000)},
+        {"a.test", "/etc/a-rsa.pem", 1, UINT64_C(1800000001)},
+        {"a.test", "/etc/a.pem", 1, UINT64_C(1800000000)}, /* with another OCSP response */
+        {"we\"ird", "/etc/b\\.pem", 1, UINT64_C(1800000002)},
+    };
+    void *memory = NULL;
+    struct generation generation =
+        fixture_add_certificates(fixture->source.generation, rows, 4, &memory);
+    fixture->source.generation = &generation;
+    scrape(fixture);
+#define EXPIRY(certificate, file)                                                                  \
+    "sentinel_certificate_expiry_timestamp_seconds{certificate=\"" certificate "\",file=\"" file   \
+    "\"}"
+    EXPECT_VALUE(fixture, EXPIRY("a.test", "/etc/a.pem"), 1800000000);
+    EXPECT_VALUE(fixture, EXPIRY("a.test", "/etc/a-rsa.pem"), 1800000001);
+    EXPECT_VALUE(fixture, EXPIRY("we\\\"ird", "/etc/b\\\\.pem"), 1800000002);
+    free(memory);
+}
+
 static void what_processes_take_is_shown_for_those_that_are_there(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -454,6 +477,7 @@ int main(void)
         TEST(totals_outlive_their_worker_and_gauges_do_not),
         TEST(names_cannot_break_a_label),
         TEST(an_endpoint_is_shown_down_only_where_checks_say_so),
+        TEST(the_expiry_of_each_certificate_is_shown_once),
         TEST(what_processes_take_is_shown_for_those_that_are_there),
         TEST(checks_are_counted_by_result_and_timed),
         TEST(the_size_of_the_text_has_a_bound),

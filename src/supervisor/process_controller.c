@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "control/certificate_watch.h"
 #include "control/controller.h"
 #include "io/io_epoll.h"
 #include "observe/ledger.h"
@@ -30,6 +31,7 @@ struct control {
     uint64_t shed_told[SHED_KIND_COUNT];   /* what the log has been told of */
     uint64_t shed_again[SHED_KIND_COUNT];  /* when it may be told more */
     uint64_t trouble_again[TROUBLE_COUNT]; /* when the log may be told of the same again */
+    struct certificate_watch certificates;
     bool ticked;
     bool quit;
     int exit_code;
@@ -159,12 +161,23 @@ static void tell_shedding(struct control *control)
     control->ticked = true;
 }
 
+/* The rest of it stands in /metrics. */
+static void tell_certificates(struct control *control)
+{
+    char line[CERTIFICATE_LINE_MAX];
+    uint64_t now = io_wall(control->io) / 1000000;
+    while (certificate_watch_tell(&control->certificates, now, line)) { /* each at most thrice */
+        log_message(LOG_WARNING, "%s", line);
+    }
+}
+
 static void on_foreign(void *context, struct io_socket *socket)
 {
     struct control *control = context;
     if (socket == &control->watch.tick) {
         process_watch_take_tick(&control->watch);
         tell_shedding(control);
+        tell_certificates(control);
     } else if (socket == &control->watch.channel) {
         take_orders(control);
     }
@@ -205,6 +218,7 @@ static enum status control_open(struct control *control)
     control->io = io_epoll_create();
     control->ledger = ledger_map(SPAWN_FD_LEDGER, &process->generation);
     if (control->workers == NULL || control->ledger == NULL || control->io == NULL ||
+        !certificate_watch_init(&control->certificates, &process->generation) ||
         process_watch_open(&control->watch, control->io, CONTROLLER_FOREIGN) != OK) {
         return ERROR;
     }
@@ -246,6 +260,7 @@ static void control_close(struct control *control)
     }
     segment_unmap(&control->logger);
     segment_unmap(&control->former);
+    certificate_watch_deinit(&control->certificates);
     free(control->workers);
     ledger_unmap(control->ledger, &control->process->generation);
 }

@@ -1,22 +1,19 @@
 #include "supervisor/ticket_memory.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/assert.h"
-
-enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL };
+#include "observe/shared_memory.h"
 
 /* Mapped and in no core file; NULL with errno. */
 static void *map_hidden(int fd, int protection)
 {
-    void *memory = mmap(NULL, ticket_keys_size(), protection, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) {
+    void *memory = shared_memory_map(fd, ticket_keys_size(), protection);
+    if (memory == NULL) {
         return NULL;
     }
     if (madvise(memory, ticket_keys_size(), MADV_DONTDUMP) != 0) {
@@ -31,11 +28,11 @@ static void *map_hidden(int fd, int protection)
 enum status ticket_memory_create(struct ticket_memory *memory)
 {
     struct ticket_memory made = {
-        .fd = memfd_create("sentinel-tickets", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-    if (made.fd >= 0 && ftruncate(made.fd, (off_t)ticket_keys_size()) == 0) {
+        .fd = shared_memory_create("sentinel-tickets", ticket_keys_size(), 0)};
+    if (made.fd >= 0) {
         made.keys = map_hidden(made.fd, PROT_READ | PROT_WRITE);
     }
-    if (made.keys == NULL || fcntl(made.fd, F_ADD_SEALS, SEALS) != 0) {
+    if (made.keys == NULL || shared_memory_close_to_writers(made.fd) != OK) {
         int error = errno;
         ticket_memory_destroy(&made);
         errno = error;
@@ -77,13 +74,6 @@ enum status ticket_memory_rotate(const struct ticket_memory *memory, uint64_t no
 
 const struct ticket_keys *ticket_memory_map(int fd)
 {
-    struct stat stat;
-    int seals = fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &stat) != 0 ||
-        stat.st_size != (off_t)ticket_keys_size()) {
-        errno = EINVAL;
-        return NULL;
-    }
     return map_hidden(fd, PROT_READ);
 }
 
