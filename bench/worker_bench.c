@@ -38,6 +38,9 @@ static const char config[] =
 
 static const char small_request[] = "GET /1k HTTP/1.1\r\nHost: bench.test\r\n\r\n";
 
+static const char closing_request[] =
+    "GET /1k HTTP/1.1\r\nHost: bench.test\r\nConnection: close\r\n\r\n";
+
 static const char browser_request[] =
     "GET /shop/category/shoes/view?page=2&sort=price HTTP/1.1\r\n"
     "Host: www.example.com\r\nConnection: keep-alive\r\n"
@@ -56,7 +59,7 @@ static const char response_head[] = "HTTP/1.1 200 OK\r\nServer: origin\r\n"
 
 struct end {
     struct io_socket *socket;
-    struct list link; /* in `pending` */
+    struct list link; /* in `pending`, or in `closed` */
     bool readable;    /* a message waits */
     uint8_t kernel[KERNEL_SIZE];
 };
@@ -67,6 +70,7 @@ struct io {
     bool pollutes;     /* a call takes as much of the caches as the kernel's would */
     struct list ready;
     struct list pending; /* ends that the next wait reports */
+    struct list closed;
     struct io_socket *listener;
     uint32_t clients; /* still to be accepted */
     int next;
@@ -86,13 +90,16 @@ static void queue(struct io *io, struct io_socket *socket)
 
 static struct end *open_end(struct io *io, struct io_socket *socket, uint8_t kind)
 {
-    ASSERT(io->next < SOCKETS_MAX);
-    socket->fd = io->next;
+    struct list *link = list_pop_front(&io->closed);
+    ASSERT(link != NULL || io->next < SOCKETS_MAX);
+    struct end *end =
+        link == NULL ? &io->ends[io->next++] : CONTAINER_OF(link, struct end, link);
+    socket->fd = (int)(end - io->ends);
     socket->kind = kind;
     socket->stream = true;
     socket->ready = IO_WRITABLE;
-    struct end *end = &io->ends[io->next++];
     end->socket = socket;
+    end->readable = false;
     list_init(&end->link);
     return end;
 }
@@ -193,6 +200,12 @@ enum status io_connect(struct io *io, struct io_socket *socket, const struct add
     return OK;
 }
 
+enum status io_connect_unix(struct io *io, struct io_socket *socket, struct span path, uint8_t kind)
+{
+    (void)io, (void)socket, (void)path, (void)kind;
+    return ERROR;
+}
+
 enum status io_connect_result(struct io *io, struct io_socket *socket)
 {
     (void)io, (void)socket;
@@ -274,7 +287,10 @@ void io_shutdown(struct io *io, struct io_socket *socket)
 void io_close(struct io *io, struct io_socket *socket)
 {
     if (socket->fd >= 0 && socket->fd < SOCKETS_MAX) {
-        list_unlink(&io->ends[socket->fd].link);
+        struct end *end = &io->ends[socket->fd];
+        list_unlink(&end->link);
+        list_push_back(&io->closed, &end->link);
+        io->clients += socket->kind == CLIENT ? 1 : 0; /* who went comes again */
     }
     list_unlink(&socket->ready_link);
     socket->fd = -1;
@@ -343,6 +359,7 @@ static void begin(struct bench *bench, bool log, uint32_t clients, const char *r
     memcpy(io->response, response_head, sizeof(response_head) - 1);
     list_init(&io->ready);
     list_init(&io->pending);
+    list_init(&io->closed);
     const struct generation *generation = &bench->generation;
     void *ring = log ? zeroed(access_log_size(generation)) : NULL;
     void *flight = zeroed(flight_size(PROCESS_WORKER, generation));
@@ -428,15 +445,21 @@ int main(int count, char **arguments)
 {
     uint64_t requests = count > 1 ? strtoull(arguments[1], NULL, 10) : 100000;
     uint32_t only = count > 2 ? (uint32_t)strtoul(arguments[2], NULL, 10) : 0;
+    const char *mode = count > 3 ? arguments[3] : "keep";
+    bool closing = strcmp(mode, "close") == 0; /* a connection for each request */
+    bool logging = strcmp(mode, "log") == 0;
     static const uint32_t clients[] = {1, 64, 512, 4000};
     for (size_t i = 0; i < sizeof(clients) / sizeof(clients[0]); i++) {
-        if (only == 0 || only == clients[i]) {
-            measure("small request", false, clients[i], small_request, requests);
+        if (closing && only == clients[i]) {
+            measure("a connection each", false, clients[i], closing_request, requests);
+        } else if (only == 0 || only == clients[i]) {
+            measure("small request", logging, clients[i], small_request, requests);
         }
     }
     if (only == 0) {
         measure("browser's request", false, 64, browser_request, requests);
         measure("small request, access log", true, 64, small_request, requests);
+        measure("a connection each", false, 64, closing_request, requests);
     }
     return 0;
 }

@@ -57,7 +57,7 @@ static uint32_t connections_of(const struct generation_server *server)
 
 /*
  * What others do not use a worker may, up to an eighth above its share. Requests spread with the
- * connections, so it takes little to even out the rest, and each costs some 40 KiB here.
+ * connections, so it takes little to even out the rest, and each costs some 50 KiB here.
  */
 static uint32_t requests_of(const struct generation_server *server, uint32_t index)
 {
