@@ -319,6 +319,27 @@ static void the_controller_gets_the_keys_of_health_checks_only(void **state)
     assert_true(span_equal(secrets_key(&secrets, 1), span_of_string(fixture->host_key)));
 }
 
+/* What `sentinel check` counts for keys before anybody has seen them. */
+static void keys_of_every_kind_take_no_more_than_their_bound(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct recipe recipes[] = {
+        {.name = "a", .alternatives = "DNS:a.test", .key = "P-521"},
+        {.name = "a", .alternatives = "DNS:a.test", .key = "ED25519"},
+        {.name = "a", .alternatives = "DNS:a.test", .key = "RSA", .bits = 2048},
+        {.name = "a", .alternatives = "DNS:a.test", .key = "RSA", .bits = 3072},
+    };
+    for (size_t i = 0; i < sizeof(recipes) / sizeof(recipes[0]); i++) {
+        const struct made *made = make(&fixture->maker, recipes[i]);
+        files[2].text =
+            joined(&fixture->maker, key_of(&fixture->maker, made), pem_of(&fixture->maker, made));
+        compile_upstream(fixture, "certificate \"rsa.pem\"");
+        assert_good(fixture);
+        uint64_t taken = fixture->secrets.block.size + fixture->secrets.check_block.size;
+        assert_true(taken <= secrets_bound(&fixture->generation));
+    }
+}
+
 static void an_upstream_trusts_the_bundle_or_the_system(void **state)
 {
     struct fixture *fixture = *state;
@@ -591,6 +612,7 @@ int main(void)
         TEST(what_is_left_out_has_its_default),
         TEST(private_keys_stand_in_the_secrets_and_nowhere_else),
         TEST(the_controller_gets_the_keys_of_health_checks_only),
+        TEST(keys_of_every_kind_take_no_more_than_their_bound),
         TEST(an_upstream_trusts_the_bundle_or_the_system),
         TEST(a_socket_without_a_name_needs_one_to_be_verified_by),
         TEST(trust_in_anybody_is_said_loudly),

@@ -82,6 +82,18 @@ bool secrets_finish(struct secrets_builder *builder, uint32_t count, uint64_t nu
     return builder->block.size > 0 && builder->check_block.size > 0;
 }
 
+uint64_t secrets_bound(const struct generation *generation)
+{
+    enum { SMALL_KEY = 512 }; /* any but RSA, whose PEM has fewer bytes than the key has bits */
+    uint32_t count = generation->header->certificates.count;
+    uint64_t bytes = 2 * (uint64_t)keys_offset(count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits = generation_certificate(generation, i)->key_bits;
+        bytes += 2 * (uint64_t)(bits > SMALL_KEY ? bits : SMALL_KEY);
+    }
+    return bytes;
+}
+
 bool secrets_open(struct secrets *secrets, struct span block, const struct generation *generation)
 {
     if (block.data == NULL || block.size < sizeof(struct secrets_header) ||

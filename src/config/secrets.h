@@ -51,6 +51,9 @@ void secrets_write(uint8_t *block, const struct span *keys, uint32_t count, uint
  */
 NODISCARD bool secrets_finish(struct secrets_builder *builder, uint32_t count, uint64_t number);
 
+/* The most bytes that the two blocks of a generation take together. */
+uint64_t secrets_bound(const struct generation *generation);
+
 /*
  * Checks the block completely, and that it belongs to the generation. It must be 8-byte aligned and
  * stay mapped and unchanged. False for anything that this build's compiler could not have written

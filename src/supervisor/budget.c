@@ -84,6 +84,7 @@ static void name_rows(struct budget *budget)
         [BUDGET_SUPERVISOR] = "supervisor",
         [BUDGET_COMMONS] = "commons of all workers",
         [BUDGET_GENERATION] = "configuration, compiled",
+        [BUDGET_SECRETS] = "private keys",
         [BUDGET_CODE] = "code, shared by all",
     };
     for (unsigned row = 0; row < BUDGET_ROWS; row++) {
@@ -117,6 +118,7 @@ void budget_init(struct budget *budget, const struct generation *generation)
     set_single(budget, BUDGET_SUPERVISOR, PROCESS_BYTES + ledger_size(generation));
     set_single(budget, BUDGET_COMMONS, commons_size(generation));
     set_single(budget, BUDGET_GENERATION, header->size);
+    set_single(budget, BUDGET_SECRETS, secrets_bound(generation) + ticket_keys_size());
     set_single(budget, BUDGET_CODE, CODE_BYTES);
     budget->supervisor_descriptors =
         OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * ((uint64_t)header->listeners.count + 2) +
