@@ -1,0 +1,62 @@
+"""Certificates for scenarios, made by openssl when they are needed: none is in the tree."""
+import re
+import subprocess
+from datetime import datetime, timedelta, timezone
+
+CA = '''
+[ca]
+default_ca = this
+[this]
+database = {folder}/index
+new_certs_dir = {folder}
+default_md = sha256
+policy = any
+unique_subject = no
+rand_serial = yes
+x509_extensions = host
+[any]
+commonName = supplied
+[host]
+basicConstraints = CA:FALSE
+subjectAltName = {names}
+'''
+
+
+def openssl(*words):
+    done = subprocess.run(['openssl', *map(str, words)], capture_output=True, text=True, timeout=60,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def make(folder, name, *names, begins=-1, ends=90, key='ec'):
+    """NAME.pem and NAME.key in the folder, for these hosts, valid over days from now."""
+    hosts = names or [f'{name}.test']
+    certificate, secret = folder / f'{name}.pem', folder / f'{name}.key'
+    config, request = folder / f'{name}.cnf', folder / f'{name}.csr'
+    kind = ['-pkeyopt', 'ec_paramgen_curve:P-256'] if key == 'ec' else ['-pkeyopt', 'rsa_keygen_bits:2048']
+    openssl('genpkey', '-algorithm', key.upper(), *kind, '-out', secret)
+    secret.chmod(0o600)
+    config.write_text(CA.format(folder=folder, names=','.join(f'DNS:{host}' for host in hosts)))
+    (folder / 'index').write_text('')
+    now = datetime.now(timezone.utc)
+    first, last = ((now + timedelta(days=day)).strftime('%Y%m%d%H%M%SZ') for day in (begins, ends))
+    openssl('req', '-new', '-key', secret, '-subj', f'/CN={name}', '-out', request)
+    openssl('ca', '-batch', '-config', config, '-selfsign', '-keyfile', secret, '-in', request,
+            '-startdate', first, '-enddate', last, '-notext', '-out', certificate)
+    return certificate, secret
+
+
+def end_of(certificate):
+    """When it expires, in seconds since 1970."""
+    text = openssl('x509', '-in', certificate, '-noout', '-enddate').split('=')[1].strip()
+    return int(datetime.strptime(text, '%b %d %H:%M:%S %Y %Z')
+               .replace(tzinfo=timezone.utc).timestamp())
+
+
+def scalar_of(secret):
+    """The bytes of an EC private key that nobody else may know."""
+    text = openssl('pkey', '-in', secret, '-noout', '-text')
+    digits = re.search(r'priv:\s*([0-9a-f:\s]+?)\s*pub:', text)[1]
+    raw = bytes.fromhex(re.sub(r'[:\s]', '', digits))
+    return raw[-32:]
