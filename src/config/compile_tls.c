@@ -388,10 +388,6 @@ void compile_tls_upstream(struct compilation *compilation, const struct section 
     const struct section *block = section_child(section, BLOCK_UPSTREAM_TLS);
     upstream->http_version = section_number32(section, KEY_UPSTREAM_HTTP_VERSION);
     check_http_version(compilation, section, upstream);
-    if (block != NULL && environment->lacks_tls_upstreams) {
-        COMPILE_ERROR(compilation, block->position, NULL, "no TLS to upstreams in this build");
-        return;
-    }
     if (block == NULL || environment->read_file == NULL || tls_of(compilation) == NULL) {
         return;
     }

@@ -495,15 +495,27 @@ static void without_files_tls_is_left_out(void **state)
     assert_int_equal(generation_listener(&fixture->generation, 0)->tls, GENERATION_NONE);
 }
 
+static void a_unix_socket_needs_the_name_that_its_certificate_is_for(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char TEXT[] = "listener \"l\" { address \"127.0.0.1:1\" }\n"
+                               "route \"r\" { upstream \"u\" }\n"
+                               "upstream \"u\" { target \"unix:/run/x\"; tls { %s } }\n";
+    char text[sizeof(TEXT) + 64];
+    (void)snprintf(text, sizeof(text), TEXT, "ca \"/ca.pem\"");
+    compile(fixture, text);
+    assert_refused(fixture, "nothing says which name the certificate of \"unix:/run/x\" is for");
+    (void)snprintf(text, sizeof(text), TEXT, "ca \"/ca.pem\"; server-name \"a.test\"");
+    compile(fixture, text);
+    assert_good(fixture);
+}
+
 static void what_this_build_lacks_is_refused(void **state)
 {
     struct fixture *fixture = *state;
     fixture->environment.lacks_tls_listeners = true;
-    fixture->environment.lacks_tls_upstreams = true;
     compile_listener(fixture, "certificate \"rsa.pem\"");
     assert_refused(fixture, "no TLS in this build: `protocol` cannot be \"https\"");
-    compile_upstream(fixture, "");
-    assert_refused(fixture, "no TLS to upstreams in this build");
     fixture->environment.lacks_tls_listeners = false;
     fixture->environment.lacks_http2_listeners = true;
     compile_listener(fixture, "certificate \"rsa.pem\"; alpn \"h2\"");
@@ -623,6 +635,7 @@ int main(void)
         TEST(an_expired_certificate_is_an_error_only_where_it_is_asked_for),
         TEST(a_broken_ocsp_response_is_refused),
         TEST(without_files_tls_is_left_out),
+        TEST(a_unix_socket_needs_the_name_that_its_certificate_is_for),
         TEST(what_this_build_lacks_is_refused),
         TEST(damaged_records_of_tls_are_refused),
         TEST(damaged_tls_of_upstreams_is_refused),

@@ -139,6 +139,25 @@ static void compile_health(struct compilation *compilation, const struct section
         builder_text(&compilation->builder, section_text(type, KEY_HEALTH_TYPE_HOST));
 }
 
+/* Otherwise any certificate that the CA has signed would do: a Unix socket has no name. */
+static void check_names(struct compilation *compilation, const struct section *section,
+                        const struct generation_upstream *upstream)
+{
+    const struct generation_upstream_tls *tls = &upstream->tls;
+    if (tls->on == 0 || tls->skip_verify != 0 || tls->server_name.count > 0) {
+        return;
+    }
+    const struct section *target = section_child(section, BLOCK_TARGET);
+    for (; target != NULL; target = section_next(target)) {
+        const struct setting_value *value = section_value(target, KEY_TARGET_ADDRESS);
+        if (value != NULL && value->address.family == ADDRESS_UNIX) {
+            COMPILE_ERROR(compilation, value->position, "give `tls` a server-name",
+                          "nothing says which name the certificate of \"%.*s\" is for",
+                          SPAN_ARGS(value->text));
+        }
+    }
+}
+
 static void compile_upstream(struct compilation *compilation, const struct section *section,
                              struct endpoints *endpoints, uint32_t index,
                              struct generation_upstream *upstream)
@@ -160,6 +179,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
         compile_health(compilation, health, upstream);
     }
     compile_tls_upstream(compilation, section, upstream);
+    check_names(compilation, section, upstream);
 }
 
 /* Choices are written as their index, so the table and the enum must agree. */

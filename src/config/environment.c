@@ -145,7 +145,6 @@ struct environment environment_of_system(char **variables)
         .read_file = read_by_system,
         .now = (uint64_t)time(NULL),
         .lacks_tls_listeners = true,
-        .lacks_tls_upstreams = true,
         .lacks_http2_listeners = true,
         .lacks_http2_upstreams = true,
     };

@@ -87,7 +87,6 @@ struct environment {
     uint64_t now;                       /* seconds since 1970 */
     bool refuses_expired;               /* a certificate that has expired is an error */
     bool lacks_tls_listeners;           /* what this build has no runtime for yet is refused */
-    bool lacks_tls_upstreams;
     bool lacks_http2_listeners;
     bool lacks_http2_upstreams;
     environment_measure *measure; /* NULL: nothing is held against what there is */

@@ -8,6 +8,7 @@
 #include "control/health_check.h"
 #include "observe/health.h"
 #include "observe/ledger.h"
+#include "observe/log.h"
 #include "observe/metrics.h"
 
 enum { KIND_ADMIN_LISTENER, KIND_ADMIN, KIND_CONTROL_LISTENER, KIND_CONTROL, KIND_HEALTH };
@@ -29,6 +30,8 @@ struct controller {
     struct ledger_view ledger;
     struct metrics own;
     struct metrics_source source;
+    struct tls_engine *tls_engine; /* NULL: no check speaks TLS */
+    struct upstream_tls tls;
     struct health_checks *health;
     struct admin *admin;         /* NULL: no admin listener */
     struct admin *control;       /* the same code on the control socket; NULL: none */
@@ -82,9 +85,48 @@ static void on_control_trouble(void *context, int error)
     tell_trouble((const struct controller *)context, TROUBLE_CONTROL, error);
 }
 
+/* Each check may be in its handshake at the same moment. */
+static uint64_t tls_heap(const struct generation *generation)
+{
+    uint64_t checks = upstream_tls_endpoints(generation, UPSTREAM_TLS_CHECKS);
+    return checks == 0 ? 0
+                       : TLS_HEAP_BASE + upstream_tls_heap(generation, UPSTREAM_TLS_CHECKS) +
+                             checks * (TLS_HEAP_IDLE + TLS_HEAP_PEER + TLS_HEAP_HANDSHAKE);
+}
+
+static uint64_t tls_bytes(const struct generation *generation)
+{
+    uint32_t checks = upstream_tls_endpoints(generation, UPSTREAM_TLS_CHECKS);
+    return checks == 0
+               ? 0
+               : tls_heap(generation) + tls_engine_bytes(checks) + upstream_tls_bytes(generation);
+}
+
+static bool open_tls(struct controller *controller)
+{
+    const struct generation *generation = controller->options.generation;
+    uint32_t checks = upstream_tls_endpoints(generation, UPSTREAM_TLS_CHECKS);
+    char error[TLS_ERROR_MAX] = "no memory";
+    if (checks == 0) {
+        return true;
+    }
+    controller->tls_engine = tls_engine_create(checks, tls_heap(generation));
+    if (controller->tls_engine == NULL ||
+        !upstream_tls_init(&controller->tls, controller->tls_engine, generation,
+                           controller->options.secrets, UPSTREAM_TLS_CHECKS, error)) {
+        log_message(LOG_ERROR, "TLS of health checks cannot be set up: %s", error);
+        return false;
+    }
+    return true;
+}
+
 static enum status open_parts(struct controller *controller)
 {
     const struct controller_options *options = &controller->options;
+    if (!open_tls(controller)) {
+        errno = ENOMEM;
+        return ERROR;
+    }
     struct health_options health = {
         .io = options->io,
         .wheel = &controller->wheel,
@@ -92,6 +134,7 @@ static enum status open_parts(struct controller *controller)
         .board = &controller->board,
         .metrics = &controller->own,
         .kind = KIND_HEALTH,
+        .tls = &controller->tls,
         .flight = controller->options.flight,
         .on_change = options->on_health,
         .change_context = options->health_context,
@@ -145,7 +188,7 @@ uint64_t controller_bytes(const struct generation *generation)
            (PLACE_WORKERS + (uint64_t)generation->header->server.workers) *
                sizeof(struct recent_process) +
            ledger_size(generation) / 2 + /* the own copy of its totals */
-           health_checks_bytes(generation) + 2 * admin_bytes();
+           health_checks_bytes(generation) + 2 * admin_bytes() + tls_bytes(generation);
 }
 
 uint64_t controller_descriptors(const struct generation *generation)
@@ -216,6 +259,8 @@ void controller_destroy(struct controller *controller)
     admin_destroy(controller->control);
     free(controller->processes);
     health_checks_destroy(controller->health);
+    upstream_tls_deinit(&controller->tls);
+    tls_engine_destroy(controller->tls_engine);
     ledger_view_deinit(&controller->ledger);
     free(controller->identities);
     free(controller);

@@ -28,6 +28,7 @@ enum controller_trouble { TROUBLE_CHECK, TROUBLE_ADMIN, TROUBLE_CONTROL, TROUBLE
 struct controller_options {
     struct io *io;
     const struct generation *generation; /* borrowed for the controller's life */
+    const struct secrets *secrets;  /* what checks show of certificates; read at creation only */
     int admin;                      /* the listening descriptor of the admin address; -1: none */
     int control;                    /* that of the control socket; -1: none */
     struct flight_recorder *flight; /* borrowed: says what the controller does */

@@ -14,10 +14,18 @@ enum {
     READS_MAX = 8, /* of one turn: an endpoint cannot keep the controller to itself */
 };
 
-enum check_step { CHECK_WAITING, CHECK_CONNECTING, CHECK_SENDING, CHECK_READING };
+enum check_step {
+    CHECK_WAITING,
+    CHECK_CONNECTING,
+    CHECK_HANDSHAKE,
+    CHECK_SENDING,
+    CHECK_READING,
+};
 
 struct health_check {
-    struct io_socket socket;
+    struct transport transport;
+    struct dialing_target target;
+    struct tls_resumption resumption;
     struct timer timer;
     struct health_judge judge;
     enum check_step step;
@@ -85,7 +93,7 @@ static void wait_for_next(struct health_checks *checks, struct health_check *che
 static void conclude(struct health_checks *checks, struct health_check *check, bool success)
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
-    io_close(checks->options.io, &check->socket);
+    check->transport.ops->close(&check->transport);
     metrics_count_at(checks->options.metrics, METRIC_HEALTH_CHECKS,
                      check->endpoint * METRICS_RESULT_COUNT +
                          (success ? METRICS_RESULT_SUCCESS : METRICS_RESULT_FAILURE));
@@ -183,8 +191,8 @@ static enum status read_answer(struct health_checks *checks, struct health_check
             return ERROR;
         }
         size_t got = 0;
-        enum status status = io_read(checks->options.io, &check->socket, check->bytes + check->done,
-                                     HEALTH_HEAD_MAX - check->done, &got);
+        enum status status = check->transport.ops->read(
+            &check->transport, check->bytes + check->done, HEALTH_HEAD_MAX - check->done, &got);
         if (status != OK) {
             return status == AGAIN ? AGAIN : ERROR;
         }
@@ -194,16 +202,16 @@ static enum status read_answer(struct health_checks *checks, struct health_check
             return status;
         }
     }
-    io_requeue(checks->options.io, &check->socket);
+    io_requeue(checks->options.io, &check->transport.socket);
     return AGAIN;
 }
 
-static enum status send_request(struct health_checks *checks, struct health_check *check)
+static enum status send_request(struct health_check *check)
 {
     while (check->done < check->size) {
         struct iovec piece = {check->bytes + check->done, check->size - check->done};
         size_t put = 0;
-        enum status status = io_write(checks->options.io, &check->socket, &piece, 1, &put);
+        enum status status = check->transport.ops->write(&check->transport, &piece, 1, &put);
         if (status != OK) {
             return status;
         }
@@ -214,19 +222,37 @@ static enum status send_request(struct health_checks *checks, struct health_chec
     return OK;
 }
 
+/* OK: connected, and TLS agreed on where the endpoint speaks it. */
+static enum status open_transport(struct health_checks *checks, struct health_check *check)
+{
+    const struct dialing_target *target = &check->target;
+    enum tls_failure failure = TLS_FAILURE_CLOSED;
+    if (check->step == CHECK_CONNECTING) {
+        enum status status = io_connect_result(checks->options.io, &check->transport.socket);
+        if (status != OK || target->tls == NULL) {
+            return status;
+        }
+        if (!tls_begin_client(&check->transport, target->tls, &target->peer, target->resumption)) {
+            return ERROR;
+        }
+        check->step = CHECK_HANDSHAKE;
+    }
+    return tls_handshake(&check->transport, &failure);
+}
+
 /* Goes on as far as the socket allows; OK and ERROR are the check's outcome. */
 static enum status advance(struct health_checks *checks, struct health_check *check)
 {
     enum status status = OK;
-    if (check->step == CHECK_CONNECTING) {
-        status = io_connect_result(checks->options.io, &check->socket);
+    if (check->step == CHECK_CONNECTING || check->step == CHECK_HANDSHAKE) {
+        status = open_transport(checks, check);
         if (status != OK || upstream_of(checks, check)->health == HEALTH_TCP) {
             return status;
         }
         check->step = CHECK_SENDING;
     }
     if (check->step == CHECK_SENDING) {
-        status = send_request(checks, check);
+        status = send_request(check);
         if (status != OK) {
             return status;
         }
@@ -253,7 +279,7 @@ static bool is_own_trouble(int error)
 
 static void fail_to_connect(struct health_checks *checks, struct health_check *check)
 {
-    int error = check->socket.error;
+    int error = check->transport.socket.error;
     if (!is_own_trouble(error)) {
         conclude(checks, check, false);
         return;
@@ -266,20 +292,18 @@ static void fail_to_connect(struct health_checks *checks, struct health_check *c
 
 static void begin(struct health_checks *checks, struct health_check *check)
 {
-    const struct generation *generation = checks->options.generation;
     const struct generation_upstream *upstream = upstream_of(checks, check);
     check->began = io_now(checks->options.io);
     if (upstream->health == HEALTH_HTTP && !render_request(checks, check)) {
         conclude(checks, check, false);
         return;
     }
-    const struct generation_endpoint *endpoint = generation_endpoint(generation, check->endpoint);
-    enum status status = endpoint->address.family == ADDRESS_UNIX
-                             ? io_connect_unix(checks->options.io, &check->socket,
-                                               generation_unix_path(generation, endpoint->text),
-                                               checks->options.kind)
-                             : io_connect(checks->options.io, &check->socket, &endpoint->address,
-                                          checks->options.kind);
+    const struct dialing_target *target = &check->target;
+    struct io *io = checks->options.io;
+    struct io_socket *socket = &check->transport.socket;
+    enum status status = target->address->family == ADDRESS_UNIX
+                             ? io_connect_unix(io, socket, target->path, checks->options.kind)
+                             : io_connect(io, socket, target->address, checks->options.kind);
     if (status == ERROR) {
         fail_to_connect(checks, check);
         return;
@@ -293,7 +317,8 @@ static void begin(struct health_checks *checks, struct health_check *check)
 
 void health_checks_on_ready(struct health_checks *checks, struct io_socket *socket)
 {
-    struct health_check *check = CONTAINER_OF(socket, struct health_check, socket);
+    struct transport *transport = CONTAINER_OF(socket, struct transport, socket);
+    struct health_check *check = CONTAINER_OF(transport, struct health_check, transport);
     ASSERT(check->step != CHECK_WAITING);
     flight_doing(checks->options.flight, FLIGHT_HEALTH, check->endpoint);
     run(checks, check);
@@ -337,7 +362,8 @@ static void add_checks(struct health_checks *checks)
         struct health_check *check = &checks->checks[checks->count];
         check->endpoint = i;
         check->bytes = checks->buffers + (size_t)checks->count * HEALTH_HEAD_MAX;
-        io_socket_init(&check->socket);
+        transport_init_tcp(&check->transport, checks->options.io);
+        upstream_tls_target(checks->options.tls, generation, i, &check->resumption, &check->target);
         timer_init(&check->timer, checks->options.kind);
         timer_set(checks->options.wheel, &check->timer, now);
         checks->count++;
@@ -392,7 +418,9 @@ void health_checks_destroy(struct health_checks *checks)
         return;
     }
     for (uint32_t i = 0; i < checks->count; i++) {
-        io_close(checks->options.io, &checks->checks[i].socket);
+        struct transport *transport = &checks->checks[i].transport;
+        transport->ops->close(transport);
+        tls_resumption_drop(&checks->checks[i].resumption);
         timer_cancel(checks->options.wheel, &checks->checks[i].timer);
     }
     free(checks->arena_memory);

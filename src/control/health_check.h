@@ -3,9 +3,9 @@
  * that connects, for HTTP asks and reads the head of the answer, and judges. Runs in the controller
  * process; the outcome goes to the health words (observe/health.h), which the workers read.
  *
- *     WAITING --timer--> CONNECTING --HTTP--> SENDING --> READING --> WAITING
- *                             |                                          ^
- *                             +--TCP: connected, or anything: failed ----+
+ *     WAITING --timer--> CONNECTING --> HANDSHAKE --HTTP--> SENDING --> READING --> WAITING
+ *                             |        (where TLS) |                                 ^
+ *                             +--------------------+-- TCP: done, or anything: failed-+
  *
  * A check has the upstream's timeout in all, then fails. Checks begin one interval apart, plus or
  * minus a tenth so that endpoints do not beat in step; the first begins at once. A check for which
@@ -22,6 +22,7 @@
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "observe/metrics.h"
+#include "upstream/upstream_tls.h"
 
 enum { HEALTH_HEAD_MAX = 8192 }; /* bytes of a check's request, and of the answer's head */
 
@@ -45,6 +46,7 @@ struct health_options {
     struct timer_wheel *wheel;
     const struct generation *generation;
     struct health_board *board;
+    const struct upstream_tls *tls;       /* NULL: no endpoint that is checked speaks TLS */
     uint8_t kind;                         /* of their sockets and timers */
     const struct flight_recorder *flight; /* told which endpoint is being checked */
     struct metrics *metrics;              /* where checks are counted; borrowed */

@@ -17,25 +17,78 @@ static void close_transport(struct session *session)
     session->step = SESSION_CLOSED;
 }
 
-static void finish_connect(struct dialing *dialing)
+static enum status fail(struct dialing *dialing, enum reason reason)
+{
+    dialing->reason = reason;
+    close_transport(&dialing->session);
+    return ERROR;
+}
+
+enum reason dialing_tls_reason(enum tls_failure failure)
+{
+    switch (failure) {
+    case TLS_FAILURE_BAD_CERTIFICATE:
+    case TLS_FAILURE_NO_CERTIFICATE:
+        return REASON_UPSTREAM_TLS_CERTIFICATE;
+    case TLS_FAILURE_REFUSED:
+        return REASON_UPSTREAM_TLS_REFUSED;
+    case TLS_FAILURE_MEMORY:
+        return REASON_BUFFERS_FULL;
+    case TLS_FAILURE_CLOSED:
+    case TLS_FAILURE_PLAIN_HTTP:
+    case TLS_FAILURE_PROTOCOL:
+    case TLS_FAILURE_NO_COMMON:
+    case TLS_FAILURE_UNKNOWN_NAME:
+    case TLS_FAILURE_NO_ALPN:
+        break;
+    }
+    return REASON_UPSTREAM_TLS_FAILED;
+}
+
+static enum status shake_hands(struct dialing *dialing)
+{
+    struct session *session = &dialing->session;
+    enum tls_failure failure = TLS_FAILURE_CLOSED;
+    enum status status = tls_handshake(&session->transport, &failure);
+    if (status == ERROR) {
+        return fail(dialing, dialing_tls_reason(failure));
+    }
+    session->step = status == OK ? SESSION_IDLE : SESSION_HANDSHAKE;
+    return status;
+}
+
+/* What follows when the connection stands. */
+static enum status begin_handshake(struct dialing *dialing)
+{
+    struct session *session = &dialing->session;
+    const struct dialing_target *target = dialing->target;
+    if (target->tls == NULL) {
+        session->step = SESSION_IDLE;
+        return OK;
+    }
+    if (!tls_begin_client(&session->transport, target->tls, &target->peer, target->resumption)) {
+        return fail(dialing, REASON_BUFFERS_FULL);
+    }
+    return shake_hands(dialing);
+}
+
+static enum status finish_connect(struct dialing *dialing)
 {
     struct session *session = &dialing->session;
     enum status status = io_connect_result(session->context->io, &session->transport.socket);
-    if (status == AGAIN) {
-        return;
-    }
-    dialing->event_open = true;
-    session->step = SESSION_IDLE;
     if (status == ERROR) {
-        dialing->reason = REASON_CONNECT_FAILED;
-        close_transport(session);
+        return fail(dialing, REASON_CONNECT_FAILED);
     }
+    return status == OK ? begin_handshake(dialing) : AGAIN;
 }
 
 static void dialing_run(struct session *session)
 {
-    if (session->step == SESSION_CONNECT) {
-        finish_connect(dialing_of(session));
+    struct dialing *dialing = dialing_of(session);
+    if (dialing_is_under_way(session)) {
+        enum status status =
+            session->step == SESSION_CONNECT ? finish_connect(dialing) : shake_hands(dialing);
+        dialing->event_open = status != AGAIN;
     }
 }
 
@@ -83,20 +136,21 @@ void dialing_init(struct dialing *dialing, struct session_context *context, uint
     dialing->session.ops = &DIALING;
 }
 
-enum status dialing_connect(struct dialing *dialing, const struct address *address,
-                            struct span path, uint8_t socket_kind)
+enum status dialing_connect(struct dialing *dialing, const struct dialing_target *target,
+                            uint8_t socket_kind)
 {
     struct session *session = &dialing->session;
-    ASSERT(session->step == SESSION_CLOSED && !transport_is_open(&session->transport));
     struct io *io = session->context->io;
     struct io_socket *socket = &session->transport.socket;
-    enum status status = address->family == ADDRESS_UNIX
-                             ? io_connect_unix(io, socket, path, socket_kind)
-                             : io_connect(io, socket, address, socket_kind);
+    ASSERT(session->step == SESSION_CLOSED && !transport_is_open(&session->transport));
+    dialing->target = target;
+    enum status status = target->address->family == ADDRESS_UNIX
+                             ? io_connect_unix(io, socket, target->path, socket_kind)
+                             : io_connect(io, socket, target->address, socket_kind);
     if (status == ERROR) {
         dialing->reason = REASON_CONNECT_FAILED;
         return ERROR;
     }
-    session->step = status == OK ? SESSION_IDLE : SESSION_CONNECT;
-    return status;
+    session->step = SESSION_CONNECT;
+    return status == OK ? begin_handshake(dialing) : AGAIN;
 }

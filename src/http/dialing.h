@@ -1,38 +1,52 @@
 /*
  * The session of a connection to an upstream until its protocol is spoken: what `opening` is for a
- * client's. It connects, and says SESSION_EVENT_OPEN when that has ended: open, or CLOSED with a
- * reason. Whoever owns the connection (the pool) then starts the protocol's own session at the same
- * address, which keeps `struct session` and with it the transport. It has no timer: those who wait
- * for the connection give up on their own.
+ * client's. It connects, then shakes hands where the target speaks TLS, and says SESSION_EVENT_OPEN
+ * when that has ended: open, or CLOSED with a reason. Whoever owns the connection (the pool) then
+ * starts the protocol's own session at the same address, which keeps `struct session` and with it
+ * the transport. It has no timer: those who wait for the connection give up on their own.
+ *
+ *     CLOSED --> CONNECT --> HANDSHAKE (TLS) --> IDLE: open
+ *                   |            |
+ *                   +------------+-------------> CLOSED, with a reason
  */
 #ifndef SENTINEL_HTTP_DIALING_H
 #define SENTINEL_HTTP_DIALING_H
 
 #include "http/session.h"
+#include "net/tls.h"
+
+/* Where to, and what is spoken before any protocol. All borrowed as long as connections live. */
+struct dialing_target {
+    const struct address *address;
+    struct span path;       /* of the Unix socket, where the address is one */
+    struct tls_client *tls; /* NULL: none is spoken */
+    struct tls_peer peer;   /* of TLS */
+    struct tls_resumption *resumption;
+};
 
 struct dialing {
     struct session session; /* first: see struct session */
-    enum reason reason;     /* why it is CLOSED */
+    const struct dialing_target *target;
+    enum reason reason; /* why it is CLOSED */
     bool event_open;
 };
 
 void dialing_init(struct dialing *dialing, struct session_context *context, uint8_t timer_kind);
 
 /*
- * Begins to connect; path: of the Unix socket, where the address is one. OK: open at once. AGAIN:
- * under way, SESSION_EVENT_OPEN follows. ERROR: CLOSED, the transport's socket has the errno; no
- * event follows.
+ * Begins to connect. OK: open at once. AGAIN: under way, SESSION_EVENT_OPEN follows. ERROR: CLOSED,
+ * the transport's socket has the errno; no event follows.
  */
-NODISCARD enum status dialing_connect(struct dialing *dialing, const struct address *address,
-                                      struct span path, uint8_t socket_kind);
+NODISCARD enum status dialing_connect(struct dialing *dialing, const struct dialing_target *target,
+                                      uint8_t socket_kind);
 
-/* How it ended: OK (the protocol may be started), AGAIN (under way) or ERROR. */
-NODISCARD static inline enum status dialing_result(const struct dialing *dialing)
+/* The reason that a handshake's failure is. */
+enum reason dialing_tls_reason(enum tls_failure failure);
+
+/* Of the session at this address: whether it is still being opened. */
+static inline bool dialing_is_under_way(const struct session *session)
 {
-    if (dialing->session.step == SESSION_CONNECT) {
-        return AGAIN;
-    }
-    return dialing->session.step == SESSION_CLOSED ? ERROR : OK;
+    return session->step == SESSION_CONNECT || session->step == SESSION_HANDSHAKE;
 }
 
 #endif

@@ -60,6 +60,7 @@ static void client_run(struct session *session)
     case SESSION_CLOSED:
         break;
     case SESSION_CONNECT:
+    case SESSION_HANDSHAKE:
     case SESSION_HEAD:
     case SESSION_LINGER:
         UNREACHABLE("a step of other sessions only");

@@ -162,6 +162,7 @@ static void session_run(struct session *base)
     case SESSION_CLOSED:
         break;
     case SESSION_CONNECT:
+    case SESSION_HANDSHAKE:
         UNREACHABLE("a client's session does not connect");
     }
 }

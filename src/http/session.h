@@ -24,12 +24,13 @@
 #include "net/transport.h"
 
 enum session_step {
-    SESSION_CONNECT, /* upstream: the connect is under way */
-    SESSION_IDLE,    /* between messages; holds no buffer */
-    SESSION_HEAD,    /* client: a head has begun */
-    SESSION_BUSY,    /* a stream is held */
-    SESSION_LINGER,  /* we sent our FIN and discard what still comes, for a while */
-    SESSION_CLOSED,  /* over; the worker takes the memory back */
+    SESSION_CONNECT,   /* upstream: the connect is under way */
+    SESSION_HANDSHAKE, /* TLS is being agreed on */
+    SESSION_IDLE,      /* between messages; holds no buffer */
+    SESSION_HEAD,      /* client: a head has begun */
+    SESSION_BUSY,      /* a stream is held */
+    SESSION_LINGER,    /* we sent our FIN and discard what still comes, for a while */
+    SESSION_CLOSED,    /* over; the worker takes the memory back */
 };
 
 enum session_event {

@@ -72,13 +72,23 @@ void attempt_end(struct exchange *exchange, bool keep)
     attempt->step = ATTEMPT_NONE;
 }
 
+/*
+ * Failures before a byte of the request was sent, TLS included: another endpoint may do better. A
+ * certificate that does not hold costs an endpoint its place as a closed port does.
+ */
+static bool is_connect_failure(enum reason reason)
+{
+    return reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT ||
+           reason == REASON_UPSTREAM_TLS_FAILED || reason == REASON_UPSTREAM_TLS_REFUSED ||
+           reason == REASON_UPSTREAM_TLS_CERTIFICATE;
+}
+
 /* A failure to connect is the endpoint's; it may cost it its place for a while. */
 static void note_endpoint(struct exchange *exchange, enum reason reason)
 {
     struct proxy *proxy = exchange->proxy;
     struct endpoint *endpoint = exchange->attempt.endpoint;
-    bool connect = reason == REASON_CONNECT_FAILED || reason == REASON_CONNECT_TIMEOUT;
-    if (!connect || endpoint == NULL || exchange->attempt.own_failure) {
+    if (!is_connect_failure(reason) || endpoint == NULL || exchange->attempt.own_failure) {
         return;
     }
     if (upstream_is_probed(endpoint) && !exchange->attempt.probe) {
@@ -118,9 +128,7 @@ bool attempt_may_retry(const struct exchange *exchange)
     if (attempt->fresh_wanted && !attempt->stale_retried) {
         return true; /* a stale connection says nothing of the endpoint, and is no attempt */
     }
-    bool retriable = attempt->reason == REASON_CONNECT_FAILED ||
-                     attempt->reason == REASON_CONNECT_TIMEOUT ||
-                     attempt->reason == REASON_TRY_TIMEOUT;
+    bool retriable = is_connect_failure(attempt->reason) || attempt->reason == REASON_TRY_TIMEOUT;
     uint32_t counted = attempt->count - (attempt->stale_retried ? 1 : 0);
     return retriable && counted < exchange->route->attempts;
 }
@@ -192,7 +200,7 @@ static enum status lease(struct exchange *exchange)
                                     attempt->fresh_wanted || attempt->probe, &attempt->lease);
     if (status == ERROR) {
         attempt->own_failure = is_our_own(pool->lease_error);
-        return lost(exchange, REASON_CONNECT_FAILED);
+        return lost(exchange, pool->lease_reason);
     }
     if (status == AGAIN) {
         return queue(exchange);
@@ -210,14 +218,15 @@ static enum status connect_endpoint(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
     struct pool_connection *connection = attempt->lease.connection;
-    enum status status = pool_connected(&attempt->lease);
+    enum reason reason = REASON_NONE;
+    enum status status = pool_connected(&attempt->lease, &reason);
     if (status == AGAIN) {
         exchange_wait_in(exchange, &connection->waiters);
         return AGAIN;
     }
     list_unlink(&exchange->wait_link);
     if (status == ERROR) {
-        return lost(exchange, REASON_CONNECT_FAILED);
+        return lost(exchange, reason);
     }
     if (status == END) { /* it was shared in advance, and cannot be */
         pool_return(&exchange->proxy->pool, &attempt->lease, true);

@@ -18,6 +18,7 @@
 #include "proxy/connection.h"
 #include "proxy/limits.h"
 #include "proxy/shedding.h"
+#include "proxy/tls_setup.h"
 #include "upstream/pool.h"
 
 /* What a ready socket belongs to (io_socket.kind). */
@@ -51,6 +52,7 @@ struct proxy {
     struct arena draft; /* fields of the message that is being forwarded: until the next one */
     struct session_context sessions;
     struct pool pool;
+    struct tls_setup tls;
     struct upstream_set upstreams;
     struct client_counts clients;
     struct commons commons;

@@ -78,6 +78,19 @@ static bool make_slab(struct slab *slab, const struct worker_plan *plan, enum wo
     return slab_init(slab, plan->items[row].size, plan->items[row].count);
 }
 
+static bool set_up_tls(struct worker *worker, const struct worker_plan *plan)
+{
+    char error[TLS_ERROR_MAX];
+    struct proxy *proxy = &worker->proxy;
+    if (tls_setup_init(&proxy->tls, proxy->generation, worker->options.secrets, plan, error)) {
+        return true;
+    }
+    if (worker->options.error != NULL) {
+        memcpy(worker->options.error, error, sizeof(error));
+    }
+    return false;
+}
+
 /* Everything that a worker allocates is a row of the plan, so that the memory figure holds. */
 static bool allocate(struct worker *worker, const struct worker_plan *plan)
 {
@@ -97,14 +110,15 @@ static bool allocate(struct worker *worker, const struct worker_plan *plan)
         return false;
     }
     arena_init(&proxy->draft, worker->draft, plan->draft_size);
-    return buffer_pool_init(&proxy->buffers, buffers) &&
+    return set_up_tls(worker, plan) && buffer_pool_init(&proxy->buffers, buffers) &&
            pipe_pool_init(&proxy->pipes, proxy->io, plan->splice_pipes) &&
            make_slab(&proxy->client_inboxes, plan, WORKER_PLAN_CLIENT_INBOXES) &&
            make_slab(&proxy->upstream_inboxes, plan, WORKER_PLAN_UPSTREAM_INBOXES) &&
            make_slab(&proxy->connections, plan, WORKER_PLAN_CONNECTIONS) &&
            make_slab(&proxy->exchanges, plan, WORKER_PLAN_EXCHANGES) &&
            pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, plan->upstream_connections) &&
-           upstream_set_init(&proxy->upstreams, proxy->generation, &probes, &proxy->prng);
+           upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->tls.upstreams, &probes,
+                             &proxy->prng);
 }
 
 static void connect_context(struct worker *worker)
@@ -576,6 +590,7 @@ void worker_destroy(struct worker *worker)
     slab_deinit(&proxy->connections);
     slab_deinit(&proxy->exchanges);
     upstream_set_deinit(&proxy->upstreams);
+    tls_setup_deinit(&proxy->tls);
     free(worker->listeners);
     free(worker->scratch);
     free(worker->render);

@@ -11,13 +11,14 @@
 #include "proxy/client_board.h"
 
 struct access_log;
+struct secrets;
 struct flight_recorder;
 struct health_view;
 struct metrics;
 struct worker;
 
 /* The io_socket.kind of sockets that are not the worker's: see worker_options.on_foreign. */
-enum { WORKER_SOCKET_FOREIGN = 4 };
+enum { WORKER_SOCKET_FOREIGN = 4, WORKER_ERROR_MAX = 256 };
 
 struct worker_options {
     struct io *io;
@@ -27,6 +28,9 @@ struct worker_options {
     struct access_log *access_log;       /* borrowed: the writing end of its ring */
     struct flight_recorder *flight;      /* borrowed: says what the worker does */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
+    const struct secrets *secrets;       /* borrowed while it is created: keys of certificates */
+    char *error;                         /* borrowed; NULL, or WORKER_ERROR_MAX bytes: what else is
+                                            to be said where worker_create fails */
     void *board;                         /* borrowed: see client_counts_init */
     void *commons;                       /* borrowed: see commons_init */
     struct hash_key client_key;          /* the same in all workers */

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "proxy/exchange.h"
+#include "proxy/tls_setup.h"
 #include "proxy/worker.h"
 
 enum {
@@ -65,6 +66,18 @@ static uint32_t requests_of(const struct generation_server *server, uint32_t ind
     uint32_t share = worker_plan_share(most, server->workers, index);
     uint32_t more = (share + LENT_SHARE - 1) / LENT_SHARE;
     return more < most - share ? share + more : most;
+}
+
+/*
+ * The most that OpenSSL may take for upstream connections: each may carry a request, or be in its
+ * handshake, when it does nothing else.
+ */
+static uint64_t heap_of_upstreams(const struct worker_plan *plan,
+                                  const struct generation *generation)
+{
+    const uint64_t each = TLS_HEAP_IDLE + TLS_HEAP_PEER + TLS_HEAP_HANDSHAKE;
+    static_assert(TLS_HEAP_HANDSHAKE >= TLS_HEAP_BUSY, "a handshake takes most");
+    return plan->upstream_connections * each + upstream_tls_heap(generation, UPSTREAM_TLS_TRAFFIC);
 }
 
 static uint32_t reserve_of(uint32_t workers)
@@ -135,6 +148,13 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
     items[WORKER_PLAN_UPSTREAM_INBOXES] =
         in_slab(upstreams, head > UPSTREAM_INBOX_SIZE ? head : UPSTREAM_INBOX_SIZE);
     items[WORKER_PLAN_PIPES] = in_one_piece(pipe_pool_bytes(plan->splice_pipes));
+    if (tls_setup_is_needed(generation)) {
+        plan->tls_connections = upstreams;
+        items[WORKER_PLAN_TLS_CONNECTIONS] =
+            in_one_piece(tls_engine_bytes(upstreams) + tls_setup_bytes(generation));
+        items[WORKER_PLAN_TLS_HEAP] =
+            in_one_piece(TLS_HEAP_BASE + heap_of_upstreams(plan, generation));
+    }
     items[WORKER_PLAN_ENDPOINTS] = in_one_piece(upstream_set_bytes(generation));
     items[WORKER_PLAN_SCRATCH] = in_one_piece(SCRATCH_SIZE + BYTE_QUEUE_MAX + plan->draft_size);
     items[WORKER_PLAN_CONTEXT] =

@@ -7,9 +7,8 @@
  * beside it (its segment, the generation) and what its code takes is the supervisor's sum
  * (supervisor/budget.h). What is in sockets and pipes is the kernel's and in no figure.
  *
- * A library with a heap of its own (there is none in a worker today) is counted like everything
- * else: it gets its allocator from us, over a pool of fixed size, and that pool is a row of the
- * plan. A library that cannot be given an allocator cannot be in a worker.
+ * A library with a heap of its own is counted like everything else: it gets its allocator from us,
+ * with a cap that is a row of the plan. A library that cannot be given one cannot be in a worker.
  */
 #ifndef SENTINEL_PROXY_WORKER_PLAN_H
 #define SENTINEL_PROXY_WORKER_PLAN_H
@@ -47,6 +46,7 @@ struct worker_plan_descriptors {
 struct worker_plan {
     uint32_t connections; /* that this worker may hold, without the reserve */
     uint32_t requests; /* in flight, without the reserve: its share of max-requests and an eighth */
+    uint32_t tls_connections;      /* that it has place for; 0: nobody speaks TLS */
     uint32_t upstream_connections; /* its share of max-upstream-connections */
     uint32_t splice_pipes;         /* its share of splice-pipes */
     size_t arena_size;             /* of one exchange */

@@ -225,6 +225,7 @@ static enum status control_open(struct control *control)
     struct controller_options options = {
         .io = control->io,
         .generation = &process->generation,
+        .secrets = &process->secrets,
         .admin = process->listeners[LISTENERS_ADMIN],
         .control = process->listeners[LISTENERS_CONTROL],
         .flight = &control->process->flight,

@@ -32,6 +32,7 @@ struct work {
     struct segment logger;     /* whose cursor `access_log` looks at */
     struct segment *peers;     /* the other workers', by index; not mapped: not known */
     const void **boards;       /* theirs, by index; NULL: not known */
+    char error[WORKER_ERROR_MAX];
     bool draining;
     bool quit;
 };
@@ -200,6 +201,8 @@ static enum status work_open(struct work *work)
         .commons = process->commons,
         .client_key = process->spec->client_key,
         .peers = {.boards = work->boards, .count = workers_of(work)},
+        .secrets = &process->secrets,
+        .error = work->error,
         .index = process->spec->index,
         .on_foreign = on_foreign,
         .foreign_context = work,
@@ -233,7 +236,8 @@ int process_work(struct process *process)
     }
     work->process = process;
     if (work_open(work) != OK) {
-        log_message(LOG_ERROR, "worker %u cannot start: %s", process->spec->index, strerror(errno));
+        log_message(LOG_ERROR, "worker %u cannot start: %s", process->spec->index,
+                    work->error[0] != '\0' ? work->error : strerror(errno));
         work_close(work);
         return 1;
     }

@@ -114,7 +114,7 @@ static bool lease_shared(struct pool *pool, struct endpoint *endpoint, struct po
     for (int looks = 0; looks < SHARED_LOOKS_MAX && !list_is_empty(&endpoint->shared); looks++) {
         struct session *session = CONTAINER_OF(endpoint->shared.next, struct session, link);
         struct pool_connection *connection = pool_connection_of(session);
-        bool opening = session->step == SESSION_CONNECT;
+        bool opening = dialing_is_under_way(session);
         struct stream *stream = opening ? NULL : session->ops->open_stream(session);
         if (stream != NULL || (opening && connection->leases < SHARED_WAITERS_MAX)) {
             lend(pool, connection, stream, !opening, lease);
@@ -148,8 +148,22 @@ static struct pool_connection *new_slot(struct pool *pool)
     return connection;
 }
 
+/* How many handshakes begin a session anew shows whether earlier ones are resumed. */
+static void note_handshake(struct pool *pool, const struct pool_connection *connection)
+{
+    const struct transport *transport = &connection->session.transport;
+    if (tls_is_on(transport)) {
+        struct tls_info info;
+        tls_describe(transport, &info);
+        metrics_count_at(pool->metrics,
+                         info.resumed ? METRIC_UPSTREAM_TLS_RESUMED : METRIC_UPSTREAM_TLS_FULL,
+                         upstream_of(connection));
+    }
+}
+
 static struct stream *start_protocol(struct pool *pool, struct pool_connection *connection)
 {
+    note_handshake(pool, connection);
     struct stream *stream = pool->start(connection);
     ASSERT(stream != NULL && connection->session.step == SESSION_BUSY);
     list_unlink(&connection->session.link);
@@ -170,15 +184,17 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     }
     connection->endpoint = endpoint;
     connection->first = NULL;
+    connection->reason = REASON_NONE;
     connection->leases = 0;
     list_init(&connection->age);
     list_init(&connection->waiters);
     dialing_init(&connection->dialing, pool->context, pool->timer_kind);
     connection->session.owner = connection;
-    enum status status = dialing_connect(&connection->dialing, &endpoint->config->address,
-                                         endpoint->path, pool->socket_kind);
+    enum status status =
+        dialing_connect(&connection->dialing, &endpoint->target, pool->socket_kind);
     if (status == ERROR) {
         pool->lease_error = connection->session.transport.socket.error;
+        pool->lease_reason = connection->dialing.reason;
         free_slot(pool, connection);
         return ERROR;
     }
@@ -195,22 +211,25 @@ void pool_open(struct pool *pool, struct pool_connection *connection)
 {
     ASSERT(connection->leases > 0 && connection->first == NULL);
     list_unlink(&connection->session.link); /* nobody joins one that failed */
-    if (dialing_result(&connection->dialing) == OK) {
+    if (connection->session.step == SESSION_CLOSED) {
+        connection->reason = connection->dialing.reason;
+    } else {
         connection->first = start_protocol(pool, connection);
     }
 }
 
-enum status pool_connected(struct pool_lease *lease)
+enum status pool_connected(struct pool_lease *lease, enum reason *reason)
 {
     struct pool_connection *connection = lease->connection;
     struct session *session = &connection->session;
     if (lease->stream != NULL) {
         return OK;
     }
-    if (session->step == SESSION_CONNECT) {
+    if (dialing_is_under_way(session)) {
         return AGAIN;
     }
-    if (session->step == SESSION_CLOSED) {
+    if (connection->reason != REASON_NONE) {
+        *reason = connection->reason;
         return ERROR;
     }
     lease->stream =

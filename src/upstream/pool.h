@@ -43,6 +43,7 @@ struct pool_connection {
     struct list age;      /* in pool.idle, while idle */
     struct list waiters;  /* of those whose lease waits for it to open */
     struct stream *first; /* the stream that came with the protocol's start, not yet taken */
+    enum reason reason;   /* why it could not be opened */
     uint32_t leases;
 };
 
@@ -61,7 +62,8 @@ struct pool {
     struct metrics *metrics; /* borrowed: the pool publishes what it holds */
     /* Starts an open connection's protocol: its first stream. Tests put another one here. */
     struct stream *(*start)(struct pool_connection *connection);
-    int lease_error;       /* errno behind the last ERROR of pool_lease */
+    int lease_error; /* errno behind the last ERROR of pool_lease; 0: what it says is its reason */
+    enum reason lease_reason;
     uint32_t streams_free; /* of shared connections, since the last pool_places */
     uint8_t socket_kind;   /* of its connections' sockets and timers; set before the first lease */
     uint8_t timer_kind;
@@ -84,10 +86,10 @@ NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, b
 
 /*
  * Whether the lease has its stream: OK; AGAIN, the connection is being opened: wait in its list.
- * ERROR: it could not be. END: it is open and has no stream for this lease: return it, and lease
- * again.
+ * ERROR: it could not be, *reason. END: it is open and has no stream for this lease: return it, and
+ * lease again.
  */
-NODISCARD enum status pool_connected(struct pool_lease *lease);
+NODISCARD enum status pool_connected(struct pool_lease *lease, enum reason *reason);
 
 /*
  * Takes SESSION_EVENT_OPEN of a connection: starts the protocol if it is open. Those in its list of

@@ -141,7 +141,8 @@ static int begin(void **state)
     assert_non_null(fixture->cells);
     metrics_init(&fixture->metrics, fixture->cells, &fixture->generation);
     fixture->config.address = (struct address){.family = ADDRESS_IPV4, .ip = {127, 0, 0, 1}};
-    fixture->endpoint = (struct endpoint){.config = &fixture->config};
+    fixture->endpoint =
+        (struct endpoint){.config = &fixture->config, .target.address = &fixture->config.address};
     list_init(&fixture->endpoint.idle);
     list_init(&fixture->endpoint.shared);
     assert_true(pool_init(&fixture->pool, &fixture->context, &fixture->metrics, SLOTS));
@@ -172,7 +173,7 @@ static int end(void **state)
 /* Turns until nothing is being opened any more. */
 static void open_all(struct fixture *fixture, const struct pool_lease *lease)
 {
-    for (int i = 0; i < TURNS_MAX && lease->connection->session.step == SESSION_CONNECT; i++) {
+    for (int i = 0; i < TURNS_MAX && dialing_is_under_way(&lease->connection->session); i++) {
         io_wait(fixture->io, io_now(fixture->io) + 1000 * 1000);
         struct io_socket *socket = io_next_ready(fixture->io);
         for (; socket != NULL; socket = io_next_ready(fixture->io)) {
@@ -185,7 +186,15 @@ static void open_all(struct fixture *fixture, const struct pool_lease *lease)
             }
         }
     }
-    assert_true(lease->connection->session.step != SESSION_CONNECT);
+    assert_false(dialing_is_under_way(&lease->connection->session));
+}
+
+static enum status connected(struct pool_lease *lease)
+{
+    enum reason reason = REASON_NONE;
+    enum status status = pool_connected(lease, &reason);
+    assert_int_equal(status == ERROR ? REASON_CONNECT_FAILED : REASON_NONE, reason);
+    return status;
 }
 
 static enum status take(struct fixture *fixture, struct pool_lease *lease)
@@ -211,8 +220,8 @@ static void each_lease_of_http1_has_a_connection_of_its_own(void **state)
     assert_ptr_not_equal(one.connection, two.connection);
     open_all(fixture, &one);
     open_all(fixture, &two);
-    assert_int_equal(pool_connected(&one), OK);
-    assert_int_equal(pool_connected(&two), OK);
+    assert_int_equal(connected(&one), OK);
+    assert_int_equal(connected(&two), OK);
     assert_non_null(one.stream);
     assert_false(one.reused);
     assert_int_equal(fixture->endpoint.in_use, 2);
@@ -253,8 +262,8 @@ static void a_refused_connection_is_refused_to_all_who_wait_for_it(void **state)
     assert_int_equal(take(fixture, &two), OK);
     assert_ptr_equal(one.connection, two.connection);
     open_all(fixture, &one);
-    assert_int_equal(pool_connected(&one), ERROR);
-    assert_int_equal(pool_connected(&two), ERROR);
+    assert_int_equal(connected(&one), ERROR);
+    assert_int_equal(connected(&two), ERROR);
     assert_true(list_is_empty(&fixture->endpoint.shared));
     pool_return(&fixture->pool, &one, false);
     assert_int_equal(fixture->pool.connections.in_use, 1);
@@ -268,7 +277,7 @@ static void lease_stub(struct fixture *fixture, struct pool_lease *lease)
     fixture->pool.start = start_stub;
     assert_int_equal(take(fixture, lease), OK);
     open_all(fixture, lease);
-    assert_int_equal(pool_connected(lease), OK);
+    assert_int_equal(connected(lease), OK);
 }
 
 static void a_multiplexed_connection_is_shared_until_it_is_full(void **state)
@@ -310,7 +319,7 @@ static void a_stream_that_comes_back_is_a_place_for_who_waits(void **state)
     for (int i = 1; i < SLOTS * STREAMS; i++) {
         assert_int_equal(take(fixture, &leases[i]), OK);
         open_all(fixture, &leases[i]);
-        assert_int_equal(pool_connected(&leases[i]), OK);
+        assert_int_equal(connected(&leases[i]), OK);
     }
     assert_int_equal(take(fixture, &late), AGAIN);
     assert_int_equal(pool_places(&fixture->pool), 0);
@@ -359,10 +368,10 @@ static void those_who_come_while_it_is_opened_wait_for_the_one_connection(void *
     }
     open_all(fixture, &leases[0]);
     for (int i = 0; i < STREAMS; i++) {
-        assert_int_equal(pool_connected(&leases[i]), OK);
+        assert_int_equal(connected(&leases[i]), OK);
     }
     /* More waited than it carries: this one looks for another. */
-    assert_int_equal(pool_connected(&leases[STREAMS]), END);
+    assert_int_equal(connected(&leases[STREAMS]), END);
     for (int i = 0; i < STREAMS + 1; i++) {
         pool_return(&fixture->pool, &leases[i], true);
     }
@@ -393,8 +402,8 @@ static void an_endpoint_that_turns_out_to_speak_http1_is_shared_no_more(void **s
     assert_int_equal(take(fixture, &one), OK);
     assert_int_equal(take(fixture, &two), OK);
     open_all(fixture, &one);
-    assert_int_equal(pool_connected(&one), OK);
-    assert_int_equal(pool_connected(&two), END);
+    assert_int_equal(connected(&one), OK);
+    assert_int_equal(connected(&two), END);
     pool_return(&fixture->pool, &two, true);
     assert_false(fixture->endpoint.multiplexed);
     assert_int_equal(take(fixture, &two), OK);
@@ -420,14 +429,15 @@ static void an_idle_connection_gives_its_slot_to_another_endpoint(void **state)
 {
     struct fixture *fixture = *state;
     struct pool_lease leases[SLOTS] = {0};
-    struct endpoint other = {.config = &fixture->config};
+    struct endpoint other = {.config = &fixture->config,
+                             .target.address = &fixture->config.address};
     list_init(&other.idle);
     list_init(&other.shared);
     for (int i = 0; i < SLOTS; i++) {
         fixture->pool.start = start_stub;
         assert_int_equal(pool_lease(&fixture->pool, &fixture->endpoint, true, &leases[i]), OK);
         open_all(fixture, &leases[i]);
-        assert_int_equal(pool_connected(&leases[i]), OK);
+        assert_int_equal(connected(&leases[i]), OK);
     }
     assert_int_equal(pool_lease(&fixture->pool, &other, false, &leases[0]), AGAIN);
     pool_return(&fixture->pool, &leases[0], true);

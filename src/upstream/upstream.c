@@ -30,7 +30,6 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
         struct endpoint *endpoint = &upstream->endpoints[i];
         endpoint->index = config->endpoint_first + i;
         endpoint->config = generation_endpoint(generation, endpoint->index);
-        endpoint->path = generation_unix_path(generation, endpoint->config->text);
         list_init(&endpoint->idle);
         list_init(&endpoint->shared);
     }
@@ -44,7 +43,8 @@ uint64_t upstream_set_bytes(const struct generation *generation)
 }
 
 bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
-                       const struct upstream_probes *probes, struct prng *prng)
+                       const struct upstream_tls *tls, const struct upstream_probes *probes,
+                       struct prng *prng)
 {
     set->count = generation->header->upstreams.count;
     set->endpoint_count = generation->header->endpoints.count;
@@ -58,11 +58,18 @@ bool upstream_set_init(struct upstream_set *set, const struct generation *genera
         init_upstream(set, generation, i, prng);
         set->upstreams[i].probes = *probes;
     }
+    for (uint32_t i = 0; i < set->endpoint_count; i++) {
+        struct endpoint *endpoint = &set->endpoints[i];
+        upstream_tls_target(tls, generation, i, &endpoint->resumption, &endpoint->target);
+    }
     return true;
 }
 
 void upstream_set_deinit(struct upstream_set *set)
 {
+    for (uint32_t i = 0; set->endpoints != NULL && i < set->endpoint_count; i++) {
+        tls_resumption_drop(&set->endpoints[i].resumption);
+    }
     free(set->upstreams);
     free(set->endpoints);
     *set = (struct upstream_set){0};

@@ -18,6 +18,7 @@
 
 #include "base/list.h"
 #include "config/generation.h"
+#include "upstream/upstream_tls.h"
 
 struct commons;
 struct health_view;
@@ -32,7 +33,6 @@ enum {
 
 struct endpoint {
     const struct generation_endpoint *config;
-    struct span path;    /* of the Unix socket that it is, in the generation */
     uint32_t index;      /* in the generation */
     uint32_t idle_count; /* connections in `idle` */
     uint32_t in_use;     /* leases */
@@ -43,7 +43,9 @@ struct endpoint {
     uint32_t failures;   /* failed connects in a row */
     uint32_t ejections;  /* in a row, without a success between; 0: in use */
     uint64_t ejected_until;
-    uint64_t lease; /* of our probe that is under way; 0: none */
+    uint64_t lease;                   /* of our probe that is under way; 0: none */
+    struct dialing_target target;     /* what connections to it are made of */
+    struct tls_resumption resumption; /* of the last one: its next may go on with the session */
 };
 
 /* How probes are agreed on with the other workers. */
@@ -79,9 +81,12 @@ struct upstream_set {
 /* Bytes that the set of this generation allocates. */
 uint64_t upstream_set_bytes(const struct generation *generation);
 
-/* False when memory is short. Each upstream's first turn is random, so that workers do not march.
+/*
+ * False when memory is short. Each upstream's first turn is random, so that workers do not march.
+ * tls, which may be NULL where no endpoint speaks it, is borrowed.
  */
 NODISCARD bool upstream_set_init(struct upstream_set *set, const struct generation *generation,
+                                 const struct upstream_tls *tls,
                                  const struct upstream_probes *probes, struct prng *prng);
 void upstream_set_deinit(struct upstream_set *set);
 

@@ -196,7 +196,7 @@ static uint32_t probes(struct fixture *fixtures, uint32_t first, uint64_t now)
 static void of_all_workers_one_probes(void **state)
 {
     (void)state;
-    struct fixture fixtures[WORKERS];
+    static struct fixture fixtures[WORKERS];
     uint64_t now = eject_in_all(fixtures);
     assert_int_equal(probes(fixtures, 0, now), 1);
     assert_int_equal(probes(fixtures, 0, now), 0);
@@ -213,7 +213,7 @@ static void of_all_workers_one_probes(void **state)
 static void a_probe_without_a_verdict_leaves_the_next_to_anybody(void **state)
 {
     (void)state;
-    struct fixture fixtures[WORKERS];
+    static struct fixture fixtures[WORKERS];
     uint64_t now = eject_in_all(fixtures);
     assert_int_equal(probes(fixtures, 0, now), 1);
     upstream_end_probe(&fixtures[0].upstream, &fixtures[0].endpoints[0]);
@@ -225,7 +225,7 @@ static void a_probe_without_a_verdict_leaves_the_next_to_anybody(void **state)
 static void a_worker_that_dies_with_a_probe_is_waited_for_no_longer_than_its_lease(void **state)
 {
     (void)state;
-    struct fixture fixtures[WORKERS];
+    static struct fixture fixtures[WORKERS];
     uint64_t now = eject_in_all(fixtures);
     assert_int_equal(pick_index(&fixtures[0], now), 0);
     assert_int_equal(probes(fixtures, 1, now + LEASE_TIME - 1), 0);

@@ -60,3 +60,30 @@ def scalar_of(secret):
     digits = re.search(r'priv:\s*([0-9a-f:\s]+?)\s*pub:', text)[1]
     raw = bytes.fromhex(re.sub(r'[:\s]', '', digits))
     return raw[-32:]
+
+
+class Authority:
+    """Signs in a folder: issue('a', 'a.example', 'IP:127.0.0.1') makes a.pem and a.key there."""
+
+    def __init__(self, folder, name='authority'):
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.name = name
+        self.ca = folder / f'{name}.pem'
+        openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out',
+                folder / f'{name}.key')
+        openssl('req', '-x509', '-new', '-key', folder / f'{name}.key', '-out', self.ca, '-days', 30,
+                '-subj', f'/CN={name}')
+
+    def issue(self, name, *hosts, days=20):
+        """The paths of certificate and key; days below 0: it has expired."""
+        file, key = self.folder / f'{name}.pem', self.folder / f'{name}.key'
+        config, request = self.folder / f'{name}.cnf', self.folder / f'{name}.csr'
+        openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', key)
+        names = ','.join(host if ':' in host else f'DNS:{host}' for host in hosts)
+        config.write_text(f'subjectAltName={names}\n')
+        openssl('req', '-new', '-key', key, '-out', request, '-subj', f'/CN={name}')
+        openssl('x509', '-req', '-in', request, '-CA', self.ca, '-CAkey',
+                self.folder / f'{self.name}.key', '-CAcreateserial', '-days', days, '-extfile',
+                config, '-out', file)
+        return file, key

@@ -1,0 +1,230 @@
+"""TLS to endpoints: whom Sentinel believes, what it shows, and what it says when it does not hold."""
+import hashlib
+import ssl
+
+import pytest
+
+from harness.certificates import Authority
+from harness.checks import assert_own_answer
+from harness.origins import EchoOrigin, read_request, read_to_end, response, ScriptedOrigin
+from harness.proxy import command
+from harness.waiting import wait_for
+from harness.wire import request_bytes
+
+SIZE = 2 << 20
+BODY = (bytes(range(251)) * (SIZE // 251 + 1))[:SIZE]
+ADDRESS = 'IP:127.0.0.1'
+
+
+class TlsOrigin(EchoOrigin):
+    """An echo origin behind TLS; the context is ssl's."""
+
+    def __init__(self, context, **options):
+        self.context = context
+        self.sessions = []  # (server name, whether resumed, the client's certificate) by connection
+        self.refused = []   # handshakes that failed
+        super().__init__(**options)
+
+    def run(self, wire):
+        seen = {}
+        self.context.sni_callback = lambda sock, name, _context: seen.update({sock: name})
+        try:
+            wire.sock = self.context.wrap_socket(wire.sock, server_side=True)
+        except OSError as error:
+            self.refused.append(error)
+            wire.close()
+            return
+        self.sessions.append((seen.get(wire.sock), wire.sock.session_reused,
+                              wire.sock.getpeercert()))
+        super().run(wire)
+
+
+class ScriptedTlsOrigin(TlsOrigin):
+    serve = ScriptedOrigin.serve
+
+    def __init__(self, context, *scripts):
+        self.scripts = scripts
+        super().__init__(context)
+
+
+def server_context(pair, versions=None):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    if versions:
+        context.minimum_version, context.maximum_version = versions
+    return context
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / 'pki')
+
+
+@pytest.fixture
+def tls_origin(stack, authority):
+    """tls_origin(names): an origin with a certificate of the authority for these names."""
+    def start(names=ADDRESS, days=30, versions=None, context=None, scripts=None, **options):
+        if context is None:
+            pair = authority.issue(f'origin-{len(stack)}', *names.split(), days=days)
+            context = server_context(pair, versions)
+        stack.append(ScriptedTlsOrigin(context, *scripts) if scripts
+                     else TlsOrigin(context, **options))
+        return stack[-1]
+    return start
+
+
+def trusting(authority, lines=''):
+    return f'tls {{\n    ca "{authority.ca}"\n    {lines}\n}}'
+
+
+def test_an_endpoint_whose_certificate_holds_is_spoken_to(sentinel, tls_origin, authority):
+    server = tls_origin()
+    proxy = sentinel(server, upstream=trusting(authority))
+    for _ in range(3):
+        assert proxy.request().status == 200
+    assert len(server.connections) == 1, 'the connection is kept'
+    assert server.sessions[0][0] is None, 'an address is no server name'
+    assert proxy.metric('sentinel_upstream_tls_full_handshakes_total', upstream='backend') == 1
+    assert proxy.metric('sentinel_upstream_connections_reused_total') == 2
+    assert [record['reason'] for record in proxy.log_records(3)] == [None] * 3
+
+
+def test_bodies_pass_whole_in_both_directions(sentinel, tls_origin, authority):
+    server = tls_origin(scripts=[[read_request, response(BODY), read_request, response(b'next'),
+                                  read_to_end]])
+    proxy = sentinel(server, upstream=trusting(authority))
+    with proxy.connect() as client:
+        client.send(request_bytes('/', 'POST', [('Content-Length', str(SIZE))]) + BODY)
+        assert hashlib.sha256(client.read_response().body).digest() == hashlib.sha256(BODY).digest()
+        client.send(request_bytes('/next'))
+        assert client.read_response().body == b'next'
+    assert server.requests[0].body == BODY
+    assert len(server.connections) == 1
+
+
+def test_the_name_of_the_configuration_is_asked_for_and_held_against(sentinel, tls_origin,
+                                                                     authority):
+    server = tls_origin('backend.test')
+    proxy = sentinel(server, upstream=trusting(authority, 'server-name "backend.test"'))
+    assert proxy.request().status == 200
+    assert server.sessions[0][0] == 'backend.test'
+
+
+def test_the_name_of_a_target_is_asked_for(sentinel, tls_origin, authority):
+    server = tls_origin('localhost')
+    proxy = sentinel(f'localhost:{server.port}', upstream=trusting(authority))
+    assert proxy.request().status == 200
+    assert server.sessions[-1][0] == 'localhost'
+
+
+@pytest.mark.parametrize('names,days', [('other.test IP:127.0.0.2', 30), (ADDRESS, -1)])
+def test_a_certificate_that_does_not_hold_is_refused(sentinel, tls_origin, authority, names, days):
+    server = tls_origin(names, days)
+    proxy = sentinel(server, upstream=trusting(authority))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    proxy.logged('upstream_tls_certificate')
+    assert server.requests == []
+    assert proxy.metric('sentinel_upstream_failures_total',
+                        reason='upstream_tls_certificate') >= 1
+
+
+def test_a_certificate_of_somebody_else_is_refused_by_default(sentinel, tls_origin, tmp_path):
+    other = Authority(tmp_path / 'other', 'other')
+    server = tls_origin()
+    proxy = sentinel(server, upstream=trusting(other))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    # The system's bundle does not know it, either.
+    proxy = sentinel(server, upstream='tls {\n}')
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    assert server.requests == []
+
+
+def test_another_endpoint_is_tried_and_the_bad_one_ejected(sentinel, tls_origin, authority):
+    good, bad = tls_origin(name='good'), tls_origin('other.test', name='bad')
+    proxy = sentinel(bad, good, upstream=trusting(authority))
+    assert [proxy.request().json()['origin'] for _ in range(12)] == ['good'] * 12
+    assert proxy.metric('sentinel_endpoint_ejections_total', endpoint=bad.address) == 1
+    assert bad.requests == []
+
+
+def test_whoever_skips_verification_is_told_so_loudly(sentinel, tls_origin, tmp_path):
+    server = tls_origin('other.test')
+    proxy = sentinel(server, upstream='tls {\n    insecure-skip-verify true\n}')
+    assert proxy.request().status == 200
+    assert 'INSECURE: certificates of these endpoints are not verified' in proxy.stderr()
+    done = command('check', '--config', proxy.config)
+    assert 'warning: INSECURE' in done.stderr + done.stdout
+
+
+def test_an_endpoint_that_asks_is_shown_our_certificate(sentinel, tls_origin, authority):
+    context = server_context(authority.issue('origin', ADDRESS))
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = tls_origin(context=context)
+    file, key = authority.issue('proxy', 'proxy.test')
+    proxy = sentinel(server, upstream=trusting(authority, f'certificate "{file}" key="{key}"'))
+    assert proxy.request().status == 200
+    assert ('DNS', 'proxy.test') in server.sessions[0][2]['subjectAltName']
+
+
+def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin, authority):
+    # TLS 1.2, where a refusal comes before the handshake ends.
+    context = server_context(authority.issue('origin', ADDRESS),
+                             (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2))
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = tls_origin(context=context)
+    proxy = sentinel(server, upstream=trusting(authority))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_refused')
+    proxy.logged('upstream_tls_refused')
+
+
+def test_a_plain_endpoint_is_no_tls_endpoint(sentinel, origin, authority):
+    server = origin([read_to_end])
+    plain = origin([b'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n', read_to_end])
+    proxy = sentinel(plain, upstream=trusting(authority), timeouts='connect "500ms"')
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_failed')
+    proxy.logged('upstream_tls_failed')
+    # One that accepts and says nothing costs the time to connect.
+    proxy = sentinel(server, upstream=trusting(authority), timeouts='connect "300ms"')
+    assert_own_answer(proxy.request(), 502, 'connect_timeout')
+
+
+@pytest.mark.parametrize('version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_are_resumed(sentinel, tls_origin, authority, version):
+    close = [('Connection', 'close')]
+    script = [read_request, response(b'x', fields=close)]
+    server = tls_origin(versions=(version, version), scripts=[script])
+    proxy = sentinel(server, upstream=trusting(authority))
+    for _ in range(4):
+        assert proxy.request().body == b'x'
+    assert [resumed for _, resumed, _ in server.sessions] == [False, True, True, True]
+    assert proxy.metric('sentinel_upstream_tls_resumed_handshakes_total') == 3
+
+
+def test_checks_speak_tls_and_show_their_certificate(sentinel, tls_origin, authority):
+    context = server_context(authority.issue('origin', ADDRESS))
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    file, key = authority.issue('proxy', 'proxy.test')
+    good = tls_origin(context=context, name='good')
+    bad = tls_origin('other.test', name='bad')
+    lines = trusting(authority, f'certificate "{file}" key="{key}"')
+    lines += ('\nhealth-check {\n    type "http" path="/well"\n    interval "100ms"\n'
+              '    timeout "100ms"\n    healthy-threshold 1\n    unhealthy-threshold 1\n}')
+    proxy = sentinel(good, bad, upstream=lines)
+    good.wait_requests(2)
+    assert good.requests[0].target == '/well'
+    wait_for(lambda: proxy.metric('sentinel_endpoint_up', endpoint=bad.address) == 0, 10,
+             'the endpoint whose certificate does not hold being down')
+    assert proxy.metric('sentinel_endpoint_up', endpoint=good.address) == 1
+    assert bad.requests == []
+    wait_for(lambda: any(resumed for _, resumed, _ in good.sessions), 10, 'a resumed session')
+
+
+def test_tls_goes_over_unix_sockets(sentinel, tls_origin, authority, sockets):
+    server = tls_origin('backend.test', path=sockets / 'origin')
+    proxy = sentinel(server, upstream=trusting(authority, 'server-name "backend.test"'))
+    for _ in range(2):
+        assert proxy.request().status == 200
+    assert len(server.connections) == 1
