@@ -6,18 +6,14 @@
  */
 #include "config/certificate.h"
 
-#include <openssl/evp.h>
 #include <openssl/ocsp.h>
-#include <openssl/pem.h>
-#include <openssl/x509.h>
-#include <openssl/x509v3.h>
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "config/certificate_fixed_fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { ARENA_SIZE = 1024 * 1024, PATCH_SIZE = 7, FILES = 4, FUZZ_NOW = 1800000000, DAY = 86400 };
+enum { ARENA_SIZE = 1024 * 1024, PATCH_SIZE = 7, FILES = 4 };
 
 /* What can be damaged, in DER. */
 enum file { FILE_HOST, FILE_ROOT, FILE_KEY, FILE_OCSP };
@@ -26,46 +22,6 @@ struct set {
     uint8_t *der[FILES];
     size_t sizes[FILES];
 };
-
-/* Ed25519 signs without chance. */
-static EVP_PKEY *fixed_key(uint8_t byte)
-{
-    uint8_t raw[32];
-    memset(raw, byte, sizeof(raw));
-    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, raw, sizeof(raw));
-    ASSERT(key != NULL);
-    return key;
-}
-
-static void extend(X509 *x509, int nid, const char *value)
-{
-    X509V3_CTX context;
-    X509V3_set_ctx(&context, NULL, x509, NULL, NULL, 0);
-    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
-    ASSERT(extension != NULL && X509_add_ext(x509, extension, -1) == 1);
-    X509_EXTENSION_free(extension);
-}
-
-static X509 *fixed_certificate(const char *name, EVP_PKEY *key, const X509 *issuer,
-                               EVP_PKEY *issuer_key)
-{
-    X509 *x509 = X509_new();
-    ASSERT(x509 != NULL && X509_set_version(x509, 2) == 1);
-    ASN1_INTEGER_set(X509_get_serialNumber(x509), issuer == NULL ? 1 : 2);
-    ASN1_TIME_set(X509_getm_notBefore(x509), FUZZ_NOW - DAY);
-    ASN1_TIME_set(X509_getm_notAfter(x509), FUZZ_NOW + DAY);
-    X509_set_pubkey(x509, key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x509), "CN", MBSTRING_ASC,
-                               (const unsigned char *)name, -1, -1, 0);
-    X509_set_issuer_name(x509, X509_get_subject_name(issuer == NULL ? x509 : issuer));
-    extend(x509, NID_basic_constraints, issuer == NULL ? "critical,CA:TRUE" : "CA:FALSE");
-    if (issuer != NULL) {
-        extend(x509, NID_subject_alt_name, "DNS:a.test,DNS:*.b.test,IP:192.0.2.1");
-        extend(x509, NID_ext_key_usage, "serverAuth");
-    }
-    ASSERT(X509_sign(x509, issuer_key, NULL) > 0);
-    return x509;
-}
 
 static void make_response(struct set *set, const X509 *host, X509 *root, EVP_PKEY *root_key)
 {

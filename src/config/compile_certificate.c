@@ -84,6 +84,11 @@ static void report_unreadable(struct compilation *compilation, struct position p
     }
 }
 
+static void wipe(struct certificate_set *set, size_t size)
+{
+    explicit_bzero(set->scratch, size);
+}
+
 /* Reads a file into the scratch. False: reported. Whoever reads wipes. */
 static bool read_file(struct compilation *compilation, struct certificate_set *set,
                       const struct setting_value *value, struct span path, size_t maximum,
@@ -97,14 +102,10 @@ static bool read_file(struct compilation *compilation, struct certificate_set *s
     int error = compilation->validator.environment->read_file((const char *)path.data, set->scratch,
                                                               maximum, content);
     if (error != 0) {
+        wipe(set, maximum); /* it may have been read in part */
         report_unreadable(compilation, value->position, path, error, maximum);
     }
     return error == 0;
-}
-
-static void wipe(struct certificate_set *set)
-{
-    explicit_bzero(set->scratch, SCRATCH_SIZE);
 }
 
 /* Reports what was found in a file. False when there is an error among it. */
@@ -151,7 +152,7 @@ static void read_chain(struct work *work)
         certificate_read(&work->certificate, span_of(work->set->scratch, content.size),
                          work->request->use, work->compilation->validator.environment->now,
                          work->compilation->validator.arena, &work->set->findings);
-    wipe(work->set);
+    wipe(work->set, content.size);
     work->good = report(work->compilation, value->position, work->pair->file, &work->set->findings);
     work->good &= status == OK;
 }
@@ -182,7 +183,7 @@ static void read_key(struct work *work)
     enum status status =
         certificate_read_key(&work->certificate, span_of(work->set->scratch, content.size),
                              &secrets->arena, &key, &work->set->findings);
-    wipe(work->set);
+    wipe(work->set, content.size);
     work->good &= report(work->compilation, value->position, work->pair->key, &work->set->findings);
     if (status != OK || key.size > SECRETS_KEY_MAX) {
         if (work->set->findings.count == 0) {
@@ -210,7 +211,7 @@ static void read_ocsp(struct work *work)
                               &work->record.ocsp_until, &work->set->findings) == OK) {
         work->record.ocsp = builder_text(&work->compilation->builder, der);
     }
-    wipe(work->set);
+    wipe(work->set, content.size);
     work->good &=
         report(work->compilation, value->position, work->pair->ocsp, &work->set->findings);
 }
@@ -352,7 +353,7 @@ static void read_bundle(struct compilation *compilation, struct certificate_set 
     enum status status = certificate_read_authorities(
         span_of(set->scratch, size), compilation->validator.environment->now,
         compilation->validator.arena, &text, &set->findings);
-    wipe(set); /* somebody may keep keys in it, too */
+    wipe(set, size); /* somebody may keep keys in it, too */
     bool good = report(compilation, position, bundle->path, &set->findings);
     if (good && status == OK) {
         bundle->text = builder_text(&compilation->builder, text);

@@ -6,9 +6,13 @@
 
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "config/certificate_fixed_fuzz.h"
 
-enum { FUZZ_ARENA_SIZE = 3 * 1024 * 1024, FUZZ_TEXT_MAX = 32 * 1024 };
+enum {
+    FUZZ_ARENA_SIZE = 3 * 1024 * 1024,
+    FUZZ_TEXT_MAX = 32 * 1024,
+    FUZZ_SECRETS_SIZE = 2 * 1024 * 1024
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -38,10 +42,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct arena arena;
     struct arena note_arena;
     struct span block = SPAN_EMPTY;
+    struct secrets_builder *secrets = calloc(1, sizeof(*secrets));
+    static _Alignas(16) uint8_t keys[FUZZ_SECRETS_SIZE]; /* as large as it is, made once */
     struct environment environment = {
         .variables = variables,
         .cores = 2,
         .resolve = resolve_by_length,
+        .read_file = fixed_read_file,
+        .secrets = secrets,
+        .now = FUZZ_NOW,
     };
     struct compile_input input = {
         .name = SPAN("fuzz.kdl"),
@@ -49,6 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .environment = &environment,
     };
     FILE *stream = fopen("/dev/null", "w");
+    ASSERT(secrets != NULL);
+    arena_init(&secrets->arena, keys, FUZZ_SECRETS_SIZE);
     ASSERT(memory != NULL && notes != NULL && diagnostics != NULL && stream != NULL);
     arena_init(&arena, memory, FUZZ_ARENA_SIZE);
     arena_init(&note_arena, notes, COMPILE_DIAGNOSTICS_ARENA_SIZE);
@@ -59,10 +70,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct generation generation;
         bool opened = generation_open(&generation, block);
         ASSERT(opened);
-        compile_print_summary(stream, &generation);
+        compile_print_summary(stream, &generation, FUZZ_NOW);
+        struct secrets opened_secrets;
+        ASSERT(secrets_open(&opened_secrets, secrets->block, &generation));
+        ASSERT(secrets_open(&opened_secrets, secrets->check_block, &generation));
     }
     diagnostics_print(diagnostics, stream);
     (void)fclose(stream);
+    free(secrets);
     free(diagnostics);
     free(notes);
     free(memory);

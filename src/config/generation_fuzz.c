@@ -7,10 +7,10 @@
 
 #include <stdlib.h>
 
-#include "base/assert.h"
+#include "config/certificate_fixed_fuzz.h"
 #include "config/compile.h"
 
-enum { FUZZ_ARENA_SIZE = 512 * 1024, PATCH_SIZE = 7 };
+enum { FUZZ_ARENA_SIZE = 4 * 1024 * 1024, FUZZ_SECRETS_SIZE = 2 * 1024 * 1024, PATCH_SIZE = 7 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,7 +21,11 @@ static const char configuration[] =
     "listener \"l\" { address \"127.0.0.1:80\"; trusted-proxies \"10.0.0.0/8\" \"::1\" }\n"
     "upstream \"u\" { target \"127.0.0.1:81\"; target \"[::1]:81\" weight=2\n"
     "    health-check { type \"http\" path=\"/health\" host=\"h\" } }\n"
-    "upstream \"v\" { target \"127.0.0.1:82\" }\n"
+    "listener \"t\" { address \"127.0.0.1:443\"; protocol \"https\"; tls { certificate \"c\"\n"
+    "    host \"a.test\" \"*.a.test\" { certificate \"d\" }\n"
+    "    client-auth \"optional\" ca=\"e\" } }\n"
+    "upstream \"v\" { target \"127.0.0.1:82\"; tls { ca \"e\"; server-name \"a.test\"\n"
+    "    certificate \"c\" } }\n"
     "route \"a\" { upstream \"u\"; match { path-prefix \"/a\" \"/b\"; host \"*.x.test\"\n"
     "    method \"GET\" \"PURGE\"; header \"X\" \"1\" \"2\"; query \"q\" }\n"
     "    security-headers { set \"X-Y\" \"z\" } }\n"
@@ -71,6 +75,9 @@ static void read_upstreams(struct walk *walk)
         read_text(walk, upstream->place.file);
         read_text(walk, upstream->tls.ca);
         read_text(walk, upstream->tls.server_name);
+        if (upstream->tls.certificate != GENERATION_NONE) {
+            read_text(walk, generation_certificate(generation, upstream->tls.certificate)->chain);
+        }
         for (uint32_t j = 0; j < upstream->endpoint_count; j++) {
             const struct generation_endpoint *endpoint =
                 generation_endpoint(generation, upstream->endpoint_first + j);
@@ -163,6 +170,45 @@ static void read_access(struct walk *walk)
     read_texts(walk, access->query_names);
 }
 
+static void read_shown(struct walk *walk, struct ref ref)
+{
+    const uint32_t *shown = generation_array(walk->generation, ref);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        walk->sum += generation_certificate(walk->generation, shown[i])->key_type;
+    }
+}
+
+static void read_tls(struct walk *walk)
+{
+    const struct generation_header *header = walk->generation->header;
+    for (uint32_t i = 0; i < header->certificates.count; i++) {
+        const struct generation_certificate *certificate =
+            generation_certificate(walk->generation, i);
+        ASSERT(certificate->not_after > certificate->not_before);
+        read_text(walk, certificate->name);
+        read_text(walk, certificate->file);
+        read_texts(walk, certificate->names);
+        read_text(walk, certificate->chain);
+        read_text(walk, certificate->ocsp);
+        read_text(walk, certificate->place.file);
+    }
+    for (uint32_t i = 0; i < header->tls_servers.count; i++) {
+        const struct generation_tls_server *server = generation_tls_server(walk->generation, i);
+        const struct generation_tls_host *hosts = generation_array(walk->generation, server->hosts);
+        const uint32_t *alpn = generation_array(walk->generation, server->alpn);
+        ASSERT((server->client_auth == CLIENT_AUTH_OFF) == (server->client_ca.count == 0));
+        read_shown(walk, server->certificates);
+        for (uint32_t j = 0; j < server->hosts.count; j++) {
+            read_text(walk, hosts[j].pattern);
+            read_shown(walk, hosts[j].certificates);
+        }
+        for (uint32_t j = 0; j < server->alpn.count; j++) {
+            ASSERT(alpn[j] < ALPN_COUNT);
+        }
+        read_text(walk, server->client_ca);
+    }
+}
+
 static void walk_generation(const struct generation *generation)
 {
     struct walk walk = {.generation = generation};
@@ -174,10 +220,14 @@ static void walk_generation(const struct generation *generation)
             walk.sum += address_block_contains(&blocks[j], &listener->address);
         }
         read_text(&walk, listener->name);
+        if (listener->tls != GENERATION_NONE) {
+            walk.sum += generation_tls_server(generation, listener->tls)->version_max;
+        }
         read_text(&walk, listener->text);
         walk.sum += generation_unix_path(generation, listener->text).size;
         read_text(&walk, listener->place.file);
     }
+    read_tls(&walk);
     read_texts(&walk, generation->header->server.admin_hosts);
     read_text(&walk, generation->header->server.access_log);
     read_text(&walk, generation->header->server.pid_file);
@@ -204,24 +254,40 @@ static void apply_patch(uint8_t *block, size_t size, const uint8_t *patch)
     memcpy(block + start, patch + 3, width);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* Compiled once; a harness has no process to hang it off. */
+static struct span good_block(void)
 {
+    static struct span block;
+    static struct secrets_builder secrets; /* too large for a frame */
+    if (block.size > 0) {
+        return block;
+    }
     void *memory = malloc(FUZZ_ARENA_SIZE);
+    void *keys = malloc(FUZZ_SECRETS_SIZE);
     struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
     struct arena arena;
-    struct span block = SPAN_EMPTY;
-    struct generation generation;
-    struct environment environment = {.cores = 1};
+    struct environment environment = {
+        .cores = 1, .read_file = fixed_read_file, .secrets = &secrets, .now = FUZZ_NOW};
     struct compile_input input = {
         .name = SPAN("fuzz"),
         .text = span_of_string(configuration),
         .environment = &environment,
     };
-    ASSERT(memory != NULL && diagnostics != NULL);
+    ASSERT(memory != NULL && keys != NULL && diagnostics != NULL);
     arena_init(&arena, memory, FUZZ_ARENA_SIZE);
+    arena_init(&secrets.arena, keys, FUZZ_SECRETS_SIZE);
     diagnostics_init(diagnostics, &arena);
     enum status status = compile_text(&input, diagnostics, &arena, &block);
     ASSERT(status == OK);
+    free(keys);
+    free(diagnostics);
+    return block; /* the memory around it stays */
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct generation generation;
+    struct span block = good_block();
     uint8_t *damaged = malloc(block.size); /* exactly its size: the sanitizer guards its end */
     ASSERT(damaged != NULL);
     memcpy(damaged, block.data, block.size);
@@ -232,7 +298,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         walk_generation(&generation);
     }
     free(damaged);
-    free(diagnostics);
-    free(memory);
     return 0;
 }
