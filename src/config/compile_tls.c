@@ -355,22 +355,6 @@ static void compile_trust(struct compilation *compilation, const struct section 
     }
 }
 
-/* What the certificate of an endpoint must be for: its host, its address, or the name that is set.
- */
-static void check_name(struct compilation *compilation, const struct section *upstream,
-                       const struct generation_upstream_tls *tls)
-{
-    const struct section *target = section_child(upstream, BLOCK_TARGET);
-    for (; target != NULL; target = section_next(target)) {
-        const struct setting_value *value = section_value(target, KEY_TARGET_ADDRESS);
-        if (value != NULL && value->address.family == ADDRESS_UNIX && tls->server_name.count == 0 &&
-            tls->skip_verify == 0) {
-            COMPILE_ERROR(compilation, value->position, "set `server-name` in `tls`",
-                          "a certificate cannot be held against the path of a socket");
-        }
-    }
-}
-
 static void check_http_version(struct compilation *compilation, const struct section *section,
                                const struct generation_upstream *upstream)
 {
@@ -395,7 +379,6 @@ void compile_tls_upstream(struct compilation *compilation, const struct section 
     upstream->tls.on = 1;
     upstream->tls.server_name = builder_text(&compilation->builder, name);
     compile_trust(compilation, block, &upstream->tls);
-    check_name(compilation, section, &upstream->tls);
     const struct section *certificate = section_child(block, BLOCK_UPSTREAM_CERTIFICATE);
     if (certificate != NULL) {
         const struct certificate_entry *entry =

@@ -365,24 +365,6 @@ static void an_upstream_trusts_the_bundle_or_the_system(void **state)
     assert_refused(fixture, "this system has no bundle of CAs to verify endpoints with");
 }
 
-static void a_socket_without_a_name_needs_one_to_be_verified_by(void **state)
-{
-    struct fixture *fixture = *state;
-    static const char text[] = "listener \"l\" { address \"127.0.0.1:1\" }\n"
-                               "route \"r\" { upstream \"u\" }\n"
-                               "upstream \"u\" { target \"unix:/run/u.sock\"; tls { %s } }\n";
-    char filled[512];
-    (void)snprintf(filled, sizeof(filled), text, "");
-    compile(fixture, filled);
-    assert_refused(fixture, "/etc/s/t.kdl:3:23: error: a certificate cannot be held against");
-    (void)snprintf(filled, sizeof(filled), text, "server-name \"u.test\"");
-    compile(fixture, filled);
-    assert_good(fixture);
-    (void)snprintf(filled, sizeof(filled), text, "insecure-skip-verify true");
-    compile(fixture, filled);
-    assert_int_equal(fixture->status, OK);
-}
-
 static void trust_in_anybody_is_said_loudly(void **state)
 {
     struct fixture *fixture = *state;
@@ -626,7 +608,6 @@ int main(void)
         TEST(the_controller_gets_the_keys_of_health_checks_only),
         TEST(keys_of_every_kind_take_no_more_than_their_bound),
         TEST(an_upstream_trusts_the_bundle_or_the_system),
-        TEST(a_socket_without_a_name_needs_one_to_be_verified_by),
         TEST(trust_in_anybody_is_said_loudly),
         TEST(files_that_cannot_be_read_are_named),
         TEST(everything_wrong_is_told_in_one_run),

@@ -12,6 +12,7 @@ from harness import certificates
 from harness.processes import of_role, replace
 from harness.proxy import command
 from harness.waiting import free_ports, wait_for
+from test_upstream_tls import TlsOrigin, server_context
 
 RESIDENT_MAX = 512 * 1024 * 1024
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason='only root sees all of another process')
@@ -97,6 +98,32 @@ def test_a_private_key_is_in_no_memory_but_the_workers(served, tmp_path):
     [worker] = of_role(proxy, 'worker')
     assert memory_holds(worker, [needles[0], needles[0][::-1]])
     assert not memory_holds(worker, needles[1:])
+
+
+@as_root
+@pytest.mark.parametrize('checked', [False, True])
+def test_a_clients_key_is_with_the_controller_only_where_checks_show_it(sentinel, stack, tmp_path,
+                                                                        checked):
+    authority = certificates.Authority(tmp_path / 'pki')
+    stack.append(TlsOrigin(server_context(authority.issue('origin', 'IP:127.0.0.1'))))
+    certificate, secret = authority.issue('proxy', 'proxy.test')
+    needles = [certificates.scalar_of(secret), certificates.scalar_of(secret)[::-1]]
+    text = [secret.read_text().split('\n')[1][-40:].encode()]
+    check = 'health-check { type "tcp"; }' if checked else ''
+    proxy = sentinel(stack[-1], upstream=f'{check}\ntls {{ ca "{authority.ca}"\n'
+                     f'certificate "{certificate}" key="{secret}"; }}')
+    assert proxy.request().status == 200
+    [controller], [logger] = of_role(proxy, 'controller'), of_role(proxy, 'logger')
+    [worker] = of_role(proxy, 'worker')
+    for pid in (proxy.process.pid, logger):
+        assert not memory_holds(pid, needles + text), pid
+    assert memory_holds(worker, needles) and not memory_holds(worker, text)
+    assert memory_holds(controller, needles) == checked
+    assert not memory_holds(controller, text)
+    for pid in (worker, controller, logger):
+        assert not any('sentinel-secrets' in path for path in open_files(pid)), pid
+    for pid in (worker, controller, logger, proxy.process.pid):
+        assert not any('sentinel-secrets' in entry[2] for entry in mappings(pid)), pid
 
 
 @as_root
