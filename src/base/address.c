@@ -103,6 +103,19 @@ bool address_parse(struct span text, struct address *address)
     return true;
 }
 
+bool address_parse_host(struct span text, struct address *address)
+{
+    struct address parsed = {.family = ADDRESS_IPV4};
+    if (!parse_ipv4(text, parsed.ip)) {
+        if (!parse_ipv6(text, parsed.ip)) {
+            return false;
+        }
+        parsed.family = unmap_ipv4(parsed.ip);
+    }
+    *address = parsed;
+    return true;
+}
+
 /* The mask of the byte at this index in a prefix of so many bits. */
 static unsigned mask_byte(unsigned prefix_bits, size_t index)
 {

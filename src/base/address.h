@@ -36,6 +36,9 @@ enum { ADDRESS_TEXT_MAX = 64 }; /* room for any printed address with port, NUL i
  */
 bool address_parse(struct span text, struct address *address);
 
+/* As address_parse, of an address alone: `1.2.3.4` or `::1`, without port and brackets. */
+bool address_parse_host(struct span text, struct address *address);
+
 /* Parses `10.0.0.0/8`, `::1/128`, or a bare address as a block of one. Host bits must be zero. */
 bool address_block_parse(struct span text, struct address_block *block);
 

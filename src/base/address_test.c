@@ -281,6 +281,27 @@ static void refuses_blocks_with_host_bits_or_odd_prefixes(void **state)
     }
 }
 
+static void an_address_alone_has_neither_port_nor_brackets_nor_prefix(void **state)
+{
+    (void)state;
+    static const char *const refused[] = {"",      "1.2.3.4:80", "1.2.3.4/32", "[::1]", "::1/128",
+                                          "1.2.3", "01.2.3.4",   "::1%lo",     "unix",  "a.b"};
+    struct address address = {.family = ADDRESS_NONE};
+    for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        assert_false(address_parse_host(span_of_string(refused[i]), &address));
+        assert_int_equal(address.family, ADDRESS_NONE);
+    }
+    char text[ADDRESS_TEXT_MAX];
+    assert_true(address_parse_host(SPAN("192.0.2.1"), &address));
+    (void)address_print(&address, text);
+    assert_string_equal(text, "192.0.2.1:0");
+    assert_true(address_parse_host(SPAN("2001:DB8::1"), &address));
+    (void)address_print(&address, text);
+    assert_string_equal(text, "[2001:db8::1]:0");
+    assert_true(address_parse_host(SPAN("::ffff:192.0.2.1"), &address));
+    assert_int_equal(address.family, ADDRESS_IPV4);
+}
+
 static void same_host_ignores_the_port_and_equality_does_not(void **state)
 {
     (void)state;
@@ -384,6 +405,7 @@ int main(void)
         cmocka_unit_test(mutilated_texts_never_read_outside_and_print_back_when_taken),
         cmocka_unit_test(a_block_holds_exactly_the_addresses_with_its_prefix),
         cmocka_unit_test(refuses_blocks_with_host_bits_or_odd_prefixes),
+        cmocka_unit_test(an_address_alone_has_neither_port_nor_brackets_nor_prefix),
         cmocka_unit_test(same_host_ignores_the_port_and_equality_does_not),
         cmocka_unit_test(survives_the_way_to_the_system_and_back),
         cmocka_unit_test(a_mapped_peer_of_a_dual_stack_socket_is_its_ipv4_self),

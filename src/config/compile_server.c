@@ -277,6 +277,10 @@ static struct ref compile_networks(struct compilation *compilation, const struct
     return builder_array(&compilation->builder, blocks, sizeof(blocks[0]), count);
 }
 
+/* Choices are written as their index, so the table and the enum must agree. */
+static_assert(FORWARDED_X == 0 && FORWARDED_STANDARD == 1 && FORWARDED_BOTH == 2,
+              "the choices of forwarded");
+
 /* The choices of socket-mode, in their order. */
 static const uint32_t SOCKET_MODES[] = {0600, 0660, 0666};
 
@@ -313,6 +317,7 @@ bool compile_listeners(struct compilation *compilation)
             .socket_mode = socket_mode(compilation, section, address),
             .tls = compile_tls_listener(compilation, section),
             .trusted_proxies = compile_networks(compilation, section),
+            .forwarded = section_number32(section, KEY_LISTENER_FORWARDED),
             .place = compile_place(compilation, section->position),
         };
     }

@@ -245,6 +245,7 @@ static bool check_listeners(const struct generation_check *check)
             (listener->tls >= check->header->tls_servers.count &&
              listener->tls != GENERATION_NONE) ||
             !check_blocks(check, listener->trusted_proxies) ||
+            listener->forwarded > FORWARDED_BOTH ||
             !generation_check_place(check, listener->place)) {
             return false;
         }

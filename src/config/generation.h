@@ -238,6 +238,8 @@ enum generation_http_version {
     UPSTREAM_HTTP_2, /* without TLS with prior knowledge */
 };
 
+enum generation_forwarded { FORWARDED_X, FORWARDED_STANDARD, FORWARDED_BOTH };
+
 struct generation_listener {
     struct ref name; /* text */
     struct ref text; /* text: the address as configured; of a Unix socket unix:/its/path */
@@ -245,6 +247,8 @@ struct generation_listener {
     uint32_t socket_mode;       /* of a Unix socket's file; 0 elsewhere */
     uint32_t tls;               /* index of a TLS server, or GENERATION_NONE */
     struct ref trusted_proxies; /* struct address_block[] */
+    uint32_t forwarded;         /* enum generation_forwarded */
+    uint32_t reserved;
     struct generation_place place;
 };
 

@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "proxy/answer.h"
 #include "proxy/forward.h"
+#include "proxy/origin.h"
 #include "route/router.h"
 
 enum {
@@ -627,9 +628,9 @@ static size_t larger(size_t a, size_t b)
 
 size_t exchange_draft_size(const struct http1_limits *limits, size_t security_fields)
 {
-    /* The fields, and the request's chain of addresses. */
+    /* The fields, and the request's chains of addresses. */
     return sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields) +
-           sizeof(struct fields) + PIECE + limits->head_max + NOTES_MAX;
+           sizeof(struct fields) + PIECE + ORIGIN_CHAINS * limits->head_max + NOTES_MAX;
 }
 
 size_t exchange_arena_size(const struct http1_limits *limits)

@@ -30,6 +30,9 @@ enum exchange_deadline {
     DEADLINE_COUNT
 };
 
+/* Whose word of where the request came from is taken, behind a trusted proxy; see origin.h. */
+enum origin_chain { ORIGIN_X_FORWARDED, ORIGIN_FORWARDED, ORIGIN_DISPUTED };
+
 /* How a lane has been moving, for its idle deadline and its minimum rate. */
 struct lane_pace {
     uint64_t progress; /* bytes that had moved when the deadline was set */
@@ -103,6 +106,7 @@ struct exchange {
     uint64_t wall_began; /* as `began`, on the wall clock */
     struct request_head request;
     struct address client_address; /* behind trusted proxies: who they say it is */
+    enum origin_chain chain;       /* in what they said it */
     uint32_t request_id_size;
 
     /* From here on set before it is read, and not at the begin. */

@@ -1,14 +1,9 @@
 #include "proxy/forward.h"
 
 #include "base/assert.h"
-#include "base/output.h"
+#include "proxy/origin.h"
 
 enum { TRACEPARENT_SIZE = 55 }; /* 00-<32 trace id>-<16 parent id>-<2 flags> */
-
-static struct span id_span(const struct exchange *exchange)
-{
-    return span_of(exchange->request_id, exchange->request_id_size);
-}
 
 /* One message is made at a time, and rendered at once. */
 static struct arena *begin_draft(struct proxy *proxy)
@@ -22,64 +17,11 @@ static struct connection *connection_of(const struct exchange *exchange)
     return connection_of_stream(exchange->client);
 }
 
-/* The last element of a comma-separated list, cut off its end. False when it is empty. */
-static bool take_last(struct span *list, struct span *element)
-{
-    size_t start = list->size;
-    while (start > 0 && list->data[start - 1] != ',') {
-        start--;
-    }
-    *element = span_trim(span_from(*list, start));
-    *list = span_first(*list, start > 0 ? start - 1 : 0);
-    return element->size > 0;
-}
-
-/* An address of X-Forwarded-For, which is usually written without a port. */
-static bool parse_forwarded(struct span text, struct address *address)
-{
-    struct address_block block;
-    if (address_parse(text, address)) {
-        return true;
-    }
-    if (!address_block_parse(text, &block) || span_find(text, '/') < text.size) {
-        return false;
-    }
-    *address = (struct address){.family = block.family};
-    memcpy(address->ip, block.ip, sizeof(address->ip));
-    return true;
-}
-
-/* Right to left: who stands before the last trusted proxy is the client. */
-static void walk_forwarded(struct exchange *exchange)
-{
-    const struct fields *fields = &exchange->request.fields;
-    for (size_t i = fields->count; i > 0; i--) {
-        if (fields->entries[i - 1].id != FIELD_X_FORWARDED_FOR) {
-            continue;
-        }
-        struct span rest = fields->entries[i - 1].value;
-        struct span element = SPAN_EMPTY;
-        struct address address;
-        while (rest.size > 0) {
-            if (!take_last(&rest, &element) || !parse_forwarded(element, &address)) {
-                return;
-            }
-            exchange->client_address = address;
-            if (!connection_trusts(exchange->proxy, connection_of(exchange)->listener, &address)) {
-                return;
-            }
-        }
-    }
-}
-
 void forward_identify(struct exchange *exchange)
 {
     const struct connection *connection = connection_of(exchange);
     const struct field *id = fields_find(&exchange->request.fields, FIELD_X_REQUEST_ID);
-    exchange->client_address = connection->peer;
-    if (connection->trusted) {
-        walk_forwarded(exchange);
-    }
+    origin_identify(exchange);
     if (connection->trusted && id != NULL && request_id_is_acceptable(id->value)) {
         memcpy(exchange->request_id, id->value.data, id->value.size);
         exchange->request_id_size = (uint32_t)id->value.size;
@@ -121,54 +63,6 @@ static bool is_connection_specific(const struct fields *fields, const struct fie
 static bool add(struct fields *fields, enum field_id id, struct span value)
 {
     return fields_add(fields, id, field_name(id), value);
-}
-
-static struct span print_address(struct exchange *exchange, const struct address *address)
-{
-    char *text = arena_alloc(&exchange->proxy->draft, ADDRESS_TEXT_MAX);
-    return text == NULL ? SPAN_EMPTY : span_of(text, address_print_host(address, text));
-}
-
-static bool is_forwarded_for(const struct field *field)
-{
-    return field->id == FIELD_X_FORWARDED_FOR && field->value.size > 0;
-}
-
-/* The chain so far as the trusted peer gave it, all field lines joined, and the peer behind it. */
-static struct span forwarded_for(struct exchange *exchange, struct span peer)
-{
-    const struct fields *fields = &exchange->request.fields;
-    if (!connection_of(exchange)->trusted) {
-        return peer;
-    }
-    size_t size = peer.size;
-    for (size_t i = 0; i < fields->count; i++) {
-        if (is_forwarded_for(&fields->entries[i])) {
-            size += fields->entries[i].value.size + 2;
-        }
-    }
-    uint8_t *memory = arena_alloc(&exchange->proxy->draft, size);
-    if (memory == NULL) {
-        return SPAN_EMPTY;
-    }
-    struct output output = output_over(memory, size);
-    for (size_t i = 0; i < fields->count; i++) {
-        if (is_forwarded_for(&fields->entries[i])) {
-            output_span(&output, fields->entries[i].value);
-            OUTPUT_LITERAL(&output, ", ");
-        }
-    }
-    output_span(&output, peer);
-    ASSERT(!output.overflowed);
-    return output_bytes(&output);
-}
-
-/* A forwarded field's value: what a trusted peer said, else our own. */
-static struct span trusted_or(const struct exchange *exchange, enum field_id id, struct span own)
-{
-    const struct field *field =
-        connection_of(exchange)->trusted ? fields_find(&exchange->request.fields, id) : NULL;
-    return field != NULL && field->value.size > 0 ? field->value : own;
 }
 
 static bool is_lower_hex(struct span text)
@@ -230,26 +124,6 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
     request_id_digits(own[1], value + 44);
     bool added = add(fields, FIELD_TRACEPARENT, span_of(value, TRACEPARENT_SIZE));
     return added && (!valid || state == NULL || add(fields, FIELD_TRACESTATE, state->value));
-}
-
-static bool add_origin(struct exchange *exchange, struct fields *fields)
-{
-    /* Behind no trusted proxy the peer is the client. */
-    const struct connection *connection = connection_of(exchange);
-    struct span peer = print_address(exchange, &connection->peer);
-    struct span client =
-        connection->trusted ? print_address(exchange, &exchange->client_address) : peer;
-    struct span chain = forwarded_for(exchange, peer);
-    struct span proto = trusted_or(exchange, FIELD_X_FORWARDED_PROTO, SPAN("http"));
-    struct span host = trusted_or(exchange, FIELD_X_FORWARDED_HOST, exchange->request.authority);
-    struct span port = trusted_or(exchange, FIELD_X_FORWARDED_PORT, SPAN_EMPTY);
-    return peer.data != NULL && client.data != NULL && chain.data != NULL &&
-           add(fields, FIELD_X_FORWARDED_FOR, chain) &&
-           add(fields, FIELD_X_FORWARDED_PROTO, proto) &&
-           (host.size == 0 || add(fields, FIELD_X_FORWARDED_HOST, host)) &&
-           (port.size == 0 || add(fields, FIELD_X_FORWARDED_PORT, port)) &&
-           add(fields, FIELD_X_REAL_IP, client) &&
-           add(fields, FIELD_X_REQUEST_ID, id_span(exchange));
 }
 
 /* Our own hop behind those that the request has made so far (RFC 9110, 7.6.3). */
@@ -329,7 +203,7 @@ bool forward_request(struct exchange *exchange, struct request_message *message)
     size_t capacity = request->fields.count + FORWARD_FIELDS_ADDED;
     if (fields == NULL || !fields_init(fields, draft, capacity) ||
         !copy_request_fields(&request->fields, fields) || !add_conditional(exchange, fields) ||
-        !add_via(exchange, fields) || !add_origin(exchange, fields) ||
+        !add_via(exchange, fields) || !origin_add(exchange, fields) ||
         !add_trace(exchange, fields)) {
         return false;
     }

@@ -1,8 +1,8 @@
 /*
  * What goes on to the other side: the fields of the forwarded request and of the relayed response,
- * made anew from the parsed ones. Hop-by-hop fields and those a peer nominated end here; what tells
- * where a request came from is deleted and set by us, unless a trusted proxy said it (RFC 9110, 7.6
- * and 7.6.1; X-Forwarded-*; W3C Trace Context).
+ * made anew from the parsed ones. Hop-by-hop fields and those a peer nominated end here (RFC 9110,
+ * 7.6 and 7.6.1); what tells where a request came from is made in proxy/origin.h, the trace goes on
+ * (W3C Trace Context).
  */
 #ifndef SENTINEL_PROXY_FORWARD_H
 #define SENTINEL_PROXY_FORWARD_H
@@ -11,9 +11,7 @@
 
 enum { FORWARD_FIELDS_ADDED = 48 }; /* most fields that we add to a message of either direction */
 
-/*
- * Finds out who the client is (right to left through X-Forwarded-For as long as the peers are
- * trusted) and gives the request its id. Needs the parsed request.
+/* Finds out who the client is (proxy/origin.h) and gives the request its id. Needs the parsed one.
  */
 void forward_identify(struct exchange *exchange);
 
