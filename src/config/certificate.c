@@ -241,13 +241,16 @@ static bool read_names(struct certificate *certificate, enum certificate_use use
     }
     GENERAL_NAMES_free(names);
     ERR_clear_error();
+    if (certificate->names == NULL) {
+        return false;
+    }
     if (certificate->names_count == 0 && use == CERTIFICATE_OF_SERVER) {
         findings_add(findings, FINDING_WARNING, "clients look at no other name",
                      "names no host in its subjectAltName");
     }
     certificate->name =
         certificate->names_count > 0 ? certificate->names[0] : common_name(x509, arena);
-    return certificate->names != NULL && !arena->overflowed;
+    return !arena->overflowed;
 }
 
 /* Whether a name of a certificate stands for all hosts of a pattern. */
