@@ -106,6 +106,10 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->requests_per_connection = section_number32(section, KEY_LIMITS_REQUESTS_PER_CONNECTION);
     limits->requests = section_number32(section, KEY_LIMITS_MAX_REQUESTS);
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
+    limits->http2_streams = section_number32(section, KEY_LIMITS_HTTP2_STREAMS);
+    limits->http2_window = section_number32(section, KEY_LIMITS_HTTP2_WINDOW);
+    limits->http2_glitches = section_number32(section, KEY_LIMITS_HTTP2_GLITCHES);
+    limits->http2_pool = section_number(section, KEY_LIMITS_HTTP2_POOL);
     limits->buffer_pool = section_number(section, KEY_LIMITS_BUFFER_POOL);
     compile_rate(limits, section_child(section, BLOCK_REQUEST_RATE));
     limits->splice_pipes = section_number32(section, KEY_LIMITS_SPLICE_PIPES);
@@ -316,6 +320,7 @@ bool compile_listeners(struct compilation *compilation)
             .address = address == NULL ? (struct address){0} : address->address,
             .socket_mode = socket_mode(compilation, section, address),
             .tls = compile_tls_listener(compilation, section),
+            .h2c = section_number32(section, KEY_LISTENER_H2C),
             .trusted_proxies = compile_networks(compilation, section),
             .forwarded = section_number32(section, KEY_LISTENER_FORWARDED),
             .place = compile_place(compilation, section->position),

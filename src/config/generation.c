@@ -88,6 +88,10 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_REQUESTS_PER_CONNECTION, limits->requests_per_connection) &&
            schema_in_range(KEY_LIMITS_MAX_REQUESTS, limits->requests) &&
            schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
+           schema_in_range(KEY_LIMITS_HTTP2_STREAMS, limits->http2_streams) &&
+           schema_in_range(KEY_LIMITS_HTTP2_WINDOW, limits->http2_window) &&
+           schema_in_range(KEY_LIMITS_HTTP2_GLITCHES, limits->http2_glitches) &&
+           schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) && limits->reserved == 0 &&
            schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
            schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes);
 }
@@ -244,6 +248,7 @@ static bool check_listeners(const struct generation_check *check)
             !check_socket_mode(listener) ||
             (listener->tls >= check->header->tls_servers.count &&
              listener->tls != GENERATION_NONE) ||
+            !generation_check_boolean(listener->h2c) ||
             !check_blocks(check, listener->trusted_proxies) ||
             listener->forwarded > FORWARDED_BOTH ||
             !generation_check_place(check, listener->place)) {
@@ -593,6 +598,16 @@ static const void *element(const struct generation *generation, struct ref ref, 
 {
     ASSERT(index < ref.count);
     return generation->base + ref.offset + (size_t)index * size;
+}
+
+bool generation_speaks_http2(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->header->listeners.count; i++) {
+        if (generation_listener(generation, i)->h2c != 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 const struct generation_listener *generation_listener(const struct generation *generation,

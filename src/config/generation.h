@@ -55,7 +55,12 @@ struct generation_limits {
     uint32_t request_rate;            /* of one client, a second; 0: any */
     uint32_t request_burst;           /* of one client, at once; 0 without a rate */
     uint32_t splice_pipes;            /* all workers; 0: bodies are always copied */
-    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
+    uint32_t http2_streams;           /* of one client connection at a time */
+    uint32_t http2_window;            /* bytes that a peer may send ahead */
+    uint32_t http2_glitches;          /* points: the budget of one connection */
+    uint32_t reserved;
+    uint64_t http2_pool;  /* bytes per worker, where HTTP/2 is spoken */
+    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
 };
 
 struct generation_timeouts {
@@ -246,6 +251,7 @@ struct generation_listener {
     struct address address;
     uint32_t socket_mode;       /* of a Unix socket's file; 0 elsewhere */
     uint32_t tls;               /* index of a TLS server, or GENERATION_NONE */
+    uint32_t h2c;               /* HTTP/2 without TLS, where a client begins with it */
     struct ref trusted_proxies; /* struct address_block[] */
     uint32_t forwarded;         /* enum generation_forwarded */
     uint32_t reserved;
@@ -407,6 +413,9 @@ static inline const void *generation_array(const struct generation *generation, 
 }
 
 const struct generation_listener *generation_listener(const struct generation *, uint32_t index);
+/* Whether any listener may speak HTTP/2: then workers need memory for it. */
+bool generation_speaks_http2(const struct generation *);
+
 const struct generation_upstream *generation_upstream(const struct generation *, uint32_t index);
 const struct generation_endpoint *generation_endpoint(const struct generation *, uint32_t index);
 const struct generation_route *generation_route(const struct generation *, uint32_t index);

@@ -1,6 +1,7 @@
 #include "control/metrics_text.h"
 
 #include "base/reason.h"
+#include "http/http2_names.h"
 
 #if defined(__clang__)
 #define BUILD_COMPILER "clang " __clang_version__
@@ -175,6 +176,14 @@ static void put_labels(struct output *output, const struct generation *generatio
     case METRIC_LABELS_SHED:
         put_label(output, "kind", span_of_string(metrics_shed_label((enum shed_kind)index)));
         return;
+    case METRIC_LABELS_GLITCH:
+        put_label(output, "kind", span_of_string(http2_glitch_label((enum http2_glitch)index)));
+        return;
+    case METRIC_LABELS_HTTP2_CODE:
+        put_label(output, "direction",
+                  index / HTTP2_CODES == HTTP2_SENT ? SPAN("sent") : SPAN("received"));
+        put_label(output, "code", span_of_string(http2_code_name(index % HTTP2_CODES)));
+        return;
     case METRIC_LABELS_LIMIT:
         put_label(output, "limit", span_of_string(limit_info((enum limit)index)->label));
         return;
@@ -186,7 +195,8 @@ static void put_labels(struct output *output, const struct generation *generatio
 static bool is_sparse(enum metric_labels labels)
 {
     return labels == METRIC_LABELS_ROUTE_STATUS || labels == METRIC_LABELS_UPSTREAM_REASON ||
-           labels == METRIC_LABELS_ENDPOINT_RESULT || labels == METRIC_LABELS_REASON;
+           labels == METRIC_LABELS_ENDPOINT_RESULT || labels == METRIC_LABELS_REASON ||
+           labels == METRIC_LABELS_HTTP2_CODE;
 }
 
 /* Whether nothing was observed: endpoints without health checks have no durations to show. */

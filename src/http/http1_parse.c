@@ -2,30 +2,8 @@
 
 #include "base/assert.h"
 #include "http/bytes.h"
+#include "http/head_rules.h"
 #include "http/target.h"
-
-/* Which known fields a head has, as bits by field id. */
-struct presence {
-    uint64_t seen;
-    uint64_t repeated;
-};
-
-static bool is_present(const struct presence *presence, enum field_id id)
-{
-    return (presence->seen >> id & 1) != 0;
-}
-
-static bool is_repeated(const struct presence *presence, enum field_id id)
-{
-    return (presence->repeated >> id & 1) != 0;
-}
-
-static void mark_present(struct presence *presence, enum field_id id)
-{
-    uint64_t bit = UINT64_C(1) << id;
-    presence->repeated |= presence->seen & bit;
-    presence->seen |= bit;
-}
 
 size_t http1_arena_max(const struct http1_limits *limits)
 {
@@ -60,7 +38,7 @@ static inline bool take_line(struct span *rest, struct span *line)
 /* What a parse of field lines goes by. */
 struct field_reader {
     struct fields *fields; /* its capacity bounds the lines, dropped ones included */
-    struct presence presence;
+    struct field_presence presence;
     bool drop_aliases; /* whoever reads the message may take `_` for `-` */
 };
 
@@ -107,7 +85,7 @@ static inline bool take_field(struct span *rest, struct field *field, bool *has_
 static enum reason read_lines(struct field_reader *reader, struct span rest)
 {
     struct fields *fields = reader->fields;
-    struct presence presence = {0};
+    struct field_presence presence = {0};
     size_t dropped = 0;
     while (!span_equal(rest, SPAN("\r\n"))) {
         struct field *field = &fields->entries[fields->count];
@@ -123,7 +101,7 @@ static enum reason read_lines(struct field_reader *reader, struct span rest)
             continue;
         }
         field->id = field_identify(field->name);
-        mark_present(&presence, field->id);
+        field_mark_present(&presence, field->id);
         fields->count++;
     }
     reader->presence = presence;
@@ -146,80 +124,36 @@ static enum reason read_fields(struct field_reader *reader, struct span rest, si
     return reason;
 }
 
-/* What the framing fields of a message say. */
-struct body_facts {
-    bool chunked;
-    bool has_length;
-    uint64_t length;
-};
-
 /*
  * The rules against smuggling (RFC 9112, 6.1 to 6.3, at their strictest): one Content-Length of
  * digits, or one Transfer-Encoding of exactly `chunked` in HTTP/1.1, never both. The bound of a
  * length keeps sums of lengths from overflowing.
  */
-static enum reason read_framing(const struct fields *fields, const struct presence *presence,
-                                enum http_version version, struct body_facts *facts)
+static enum reason read_framing(const struct fields *fields, const struct field_presence *presence,
+                                enum http_version version, struct head_body *facts)
 {
-    if (is_present(presence, FIELD_TRANSFER_ENCODING)) {
+    if (field_is_present(presence, FIELD_TRANSFER_ENCODING)) {
         struct span coding = fields_find(fields, FIELD_TRANSFER_ENCODING)->value;
-        if (version == HTTP_1_0 || is_repeated(presence, FIELD_TRANSFER_ENCODING) ||
-            is_present(presence, FIELD_CONTENT_LENGTH) ||
+        if (version == HTTP_1_0 || field_is_repeated(presence, FIELD_TRANSFER_ENCODING) ||
+            field_is_present(presence, FIELD_CONTENT_LENGTH) ||
             !span_equal_nocase(coding, SPAN("chunked"))) {
             return REASON_BAD_TRANSFER_ENCODING;
         }
         facts->chunked = true;
     }
-    if (is_present(presence, FIELD_CONTENT_LENGTH)) {
-        struct span length = fields_find(fields, FIELD_CONTENT_LENGTH)->value;
-        if (is_repeated(presence, FIELD_CONTENT_LENGTH) ||
-            !span_to_u64(length, INT64_MAX, &facts->length)) {
-            return REASON_BAD_CONTENT_LENGTH;
-        }
-        facts->has_length = true;
-    }
-    return REASON_NONE;
-}
-
-/* Whether a list holds this token. */
-static bool list_has(struct span list, struct span token)
-{
-    struct span element;
-    while (span_next_element(&list, &element)) {
-        if (span_equal_nocase(element, token)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether a list field that is present holds this token, in any of its lines. */
-static bool field_has(const struct fields *fields, const struct presence *presence,
-                      enum field_id id, struct span token)
-{
-    const struct field *field = fields_find(fields, id);
-    const struct field *end = fields->entries + fields->count;
-    if (!is_repeated(presence, id)) {
-        return list_has(field->value, token);
-    }
-    for (; field < end; field++) {
-        if (field->id == id && list_has(field->value, token)) {
-            return true;
-        }
-    }
-    return false;
+    return head_read_length(fields, presence, facts);
 }
 
 /* RFC 9112, 9.3: close wins over keep-alive. */
-static bool connection_persists(const struct fields *fields, const struct presence *presence,
+static bool connection_persists(const struct fields *fields, const struct field_presence *presence,
                                 enum http_version version)
 {
-    if (!is_present(presence, FIELD_CONNECTION)) {
+    if (!field_is_present(presence, FIELD_CONNECTION)) {
         return version == HTTP_1_1;
     }
-    return !field_has(fields, presence, FIELD_CONNECTION, SPAN("close")) &&
+    return !field_list_has(fields, presence, FIELD_CONNECTION, SPAN("close")) &&
            (version == HTTP_1_1 ||
-            field_has(fields, presence, FIELD_CONNECTION, SPAN("keep-alive")));
+            field_list_has(fields, presence, FIELD_CONNECTION, SPAN("keep-alive")));
 }
 
 /* Exactly `HTTP/` DIGIT `.` DIGIT, of which two are spoken (RFC 9112, 2.3). */
@@ -260,96 +194,11 @@ static enum reason read_request_line(struct span line, struct request_head *head
     return read_version(span_from(rest, target_size + 1), &head->version);
 }
 
-/* The forms of the target, and its canonical path. */
-static enum reason read_target(struct request_head *head, const struct http1_limits *limits,
-                               struct arena *arena, struct span *authority)
-{
-    struct target target;
-    struct target_path path;
-    enum reason reason = REASON_NONE;
-    if (target_split(head->target, head->method, &target, &reason) != OK) {
-        return reason;
-    }
-    head->target_form = target.form;
-    head->query = target.query;
-    head->path = target.path;
-    *authority = target.authority;
-    if (target.path.size > 0 && !span_equal(target.path, SPAN("*"))) {
-        if (target_canonical_path(target.path, limits->merge_slashes, arena, &path, &reason) !=
-            OK) {
-            return reason;
-        }
-        if (path.path.size > limits->request_line_max) {
-            return REASON_URI_TOO_LONG; /* by its escapes: nor could it be sent on */
-        }
-        head->path = path.path;
-        head->encoded_slash = path.encoded_slash;
-        head->encoded_backslash = path.encoded_backslash;
-    }
-    return REASON_NONE;
-}
-
-/*
- * RFC 9112, 3.2: exactly one Host in HTTP/1.1, at most one in HTTP/1.0, always well-formed, and the
- * same as the authority of the target where that has one. in_target has NULL data where not.
- */
-static enum reason read_host(struct request_head *head, const struct presence *presence,
-                             struct span in_target, struct arena *arena)
-{
-    struct authority authority;
-    bool present = is_present(presence, FIELD_HOST);
-    if (is_repeated(presence, FIELD_HOST) || (!present && head->version == HTTP_1_1)) {
-        return REASON_BAD_HOST;
-    }
-    struct span text = present ? fields_find(&head->fields, FIELD_HOST)->value : in_target;
-    if (text.data == NULL) {
-        return REASON_NONE;
-    }
-    if (in_target.data != NULL && !span_equal_nocase(text, in_target)) {
-        return REASON_BAD_HOST;
-    }
-    if (!target_parse_authority(text, arena, &authority)) {
-        return arena->overflowed ? REASON_BUFFERS_FULL : REASON_BAD_HOST;
-    }
-    if (head->method == METHOD_CONNECT && !authority.has_port) {
-        return REASON_BAD_TARGET;
-    }
-    head->authority = text;
-    head->host = authority.host;
-    return REASON_NONE;
-}
-
-/* Expect, TE, Max-Forwards and Connection. The framing must be known. */
-static enum reason read_request_options(struct request_head *head, const struct presence *presence)
-{
-    head->max_forwards = UINT64_MAX;
-    head->keep_alive = connection_persists(&head->fields, presence, head->version);
-    head->te_trailers = is_present(presence, FIELD_TE) &&
-                        field_has(&head->fields, presence, FIELD_TE, SPAN("trailers"));
-    if (is_present(presence, FIELD_EXPECT)) {
-        if (is_repeated(presence, FIELD_EXPECT) ||
-            !span_equal_nocase(fields_find(&head->fields, FIELD_EXPECT)->value,
-                               SPAN("100-continue"))) {
-            return REASON_BAD_EXPECT;
-        }
-        /* To be ignored from HTTP/1.0 (RFC 9110, 10.1.1), and pointless without a body. */
-        bool has_body = head->framing == FRAMING_CHUNKED || head->content_length > 0;
-        head->expect_continue = head->version == HTTP_1_1 && has_body;
-    }
-    if (is_present(presence, FIELD_MAX_FORWARDS) &&
-        (is_repeated(presence, FIELD_MAX_FORWARDS) ||
-         !span_to_u64(fields_find(&head->fields, FIELD_MAX_FORWARDS)->value, UINT64_MAX - 1,
-                      &head->max_forwards))) {
-        return REASON_TRACE_LOOP;
-    }
-    return REASON_NONE;
-}
-
 static enum reason read_request(struct span rest, const struct http1_limits *limits,
                                 struct arena *arena, struct request_head *head)
 {
     struct field_reader reader = {.fields = &head->fields, .drop_aliases = true};
-    struct body_facts body = {0};
+    struct head_body body = {0};
     struct span line;
     struct span authority = SPAN_EMPTY;
     if (!take_line(&rest, &line)) {
@@ -357,13 +206,13 @@ static enum reason read_request(struct span rest, const struct http1_limits *lim
     }
     enum reason reason = read_request_line(line, head);
     if (reason == REASON_NONE) {
-        reason = read_target(head, limits, arena, &authority);
+        reason = head_read_target(head, limits, arena, &authority);
     }
     if (reason == REASON_NONE) {
         reason = read_fields(&reader, rest, limits->fields_max, arena);
     }
     if (reason == REASON_NONE) {
-        reason = read_host(head, &reader.presence, authority, arena);
+        reason = head_read_host(head, &reader.presence, authority, arena);
     }
     if (reason == REASON_NONE) {
         reason = read_framing(&head->fields, &reader.presence, head->version, &body);
@@ -375,7 +224,8 @@ static enum reason read_request(struct span rest, const struct http1_limits *lim
     head->framing = body.chunked      ? FRAMING_CHUNKED
                     : body.has_length ? FRAMING_LENGTH
                                       : FRAMING_NONE;
-    reason = read_request_options(head, &reader.presence);
+    head->keep_alive = connection_persists(&head->fields, &reader.presence, head->version);
+    reason = head_read_options(head, &reader.presence);
     bool tunnel = head->method == METHOD_CONNECT;
     return reason == REASON_NONE && tunnel ? REASON_CONNECT_REFUSED : reason;
 }
@@ -438,34 +288,6 @@ static bool read_status_line(struct span line, struct response_head *head)
     return true;
 }
 
-/* RFC 9112, 6.3: which rule ends the body of a response. false: it may not be framed like that. */
-static bool decide_response_framing(struct response_head *head, enum method method,
-                                    const struct body_facts *body)
-{
-    bool interim = head->status < 200;
-    bool announces = body->chunked || body->length > 0;
-    if (interim || head->status == 204) {
-        /* RFC 9110, 8.6 and 9112, 6.1 forbid both fields here. After a 204 with one, the peer may
-         * well send the body it announced: such a connection is not used again. */
-        head->keep_alive = head->keep_alive && !announces;
-        head->framing = FRAMING_NONE;
-        return !(interim && announces);
-    }
-    head->has_content_length = body->has_length;
-    head->content_length = body->length;
-    if (method == METHOD_HEAD || head->status == 304) {
-        head->framing = FRAMING_NONE;
-    } else if (body->chunked) {
-        head->framing = FRAMING_CHUNKED;
-    } else if (body->has_length) {
-        head->framing = FRAMING_LENGTH;
-    } else {
-        head->framing = FRAMING_CLOSE;
-        head->keep_alive = false;
-    }
-    return true;
-}
-
 /* `Keep-Alive: timeout=5, max=100`; what cannot be understood counts as absent. */
 static uint32_t read_keep_alive_timeout(const struct fields *fields)
 {
@@ -488,7 +310,7 @@ static enum reason read_response(struct span rest, enum method method,
                                  struct response_head *head)
 {
     struct field_reader reader = {.fields = &head->fields};
-    struct body_facts body = {0};
+    struct head_body body = {0};
     struct span line;
     if (!take_line(&rest, &line) || !read_status_line(line, head)) {
         return REASON_BAD_RESPONSE;
@@ -508,7 +330,7 @@ static enum reason read_response(struct span rest, enum method method,
     }
     head->keep_alive = connection_persists(&head->fields, &reader.presence, head->version);
     head->keep_alive_timeout_s = read_keep_alive_timeout(&head->fields);
-    return decide_response_framing(head, method, &body) ? REASON_NONE : REASON_BAD_RESPONSE;
+    return head_decide_framing(head, method, &body) ? REASON_NONE : REASON_BAD_RESPONSE;
 }
 
 enum status http1_parse_response(struct span head_bytes, enum method method,

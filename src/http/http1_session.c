@@ -38,6 +38,30 @@ static void hand_out(struct http1_session *session, enum reason refusal)
     timer_pause(&wire->session.timer);
 }
 
+#define HTTP2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+/* Whether it is HTTP/2 that begins. AGAIN: it may be. Only the very first bytes can say so. */
+static enum status judge_preface(struct http1_session *session, struct span bytes)
+{
+    const struct span preface = SPAN(HTTP2_PREFACE);
+    size_t size = bytes.size < preface.size ? bytes.size : preface.size;
+    session->yields = span_equal(span_first(bytes, size), span_first(preface, size));
+    if (!session->yields) {
+        return ERROR;
+    }
+    session->yielded = size == preface.size;
+    return session->yielded ? OK : AGAIN;
+}
+
+struct session_early http1_session_leave(struct session *base)
+{
+    struct http1_wire *wire = &http1_session_of(base)->wire;
+    struct session_early early = {wire->inbox, wire->inbox_start, wire->inbox_end};
+    ASSERT(http1_session_of(base)->yielded && wire->outbox.size == 0);
+    wire->inbox = NULL;
+    return early;
+}
+
 /* Looks at what has arrived of a head. True when that settled it, one way or the other. */
 static bool scan_head(struct http1_session *session)
 {
@@ -51,6 +75,12 @@ static bool scan_head(struct http1_session *session)
         session->head_began = io_now(context->io);
         wire->session.step = SESSION_HEAD;
         set_timer(session, context->limits.request_head_timeout);
+    }
+    if (session->yields) {
+        enum status judged = judge_preface(session, bytes);
+        if (judged != ERROR) {
+            return judged == OK;
+        }
     }
     enum reason reason = REASON_NONE;
     enum status status = http1_scan_head(&wire->scan, bytes, &context->limits.head, &reason);
@@ -416,10 +446,16 @@ static const struct stream_ops STREAM_OPS = {
     .release = release,
 };
 
+static enum session_event session_next_event(struct session *base, struct stream **stream)
+{
+    struct http1_session *session = http1_session_of(base);
+    return session->yielded ? SESSION_EVENT_OPEN : http1_wire_next_event(base, stream);
+}
+
 static const struct session_ops SESSION_OPS = {
     .run = session_run,
     .expire = session_expire,
-    .next_event = http1_wire_next_event,
+    .next_event = session_next_event,
     .refuse = session_refuse,
     .drain = session_drain,
     .kill = session_kill,

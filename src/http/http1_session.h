@@ -16,6 +16,8 @@ struct http1_session {
     bool keep_alive;       /* the client's wish */
     bool expects_continue; /* 100 Continue is due at the first pull of the body */
     bool draining;
+    bool yields; /* to HTTP/2, where the client begins with its preface */
+    bool yielded;
 };
 
 /*
@@ -24,6 +26,19 @@ struct http1_session {
  * (NULL: nothing did).
  */
 void http1_session_start(struct session *session, const struct session_early *early);
+
+/*
+ * From here on the first bytes may be the preface of HTTP/2 (RFC 9113, 3.4). When they are, the
+ * session says SESSION_EVENT_OPEN and does nothing more; another takes its place, and what has
+ * come.
+ */
+static inline void http1_session_yield_to_http2(struct http1_session *session)
+{
+    session->yields = true;
+}
+
+/* What a session that has yielded leaves to its successor. */
+struct session_early http1_session_leave(struct session *session);
 
 static inline struct http1_session *http1_session_of(struct session *session)
 {

@@ -26,7 +26,7 @@ enum method {
     METHOD_PATCH,
 };
 
-enum http_version { HTTP_1_0, HTTP_1_1 };
+enum http_version { HTTP_1_0, HTTP_1_1, HTTP_2 };
 
 /* How the end of a body is told (RFC 9112, section 6.3). */
 enum framing {

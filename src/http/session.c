@@ -13,6 +13,7 @@ void session_init(struct session *session, struct session_context *context, uint
     list_init(&session->link);
     session->owner = NULL;
     session->step = SESSION_CLOSED;
+    session->failure = REASON_NONE;
 }
 
 void session_clear_rest(struct session *session, size_t size)

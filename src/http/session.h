@@ -23,6 +23,8 @@
 #include "net/pipe_pool.h"
 #include "net/transport.h"
 
+struct http2_context;
+
 enum session_step {
     SESSION_CONNECT,   /* upstream: the connect is under way */
     SESSION_HANDSHAKE, /* TLS is being agreed on */
@@ -35,7 +37,8 @@ enum session_step {
 
 enum session_event {
     SESSION_EVENT_NONE,
-    SESSION_EVENT_OPEN,   /* what comes before a protocol has ended: open, or CLOSED */
+    SESSION_EVENT_OPEN,   /* what comes before a protocol has ended: open, or CLOSED; or HTTP/2
+                             begins on a client's connection that began as HTTP/1 */
     SESSION_EVENT_HEAD,   /* a request waits in the stream: give it a holder */
     SESSION_EVENT_WAKE,   /* the stream's holder may make progress */
     SESSION_EVENT_CLOSED, /* the session is CLOSED and no stream is held: nothing follows */
@@ -106,8 +109,9 @@ struct session_context {
     struct slab *upstream_inboxes; /* one for each upstream session at most */
     uint8_t *scratch;              /* one large read at a time */
     size_t scratch_size;
-    uint8_t *render;    /* one head at a time is rendered here, then queued */
-    size_t render_size; /* at most BYTE_QUEUE_MAX */
+    uint8_t *render;             /* one head at a time is rendered here, then queued */
+    size_t render_size;          /* at most BYTE_QUEUE_MAX */
+    struct http2_context *http2; /* NULL: not spoken here */
     struct session_limits limits;
     struct session_traffic clients;
     struct session_traffic upstreams;
@@ -129,6 +133,7 @@ struct session {
     struct list link; /* in the list of its owner */
     void *owner;      /* what the worker or the pool keeps about this connection */
     enum session_step step;
+    enum reason failure; /* why it failed where no stream's holder can say so; else NONE */
 };
 
 /*

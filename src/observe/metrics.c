@@ -1,5 +1,7 @@
 #include "observe/metrics.h"
 
+#include "http/http2_names.h"
+
 static const struct metric_info METRICS[METRIC_COUNT] = {
 #define METRIC(id, kind, labels, name, help)                                                       \
     [METRIC_##id] = {METRIC_KIND_##kind, METRIC_LABELS_##labels, name, help},
@@ -65,6 +67,10 @@ uint32_t metrics_series(const struct metrics_layout *layout, enum metric metric)
         return REASON_COUNT;
     case METRIC_LABELS_SHED:
         return SHED_KIND_COUNT;
+    case METRIC_LABELS_GLITCH:
+        return HTTP2_GLITCH_COUNT;
+    case METRIC_LABELS_HTTP2_CODE:
+        return HTTP2_DIRECTIONS * HTTP2_CODES;
     case METRIC_LABELS_LIMIT:
         return LIMIT_COUNT;
     }

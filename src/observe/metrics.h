@@ -40,6 +40,8 @@ enum metric_labels {
     METRIC_LABELS_ENDPOINT_RESULT, /* endpoint * METRICS_RESULT_COUNT + enum metrics_result */
     METRIC_LABELS_REASON,          /* reason */
     METRIC_LABELS_SHED,            /* enum shed_kind */
+    METRIC_LABELS_GLITCH,          /* enum http2_glitch */
+    METRIC_LABELS_HTTP2_CODE,      /* enum http2_direction * HTTP2_CODES + its index */
     METRIC_LABELS_LIMIT,           /* enum limit; each process its part, in parts per million */
 };
 

@@ -6,6 +6,7 @@
 /* Whichever session it is, its address is that of the part all sessions share. */
 static_assert(offsetof(struct connection, session) == 0, "a connection's session is its beginning");
 static_assert(offsetof(struct http1_session, wire.session) == 0, "see struct connection");
+static_assert(offsetof(struct http2_session, session) == 0, "see struct connection");
 
 static void note_state(struct proxy *proxy, struct connection *connection, bool active)
 {
@@ -19,10 +20,23 @@ static void note_state(struct proxy *proxy, struct connection *connection, bool 
     connection->active = active;
 }
 
+/* What failed as a whole, beside or without its requests, has a record of its own. */
+static void record_failure(struct proxy *proxy, const struct connection *connection)
+{
+    enum reason reason = connection->session.failure;
+    if (reason != REASON_NONE) {
+        exchange_record_refused(proxy, &(struct refused_request){.peer = &connection->peer,
+                                                                 .listener = connection->listener,
+                                                                 .reason = reason,
+                                                                 .began = io_now(proxy->io)});
+    }
+}
+
 static void forget(struct proxy *proxy, struct connection *connection)
 {
     struct session *session = &connection->session;
     ASSERT(session->step == SESSION_CLOSED);
+    record_failure(proxy, connection);
     list_unlink(&session->link);
     shedding_forget_connection(proxy, connection);
     if (connection->counted) {
@@ -34,6 +48,13 @@ static void forget(struct proxy *proxy, struct connection *connection)
     slab_release(&proxy->connections, connection);
 }
 
+/* The client has begun with HTTP/2's preface: another session in the same place. */
+static void begin_http2(struct connection *connection)
+{
+    const struct session_early early = http1_session_leave(&connection->session);
+    http2_session_start(&connection->session, &early);
+}
+
 void connection_serve(struct proxy *proxy, struct session *session)
 {
     struct stream *stream = NULL;
@@ -43,7 +64,9 @@ void connection_serve(struct proxy *proxy, struct session *session)
             forget(proxy, connection_of_session(session));
             return;
         }
-        if (event == SESSION_EVENT_HEAD) {
+        if (event == SESSION_EVENT_OPEN) {
+            begin_http2(connection_of_session(session));
+        } else if (event == SESSION_EVENT_HEAD) {
             note_state(proxy, connection_of_session(session), true);
             if (!exchange_begin(proxy, stream)) {
                 stream->ops->release(stream, false); /* says CLOSED next */
@@ -62,7 +85,7 @@ void connection_release(struct proxy *proxy, struct stream *stream, bool keep)
     struct session *session = &connection->session;
     stream->ops->release(stream, keep);
     if (session->step != SESSION_CLOSED) {
-        note_state(proxy, connection, false);
+        note_state(proxy, connection, session->step == SESSION_BUSY); /* other streams */
     }
     connection_serve(proxy, session);
 }
@@ -111,6 +134,9 @@ static void begin(struct proxy *proxy, struct connection *connection)
     metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
     enum reason refusal = admit(proxy, connection);
     http1_session_start(session, NULL);
+    if (generation_listener(proxy->generation, connection->listener)->h2c != 0) {
+        http1_session_yield_to_http2(&connection->http1);
+    }
     if (refusal != REASON_NONE) {
         session->ops->refuse(session, refusal);
     }

@@ -14,6 +14,7 @@
 
 #include "base/address.h"
 #include "http/http1_session.h"
+#include "http/http2_session.h"
 
 struct proxy;
 
@@ -21,6 +22,7 @@ struct connection {
     union {
         struct session session; /* whatever protocol it speaks */
         struct http1_session http1;
+        struct http2_session http2;
     };
     struct address peer;
     uint32_t listener;

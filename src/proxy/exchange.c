@@ -42,6 +42,12 @@ static uint64_t now_of(const struct exchange *exchange)
     return io_now(exchange->proxy->io);
 }
 
+static enum reason why_client_broke(const struct exchange *exchange)
+{
+    enum reason failure = (enum reason)exchange->client->failure;
+    return failure != REASON_NONE ? failure : REASON_CLIENT_CLOSED;
+}
+
 static void close_request_lane(struct exchange *exchange)
 {
     if (exchange->uploads) {
@@ -95,6 +101,7 @@ static enum progress fail(struct exchange *exchange, enum reason reason)
 static void forget_head(struct exchange *exchange)
 {
     struct fields *fields = &exchange->request.fields;
+    enum http_version version = exchange->request.version == HTTP_2 ? HTTP_2 : HTTP_1_1;
     size_t kept = 0;
     for (size_t i = 0; i < fields->count; i++) {
         if (fields->entries[i].id == FIELD_ACCEPT) {
@@ -106,7 +113,7 @@ static void forget_head(struct exchange *exchange)
                                               .method = exchange->request.method,
                                               .method_text = exchange->request.method_text,
                                               .target = exchange->request.target,
-                                              .version = HTTP_1_1,
+                                              .version = version,
                                               .max_forwards = UINT64_MAX};
 }
 
@@ -319,7 +326,7 @@ static enum progress step_forward(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (exchange->client->ops->is_broken(exchange->client)) {
-        return fail(exchange, REASON_CLIENT_CLOSED);
+        return fail(exchange, why_client_broke(exchange));
     }
     return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }
@@ -428,7 +435,7 @@ static enum progress step_relay(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (exchange->client->ops->is_broken(exchange->client)) {
-        return fail(exchange, REASON_CLIENT_CLOSED); /* a lane that waits would not notice */
+        return fail(exchange, why_client_broke(exchange)); /* a lane that waits would not notice */
     }
     return response == OK || request == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }

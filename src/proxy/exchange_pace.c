@@ -4,7 +4,10 @@
 #include "base/assert.h"
 #include "proxy/exchange.h"
 
-enum { RATE_WINDOW_US = 10 * 1000 * 1000 };
+enum {
+    RATE_WINDOW_US = 10 * 1000 * 1000,
+    READ_MIN = 1024, /* bytes: a client that takes less of its response does not read it */
+};
 
 static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
 {
@@ -31,10 +34,11 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
         exchange_set_deadline(exchange, which, UINT64_MAX);
         return;
     }
-    if (lane->waits == pace->waits && progress == pace->progress) {
+    bool source = lane->waits == LANE_WAITS_SOURCE;
+    uint64_t worth = !request && !source ? READ_MIN : 1; /* windows of HTTP/2 open by the byte */
+    if (lane->waits == pace->waits && progress - pace->progress < worth) {
         return;
     }
-    bool source = lane->waits == LANE_WAITS_SOURCE;
     uint64_t idle = timeouts->upstream_body_idle;
     if (request && source) {
         idle = timeouts->request_body_idle;

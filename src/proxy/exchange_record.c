@@ -81,6 +81,13 @@ static void end_flight(const struct exchange *exchange, uint64_t total)
     flight_end(exchange->proxy->flight, exchange->flight, &outcome);
 }
 
+static struct span protocol_name(enum http_version version)
+{
+    return version == HTTP_2     ? SPAN("HTTP/2.0")
+           : version == HTTP_1_0 ? SPAN("HTTP/1.0")
+                                 : SPAN("HTTP/1.1");
+}
+
 static void write_access_record(const struct exchange *exchange, uint64_t total)
 {
     struct proxy *proxy = exchange->proxy;
@@ -97,7 +104,7 @@ static void write_access_record(const struct exchange *exchange, uint64_t total)
         .method = request->method_text,
         .host = request->host,
         .path = request->target,
-        .protocol = request->version == HTTP_1_0 ? SPAN("HTTP/1.0") : SPAN("HTTP/1.1"),
+        .protocol = protocol_name(request->version),
         .status = exchange->status,
         .reason = exchange->reason,
         .attempts = exchange->attempt.count,

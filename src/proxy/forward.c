@@ -130,8 +130,10 @@ static bool add_trace(struct exchange *exchange, struct fields *fields)
 static bool add_via(struct exchange *exchange, struct fields *fields)
 {
     const struct fields *given = &exchange->request.fields;
-    struct span hop =
-        exchange->request.version == HTTP_1_0 ? SPAN("1.0 sentinel") : SPAN("1.1 sentinel");
+    enum http_version version = exchange->request.version;
+    struct span hop = version == HTTP_2     ? SPAN("2 sentinel")
+                      : version == HTTP_1_0 ? SPAN("1.0 sentinel")
+                                            : SPAN("1.1 sentinel");
     size_t count = fields_have(given, FIELD_VIA) ? given->count : 0;
     for (size_t i = 0; i < count; i++) {
         const struct field *field = &given->entries[i];

@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "base/hash.h"
 #include "base/prng.h"
+#include "http/http2_context.h"
 #include "observe/access_log.h"
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
@@ -50,6 +51,7 @@ struct proxy {
     struct slab connections;
     struct slab exchanges;
     struct arena draft; /* fields of the message that is being forwarded: until the next one */
+    struct http2_context http2;
     struct session_context sessions;
     struct pool pool;
     struct tls_setup tls;
@@ -74,6 +76,8 @@ struct proxy {
     size_t arena_size;          /* of one exchange */
     uint32_t buffers_published; /* what the gauges show */
     uint32_t pipes_published;
+    uint32_t http2_sessions_published;
+    uint32_t http2_streams_published;
     bool draining;
 };
 

@@ -91,6 +91,21 @@ static bool set_up_tls(struct worker *worker, const struct worker_plan *plan)
     return false;
 }
 
+/* HTTP/2 has memory only where it is spoken. */
+static bool allocate_http2(struct worker *worker, const struct worker_plan *plan)
+{
+    struct proxy *proxy = &worker->proxy;
+    const struct generation_limits *limits = &server_of(worker)->limits;
+    if (plan->items[WORKER_PLAN_HTTP2].bytes == 0) {
+        return true;
+    }
+    proxy->sessions.http2 = &proxy->http2;
+    return http2_context_init(&proxy->http2, limits->http2_pool,
+                              &(struct http2_limits){.streams = limits->http2_streams,
+                                                     .window = limits->http2_window,
+                                                     .glitches = limits->http2_glitches});
+}
+
 /* Everything that a worker allocates is a row of the plan, so that the memory figure holds. */
 static bool allocate(struct worker *worker, const struct worker_plan *plan)
 {
@@ -116,6 +131,7 @@ static bool allocate(struct worker *worker, const struct worker_plan *plan)
            make_slab(&proxy->upstream_inboxes, plan, WORKER_PLAN_UPSTREAM_INBOXES) &&
            make_slab(&proxy->connections, plan, WORKER_PLAN_CONNECTIONS) &&
            make_slab(&proxy->exchanges, plan, WORKER_PLAN_EXCHANGES) &&
+           allocate_http2(worker, plan) &&
            pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, plan->upstream_connections) &&
            upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->tls.upstreams, &probes,
                              &proxy->prng);
@@ -367,6 +383,35 @@ void proxy_wake_waiters(struct proxy *proxy)
     }
 }
 
+/* What the counts hold since the last turn goes to the metrics. */
+static void publish_http2(struct proxy *proxy)
+{
+    struct metrics *metrics = proxy->metrics;
+    struct http2_counts *counts = &proxy->http2.counts;
+    if (counts->sessions != proxy->http2_sessions_published ||
+        counts->streams != proxy->http2_streams_published) {
+        metrics_add(metrics, METRIC_HTTP2_CONNECTIONS,
+                    (uint64_t)counts->sessions - proxy->http2_sessions_published);
+        metrics_add(metrics, METRIC_HTTP2_STREAMS,
+                    (uint64_t)counts->streams - proxy->http2_streams_published);
+        proxy->http2_sessions_published = counts->sessions;
+        proxy->http2_streams_published = counts->streams;
+    }
+    if (!counts->any) {
+        return;
+    }
+    for (uint32_t i = 0; i < HTTP2_GLITCH_COUNT; i++) {
+        metrics_add_at(metrics, METRIC_HTTP2_GLITCHES, i, counts->glitches[i]);
+    }
+    for (uint32_t i = 0; i < HTTP2_DIRECTIONS * HTTP2_CODES; i++) {
+        metrics_add_at(metrics, METRIC_HTTP2_RESETS, i,
+                       counts->resets[i / HTTP2_CODES][i % HTTP2_CODES]);
+        metrics_add_at(metrics, METRIC_HTTP2_GOAWAYS, i,
+                       counts->goaways[i / HTTP2_CODES][i % HTTP2_CODES]);
+    }
+    *counts = (struct http2_counts){.sessions = counts->sessions, .streams = counts->streams};
+}
+
 static void publish(struct proxy *proxy)
 {
     struct metrics *metrics = proxy->metrics;
@@ -385,6 +430,7 @@ static void publish(struct proxy *proxy)
     metrics_add(metrics, METRIC_BUFFERS_IN_USE, (uint64_t)in_use - proxy->buffers_published);
     proxy->buffers_published = in_use;
     limits_publish(proxy);
+    publish_http2(proxy);
     metrics_add(metrics, METRIC_SPLICE_PIPES_IN_USE,
                 (uint64_t)proxy->pipes.in_use - proxy->pipes_published);
     proxy->pipes_published = proxy->pipes.in_use;
@@ -553,6 +599,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(proxy->connections.in_use == 0);
     ASSERT(proxy->clients.connections == 0 && proxy->clients.used == 0);
     ASSERT(proxy->exchanges.in_use == 0 && proxy->requests_open == 0);
+    ASSERT(proxy->http2.counts.sessions == 0 && proxy->http2.memory.pages_in_use == 0);
     flight_recorder_check_idle(proxy->flight);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
     ASSERT(list_is_empty(&proxy->buffers.head_waiters) && proxy->pipes.in_use == 0);
@@ -589,6 +636,7 @@ void worker_destroy(struct worker *worker)
     slab_deinit(&proxy->upstream_inboxes);
     slab_deinit(&proxy->connections);
     slab_deinit(&proxy->exchanges);
+    http2_context_deinit(&proxy->http2);
     upstream_set_deinit(&proxy->upstreams);
     tls_setup_deinit(&proxy->tls);
     free(worker->listeners);

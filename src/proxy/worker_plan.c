@@ -144,6 +144,10 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         in_slab(plan->requests + reserve, sizeof(struct exchange) + plan->arena_size);
     items[WORKER_PLAN_BUFFERS] =
         in_slab(buffer_pool_count(limits->buffer_pool), buffer_pool_object_size());
+    if (generation_speaks_http2(generation)) {
+        items[WORKER_PLAN_HTTP2] = (struct worker_plan_item){
+            1, (size_t)limits->http2_pool, http2_memory_bytes(limits->http2_pool)};
+    }
     items[WORKER_PLAN_UPSTREAM_CONNECTIONS] = in_slab(upstreams, sizeof(struct pool_connection));
     items[WORKER_PLAN_UPSTREAM_INBOXES] =
         in_slab(upstreams, head > UPSTREAM_INBOX_SIZE ? head : UPSTREAM_INBOX_SIZE);

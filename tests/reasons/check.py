@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LINE = re.compile(r'(?:reason ([a-z_]+)|key ([\w.-]+) ([a-z_]+|-)) (\S+\.py):(test_\w+)')
+LINE = re.compile(r'(?:reason ([a-z0-9_]+)|key ([\w.-]+) ([a-z0-9_]+|-)) (\S+\.py):(test_\w+)')
 ROW = re.compile(r'\| `(\w+)` \| (\d{3}|-) \| (.+) \| `(\w+)` \|')
 # Ways to look at what the proxy has told of a request, other than the answer to the client.
 TOLD = {'logged', 'log_record', 'log_records', 'records', 'metric'}

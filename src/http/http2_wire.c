@@ -1,0 +1,434 @@
+#include "http/http2_wire.h"
+
+#include "base/assert.h"
+
+enum {
+    SLICE = 16 * 1024,          /* fed to the codec at once: the budget is looked at between */
+    GOAWAY_SIZE = 17,           /* frame header, last stream, code */
+    ACCOUNT_BASE = 256 * 1024,  /* the codec's state, and a field that is too large by far */
+    ACCOUNT_STREAM = 4 * 1024,  /* a stream of the codec's, one of ours, a usual head */
+    CODEC_RESERVE = 192 * 1024, /* of an account: a codec without memory ends the connection */
+    RETRY_US = 10 * 1000,
+};
+
+static uint64_t now_of(const struct http2_wire *wire)
+{
+    return io_now(wire->session->context->io);
+}
+
+static struct session_traffic *traffic_of(const struct http2_wire *wire)
+{
+    struct session_context *context = wire->session->context;
+    return wire->client ? &context->upstreams : &context->clients;
+}
+
+static uint64_t account_max(const struct http2_limits *limits)
+{
+    return ACCOUNT_BASE + 2 * (uint64_t)limits->window + (uint64_t)limits->streams * ACCOUNT_STREAM;
+}
+
+static bool start_codec(struct http2_wire *wire)
+{
+    const struct http2_context *context = wire->session->context->http2;
+    const struct http1_limits *head = &wire->session->context->limits.head;
+    nghttp2_mem memory = http2_codec_memory(&wire->account);
+    int failed = wire->client ? nghttp2_session_client_new3(&wire->codec, context->callbacks, wire,
+                                                            context->options, &memory)
+                              : nghttp2_session_server_new3(&wire->codec, context->callbacks, wire,
+                                                            context->options, &memory);
+    if (failed != 0) {
+        wire->codec = NULL;
+        return false;
+    }
+    const uint32_t window = context->limits.window;
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)(head->head_max + 32 * head->fields_max)},
+        {wire->client ? NGHTTP2_SETTINGS_ENABLE_PUSH : NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+         wire->client ? 0 : context->limits.streams},
+        {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
+    };
+    return nghttp2_submit_settings(wire->codec, NGHTTP2_FLAG_NONE, settings,
+                                   sizeof(settings) / sizeof(settings[0])) == 0 &&
+           nghttp2_session_set_local_window_size(wire->codec, NGHTTP2_FLAG_NONE, 0,
+                                                 (int32_t)window) == 0;
+}
+
+static void free_wire(struct http2_session *session)
+{
+    struct http2_wire *wire = session->wire;
+    nghttp2_session_del(wire->codec);
+    while (wire->lent != NULL) {
+        struct http2_chunk *chunk = wire->lent;
+        wire->lent = chunk->next;
+        http2_free(&wire->account, chunk);
+    }
+    struct http2_account account = wire->account;
+    http2_free(&account, wire);
+    ASSERT(account.used == 0);
+    session->wire = NULL;
+    session->session.context->http2->counts.sessions--;
+}
+
+bool http2_wire_open(struct http2_session *session, const struct http2_role *role, bool client)
+{
+    struct http2_context *context = session->session.context->http2;
+    struct http2_account account = {
+        .memory = &context->memory, .max = account_max(&context->limits), .kept = CODEC_RESERVE};
+    struct http2_wire *wire =
+        http2_context_has_room(context) ? http2_allocate(&account, sizeof(*wire)) : NULL;
+    if (wire == NULL) {
+        return false;
+    }
+    *wire = (struct http2_wire){
+        .session = &session->session,
+        .role = role,
+        .account = account,
+        .client = client,
+        .head_deadline = UINT64_MAX,
+        .idle_deadline = UINT64_MAX,
+        .goaway_deadline = UINT64_MAX,
+        .output_deadline = UINT64_MAX,
+        .retry = UINT64_MAX,
+    };
+    list_init(&wire->streams);
+    list_init(&wire->events);
+    list_init(&wire->sending);
+    list_init(&wire->waiting);
+    http2_budget_init(&wire->budget, context->limits.glitches, now_of(wire));
+    context->counts.sessions++;
+    session->wire = wire;
+    if (!start_codec(wire)) {
+        free_wire(session);
+        return false;
+    }
+    return true;
+}
+
+void http2_wire_break_streams(struct http2_wire *wire)
+{
+    struct list *link = wire->streams.next;
+    while (link != &wire->streams) {
+        struct http2_stream *stream = CONTAINER_OF(link, struct http2_stream, link);
+        link = link->next;
+        if (stream->announced) {
+            http2_stream_break(stream);
+        } else {
+            http2_stream_destroy(stream); /* nobody knows it, and its head is not complete */
+        }
+    }
+}
+
+static void tidy_closed(struct http2_session *session)
+{
+    if (session->session.step == SESSION_CLOSED && session->wire != NULL &&
+        session->wire->held == 0) {
+        session->session.failure = session->wire->failure;
+        free_wire(session);
+        session->event_closed = true;
+    }
+}
+
+void http2_wire_close(struct http2_session *session, bool reset)
+{
+    struct http2_wire *wire = session->wire;
+    struct session *base = &session->session;
+    ASSERT(base->step != SESSION_CLOSED);
+    wire->dead = true;
+    wire->pending = SPAN_EMPTY;
+    byte_queue_clear(&wire->outbox, base->context->buffers);
+    http2_wire_break_streams(wire);
+    timer_cancel(base->context->wheel, &base->timer);
+    if (reset) {
+        base->transport.ops->reset(&base->transport);
+    } else {
+        base->transport.ops->close(&base->transport);
+    }
+    base->step = SESSION_CLOSED;
+    tidy_closed(session);
+}
+
+void http2_wire_release(struct http2_wire *wire)
+{
+    ASSERT(wire->held > 0);
+    wire->held--;
+    wire->session->context->http2->counts.streams--;
+    tidy_closed(http2_session_of(wire->session));
+}
+
+void http2_wire_die(struct http2_wire *wire)
+{
+    if (!wire->dead) {
+        wire->dead = true;
+        io_requeue(wire->session->context->io, &wire->session->transport.socket);
+    }
+}
+
+void http2_wire_charge(struct http2_wire *wire, enum http2_glitch kind)
+{
+    struct http2_counts *counts = &wire->session->context->http2->counts;
+    http2_count(counts, &counts->glitches[kind]);
+    http2_budget_charge(&wire->budget, kind, now_of(wire));
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+    for (int i = 0; i < 4; i++) {
+        at[i] = (uint8_t)(value >> (24 - 8 * i));
+    }
+}
+
+/*
+ * The frame is made by our own hand: the codec may be out of memory, or in the middle of one of its
+ * callbacks, and is not asked again.
+ */
+void http2_wire_terminate(struct http2_wire *wire, uint32_t code, enum reason why)
+{
+    if (wire->muted) {
+        return;
+    }
+    uint8_t frame[GOAWAY_SIZE] = {0, 0, 8, NGHTTP2_GOAWAY};
+    put_u32(frame + 9, (uint32_t)wire->last_id);
+    put_u32(frame + 13, code);
+    struct span bytes = span_of(frame, sizeof(frame));
+    wire->muted = true;
+    wire->goaway_sent = true;
+    wire->failure = why;
+    wire->pending = SPAN_EMPTY;
+    if (byte_queue_append(&wire->outbox, wire->session->context->buffers, bytes)) {
+        wire->out_count += sizeof(frame);
+    }
+    struct http2_counts *counts = &wire->session->context->http2->counts;
+    http2_count(counts, &counts->goaways[HTTP2_SENT][http2_code_index(code)]);
+    http2_wire_break_streams(wire);
+}
+
+/* ---- In ---- */
+
+/* What the codec's own errors mean; it has said nothing to the peer about these. */
+static void codec_failed(struct http2_wire *wire, ssize_t error)
+{
+    bool flooded = error == NGHTTP2_ERR_FLOODED || error == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS;
+    bool memory = error == NGHTTP2_ERR_NOMEM;
+    http2_wire_terminate(wire,
+                         flooded  ? NGHTTP2_ENHANCE_YOUR_CALM
+                         : memory ? NGHTTP2_INTERNAL_ERROR
+                                  : NGHTTP2_PROTOCOL_ERROR,
+                         flooded  ? REASON_HTTP2_GLITCHES
+                         : memory ? REASON_HTTP2_MEMORY
+                                  : REASON_HTTP2_PROTOCOL);
+}
+
+void http2_wire_feed(struct http2_wire *wire, struct span bytes)
+{
+    while (bytes.size > 0 && !wire->muted && !wire->dead) {
+        size_t size = bytes.size < SLICE ? bytes.size : SLICE;
+        ssize_t used = nghttp2_session_mem_recv(wire->codec, bytes.data, size);
+        if (used < 0) {
+            codec_failed(wire, used);
+        } else if (wire->budget.overdrawn) {
+            http2_wire_terminate(wire, NGHTTP2_ENHANCE_YOUR_CALM, REASON_HTTP2_GLITCHES);
+        }
+        bytes = span_from(bytes, size);
+    }
+}
+
+enum status http2_wire_receive(struct http2_wire *wire)
+{
+    struct session_context *context = wire->session->context;
+    struct transport *transport = &wire->session->transport;
+    size_t got = 0;
+    if (wire->dead) {
+        return ERROR;
+    }
+    if (wire->in_ended) {
+        return END;
+    }
+    if (wire->pending.size > 0 || wire->muted) {
+        wire->held_back = true;
+        return AGAIN; /* its answers have no room: what it sends has to wait */
+    }
+    enum status status =
+        transport->ops->read(transport, context->scratch, context->scratch_size, &got);
+    if (status == OK) {
+        traffic_of(wire)->received += got;
+        http2_wire_feed(wire, span_of(context->scratch, got));
+    }
+    wire->in_ended = status == END;
+    wire->dead |= status == ERROR;
+    return status;
+}
+
+/* ---- Out ---- */
+
+/* Whatever had no buffer is tried again: there may be no stream whose holder waits for one. */
+static void note_starved(struct http2_wire *wire)
+{
+    if (wire->outbox.size == 0 && wire->retry == UINT64_MAX) {
+        wire->retry = now_of(wire) + RETRY_US;
+        http2_wire_arm(wire);
+    }
+}
+
+bool http2_wire_pump(struct http2_wire *wire)
+{
+    struct buffer_pool *buffers = wire->session->context->buffers;
+    while (!wire->dead) {
+        if (wire->pending.size > 0) {
+            if (!byte_queue_append(&wire->outbox, buffers, wire->pending)) {
+                note_starved(wire);
+                return false;
+            }
+            wire->out_count += wire->pending.size;
+            wire->pending = SPAN_EMPTY;
+        }
+        const uint8_t *data = NULL;
+        ssize_t size = wire->muted ? 0 : nghttp2_session_mem_send(wire->codec, &data);
+        if (size < 0) {
+            codec_failed(wire, size);
+            continue;
+        }
+        if (size == 0) {
+            wire->retry = UINT64_MAX;
+            return true;
+        }
+        wire->pending = span_of(data, (size_t)size);
+    }
+    return false;
+}
+
+bool http2_wire_queue(struct http2_wire *wire, struct span bytes)
+{
+    if (!byte_queue_append(&wire->outbox, wire->session->context->buffers, bytes)) {
+        return false;
+    }
+    wire->out_count += bytes.size;
+    return true;
+}
+
+size_t http2_wire_room(const struct http2_wire *wire)
+{
+    size_t room = byte_queue_room(&wire->outbox, wire->session->context->buffers);
+    size_t overhead = (room / SLICE + 1) * HTTP2_FRAME_HEADER;
+    return wire->pending.size == 0 && room > overhead ? room - overhead : 0;
+}
+
+bool http2_wire_takes(const struct http2_wire *wire, size_t size)
+{
+    const struct slab *slab = &wire->session->context->buffers->slab;
+    uint32_t free = slab->capacity - slab->in_use;
+    uint32_t more = BYTE_QUEUE_BUFFERS_MAX - wire->outbox.buffers;
+    size_t tail = wire->outbox.buffers == 0 ? 0 : BUFFER_SIZE - wire->outbox.tail;
+    return tail + (size_t)(more < free ? more : free) * BUFFER_SIZE >= size;
+}
+
+/* What has left of those that wait for it. They stand in the order of their last bytes. */
+static void note_sent(struct http2_wire *wire)
+{
+    while (!list_is_empty(&wire->sending)) {
+        struct http2_stream *stream =
+            CONTAINER_OF(wire->sending.next, struct http2_stream, sending_link);
+        http2_stream_note_sent(stream);
+        if (stream->stream.unsent > 0) {
+            return;
+        }
+    }
+}
+
+void http2_wire_wake_waiting(struct http2_wire *wire)
+{
+    struct list *link = wire->waiting.next;
+    while (link != &wire->waiting) {
+        struct http2_stream *stream = CONTAINER_OF(link, struct http2_stream, waiting_link);
+        link = link->next;
+        if (http2_stream_may_go_on(stream)) {
+            stream->waits = 0;
+            list_unlink(&stream->waiting_link);
+            http2_stream_wake(stream);
+        }
+    }
+}
+
+static enum status write_outbox(struct http2_wire *wire)
+{
+    struct transport *transport = &wire->session->transport;
+    struct span queued[BYTE_QUEUE_BUFFERS_MAX];
+    struct iovec vector[BYTE_QUEUE_BUFFERS_MAX];
+    int count = byte_queue_pieces(&wire->outbox, queued);
+    for (int i = 0; i < count; i++) {
+        vector[i].iov_base = (void *)(uintptr_t)queued[i].data; /* only read */
+        vector[i].iov_len = queued[i].size;
+    }
+    size_t put = 0;
+    enum status status = transport->ops->write(transport, vector, count, &put);
+    if (status == OK) {
+        byte_queue_consume(&wire->outbox, wire->session->context->buffers, put);
+        wire->out_sent += put;
+        traffic_of(wire)->sent += put;
+    }
+    return status;
+}
+
+bool http2_wire_send(struct http2_wire *wire)
+{
+    uint64_t before = wire->out_sent;
+    (void)http2_wire_pump(wire);
+    while (wire->outbox.size > 0 && !wire->dead) {
+        enum status status = write_outbox(wire);
+        if (status == AGAIN) {
+            break;
+        }
+        if (status == ERROR) {
+            http2_wire_die(wire);
+            break;
+        }
+        (void)http2_wire_pump(wire);
+    }
+    if (wire->held_back && wire->pending.size == 0) {
+        wire->held_back = false;
+        io_requeue(wire->session->context->io, &wire->session->transport.socket);
+    }
+    if (wire->out_sent != before) {
+        note_sent(wire);
+        http2_wire_wake_waiting(wire);
+    }
+    return !wire->dead;
+}
+
+bool http2_wire_is_flushed(const struct http2_wire *wire)
+{
+    return wire->outbox.size == 0 && wire->pending.size == 0 &&
+           (wire->muted || nghttp2_session_want_write(wire->codec) == 0);
+}
+
+/* ---- Events and time ---- */
+
+void http2_wire_arm(struct http2_wire *wire)
+{
+    const uint64_t deadlines[] = {wire->head_deadline, wire->idle_deadline, wire->goaway_deadline,
+                                  wire->output_deadline, wire->retry};
+    uint64_t earliest = UINT64_MAX;
+    for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++) {
+        earliest = deadlines[i] < earliest ? deadlines[i] : earliest;
+    }
+    timer_set(wire->session->context->wheel, &wire->session->timer, earliest);
+}
+
+enum session_event http2_wire_next_event(struct session *session, struct stream **stream)
+{
+    struct http2_session *http2 = http2_session_of(session);
+    struct http2_wire *wire = http2->wire;
+    if (wire != NULL && !list_is_empty(&wire->events)) {
+        struct http2_stream *next =
+            CONTAINER_OF(list_pop_front(&wire->events), struct http2_stream, event_link);
+        enum session_event event = next->event_head ? SESSION_EVENT_HEAD : SESSION_EVENT_WAKE;
+        next->event_head = false;
+        *stream = &next->stream;
+        return event;
+    }
+    if (http2->event_closed) {
+        http2->event_closed = false;
+        return SESSION_EVENT_CLOSED;
+    }
+    return SESSION_EVENT_NONE;
+}

@@ -1,0 +1,153 @@
+"""Floods of HTTP/2: each ends the connection that makes it, and others are served meanwhile."""
+import struct
+
+import pytest
+
+from harness.checks import assert_alive
+from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, HEADERS, PING, PRIORITY, Http2,
+                           frame, reset, settings, window_update)
+from harness.origins import hold, read_head
+from harness.waiting import wait_for
+
+LISTENER = 'h2c true'
+LIMITS = 'http2-glitches 200'
+
+
+def flood(h2, pieces):
+    """Sends piece after piece until the peer says goodbye."""
+    for piece in pieces:
+        h2.send(piece)
+        if h2.closed:
+            break
+    assert h2.ended()
+    return h2.goaways
+
+
+def rapid_reset(h2):
+    for _ in range(3000):
+        stream = h2.next
+        h2.next += 2
+        yield frame(HEADERS, 5, stream, h2.block(h2.head())) + reset(stream)
+
+
+def made_to_reset(h2):
+    """The client sends what the server has to answer with a reset (CVE-2025-8671)."""
+    for _ in range(3000):
+        stream = h2.next
+        h2.next += 2
+        yield (frame(HEADERS, 4, stream, h2.block(h2.head(method='POST'))) +
+               window_update(stream, 2**31 - 1))
+
+
+def pings(_h2):
+    return (frame(PING, 0, 0, b'12345678') * 10 for _ in range(1000))
+
+
+def empty_data(h2):
+    stream = h2.open(method='POST', end=False)
+    return (frame(DATA, 0, stream) * 10 for _ in range(1000))
+
+
+def padding(h2):
+    stream = h2.open(method='POST', end=False)
+    return (frame(DATA, 8, stream, b'\5' + b'\0' * 5) * 10 for _ in range(1000))
+
+
+def window_updates(_h2):
+    return (window_update(0, 1) * 10 for _ in range(1000))
+
+
+def priorities(_h2):
+    return (frame(PRIORITY, 0, 2 * i + 1, struct.pack('>IB', 0, 16)) for i in range(10000))
+
+
+def continuations(h2):
+    stream = h2.next
+    yield frame(HEADERS, 1, stream, h2.block(h2.head()))
+    for _ in range(3000):
+        yield frame(CONTINUATION, 0, stream)
+
+
+def unknown_frames(_h2):
+    return (frame(0x77, 0, 0, b'what') * 10 for _ in range(1000))
+
+
+def hpack_bomb(h2):
+    """One large field, then references to it by single bytes."""
+    stream = h2.next
+    block = h2.block(h2.head()) + b'\x40\x01x\x7f\xa1\x1e' + b'y' * 4000
+    yield frame(HEADERS, 1, stream, block)
+    for _ in range(8):
+        yield frame(CONTINUATION, 0, stream, b'\xbe' * 16000)
+    yield frame(CONTINUATION, 4, stream, b'')
+
+
+FLOODS = {'reset_received': rapid_reset, 'reset_caused': made_to_reset, 'ping': pings,
+          'settings': lambda _h2: (settings() * 10 for _ in range(1000)),
+          'empty_data': empty_data, 'window_update': window_updates, 'priority': priorities,
+          'continuation': continuations, 'unknown_frame': unknown_frames, 'fields': hpack_bomb}
+
+
+@pytest.mark.parametrize('kind', FLOODS)
+def test_a_flood_ends_its_connection_and_no_other(sentinel, origin, echo, kind):
+    proxy = sentinel(echo, listener=LISTENER, limits=LIMITS)
+    neighbour = Http2(proxy.connect())
+    assert neighbour.request().status == 200
+    attacker = Http2(proxy.connect())
+    attacker.ping()
+    goaways = flood(attacker, FLOODS[kind](attacker))
+    assert goaways == [] or goaways[-1][1] == ENHANCE_YOUR_CALM
+    assert neighbour.request().status == 200
+    assert_alive(proxy)
+    proxy.logged('http2_glitches')
+    assert proxy.metric('sentinel_http2_glitches_total', kind=kind) > 0
+    assert proxy.metric('sentinel_http2_goaways_total', direction='sent',
+                        code='enhance_your_calm') == 1
+    wait_for(lambda: proxy.metric('sentinel_http2_streams') == 0, what='the streams\' end')
+
+
+def test_data_that_is_padding_alone_is_empty(sentinel, echo):
+    proxy = sentinel(echo, listener=LISTENER, limits=LIMITS)
+    attacker = Http2(proxy.connect())
+    flood(attacker, padding(attacker))
+    assert proxy.metric('sentinel_http2_glitches_total', kind='empty_data') > 50
+    assert_alive(proxy)
+
+
+def test_the_budget_is_as_large_as_configured(sentinel, echo):
+    proxy = sentinel(echo, listener=LISTENER, limits='http2-glitches 1000000')
+    h2 = Http2(proxy.connect())
+    for _ in range(300):
+        h2.send(frame(PING, 0, 0, b'12345678') * 2)
+        h2.until(lambda: h2.pings >= 2)
+        h2.pings = 0
+    assert h2.request().status == 200
+
+
+def test_streams_that_are_reset_count_until_their_work_upstream_has_ended(sentinel, origin):
+    """However fast a client resets, it never has more at work upstream than it may have streams."""
+    server = origin([read_head, hold])
+    proxy = sentinel(server, listener=LISTENER, limits='http2-streams 5\nhttp2-glitches 100000')
+    h2 = Http2(proxy.connect())
+    most = 0
+    for _ in range(40):
+        streams = [h2.open() for _ in range(5)]
+        h2.ping()
+        most = max(most, proxy.metric('sentinel_upstream_connections', state='active'))
+        for stream in streams:
+            h2.send(reset(stream))
+    assert most <= 5
+    wait_for(lambda: proxy.metric('sentinel_http2_streams') == 0, what='the streams\' end')
+    assert h2.ping() is None
+
+
+def test_windows_of_zero_hold_nothing_but_their_own(sentinel, echo):
+    proxy = sentinel(echo, listener=LISTENER, timeouts='response-write-idle 1s')
+    attacker = Http2(proxy.connect(), first=settings((4, 0)), refill=False)
+    streams = [attacker.open() for _ in range(50)]
+    neighbour = Http2(proxy.connect())
+    for _ in range(20):
+        assert neighbour.request().status == 200
+    for stream in streams:
+        assert attacker.answer(stream).reset is not None
+    proxy.logged('client_write_timeout')
