@@ -50,6 +50,7 @@ struct tls_identity {
     struct span chain_pem; /* the certificate itself first, then what signed it */
     struct span key_pem;
     struct span ocsp_der; /* the response to staple; empty: none */
+    uint64_t ocsp_until;  /* seconds since 1970: from then on it is not stapled */
 };
 
 /* What a client that names such a host is shown. */

@@ -37,6 +37,7 @@ struct tls_staple {
     const X509 *certificate; /* borrowed from the context */
     uint8_t *der;
     size_t size;
+    uint64_t until; /* seconds since 1970 */
 };
 
 /* The contexts of one host name, or of who names none. */

@@ -123,15 +123,17 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *chosen
 
 /* ---- Stapling ---- */
 
-/* The response of the certificate that was chosen. */
+/* The response of the certificate that was chosen, unless its time is over: clients refuse that. */
 static int on_status(SSL *ssl, void *context)
 {
     (void)context;
+    const struct transport *transport = SSL_get_app_data(ssl);
+    uint64_t now = io_wall(transport->io) / 1000000;
     const struct tls *tls = tls_of_ssl(ssl);
     const X509 *own = SSL_get_certificate(ssl);
     for (size_t i = 0; tls->host != NULL && i < TLS_IDENTITIES_MAX; i++) {
         const struct tls_staple *staple = &tls->host->staples[i];
-        if (own != NULL && staple->certificate == own && staple->size > 0) {
+        if (own != NULL && staple->certificate == own && staple->size > 0 && now < staple->until) {
             uint8_t *copy = OPENSSL_memdup(staple->der, staple->size);
             if (copy == NULL) {
                 return SSL_TLSEXT_ERR_NOACK;
@@ -154,6 +156,7 @@ static bool use_identity(struct tls_served_host *host, size_t index,
     staple->certificate = SSL_CTX_get0_certificate(host->context);
     staple->der = ocsp.size == 0 ? NULL : OPENSSL_memdup(ocsp.data, ocsp.size);
     staple->size = ocsp.size;
+    staple->until = identity->ocsp_until;
     if (ocsp.size > 0 && staple->der == NULL) {
         tls_complain(error, "no memory for an OCSP response");
         return false;
