@@ -212,7 +212,6 @@ static void settle(struct http2_session *session)
 static void read_frames(struct http2_session *session)
 {
     struct http2_wire *wire = session->wire;
-    struct session *base = &session->session;
     enum status status = OK;
     (void)http2_wire_send(wire); /* what has no room holds reading back */
     for (int i = 0; i < READS_MAX && status == OK; i++) {
@@ -220,7 +219,7 @@ static void read_frames(struct http2_session *session)
         (void)http2_wire_pump(wire);
     }
     if (status == OK) {
-        io_requeue(base->context->io, &base->transport.socket); /* the others' turn */
+        http2_wire_requeue(wire); /* the others' turn */
     }
 }
 

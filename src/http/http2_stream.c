@@ -96,7 +96,7 @@ void http2_stream_wake(struct http2_stream *stream)
     list_push_back(&wire->events, &stream->event_link);
     if (!wire->running && wire->session->step != SESSION_CLOSED) {
         /* Its events are taken after a run of the session, which is not what is going on. */
-        io_requeue(wire->session->context->io, &wire->session->transport.socket);
+        http2_wire_requeue(wire);
     }
 }
 

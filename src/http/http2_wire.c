@@ -156,11 +156,19 @@ void http2_wire_release(struct http2_wire *wire)
     tidy_closed(http2_session_of(wire->session));
 }
 
+void http2_wire_requeue(struct http2_wire *wire)
+{
+    struct session *session = wire->session;
+    if (transport_is_open(&session->transport)) { /* else the process is only being swept up */
+        io_requeue(session->context->io, &session->transport.socket);
+    }
+}
+
 void http2_wire_die(struct http2_wire *wire)
 {
     if (!wire->dead) {
         wire->dead = true;
-        io_requeue(wire->session->context->io, &wire->session->transport.socket);
+        http2_wire_requeue(wire);
     }
 }
 
@@ -386,7 +394,7 @@ bool http2_wire_send(struct http2_wire *wire)
     }
     if (wire->held_back && wire->pending.size == 0) {
         wire->held_back = false;
-        io_requeue(wire->session->context->io, &wire->session->transport.socket);
+        http2_wire_requeue(wire);
     }
     if (wire->out_sent != before) {
         note_sent(wire);

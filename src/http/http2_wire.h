@@ -201,6 +201,9 @@ void http2_wire_wake_waiting(struct http2_wire *wire);
 /* Whether nothing is left to be sent. */
 bool http2_wire_is_flushed(const struct http2_wire *wire);
 
+/* Asks for a run of the session. */
+void http2_wire_requeue(struct http2_wire *wire);
+
 /* Nothing can be read or written any more; the next run closes. */
 void http2_wire_die(struct http2_wire *wire);
 
