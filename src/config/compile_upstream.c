@@ -167,6 +167,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
         .name = builder_text(&compilation->builder, section_text(section, KEY_UPSTREAM_NAME)),
         .balancer = section_number32(section, KEY_UPSTREAM_LOAD_BALANCING),
         .endpoint_first = (uint32_t)endpoints->count,
+        .send_proxy_protocol = section_number32(section, KEY_UPSTREAM_SEND_PROXY_PROTOCOL),
         .tls = {.certificate = GENERATION_NONE},
         .place = compile_place(compilation, section->position),
     };
@@ -184,6 +185,8 @@ static void compile_upstream(struct compilation *compilation, const struct secti
 
 /* Choices are written as their index, so the table and the enum must agree. */
 static_assert(BALANCER_ROUND_ROBIN == 0, "the first choice of load-balancing");
+static_assert(SEND_PROXY_OFF == 0 && SEND_PROXY_1 == 1 && SEND_PROXY_2 == 2,
+              "the choices of send-proxy-protocol");
 
 /* Room for the endpoints of all targets: a name may have many. */
 static size_t count_endpoints(const struct compilation *compilation)

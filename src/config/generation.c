@@ -317,6 +317,7 @@ static bool check_upstreams(const struct generation_check *check)
             upstreams[i].balancer > BALANCER_ROUND_ROBIN || upstreams[i].endpoint_first != next ||
             !check_endpoints(check, &upstreams[i], i) || !check_health(check, &upstreams[i]) ||
             !generation_check_upstream_tls(check, &upstreams[i]) ||
+            upstreams[i].send_proxy_protocol > SEND_PROXY_2 ||
             !generation_check_place(check, upstreams[i].place)) {
             return false;
         }

@@ -261,6 +261,8 @@ struct generation_listener {
 enum generation_balancer { BALANCER_ROUND_ROBIN };
 enum generation_health { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP };
 
+enum generation_send_proxy { SEND_PROXY_OFF, SEND_PROXY_1, SEND_PROXY_2 };
+
 struct generation_upstream {
     struct ref name;         /* text */
     uint32_t balancer;       /* enum generation_balancer */
@@ -274,8 +276,8 @@ struct generation_upstream {
     uint32_t health_rise; /* successes that make an endpoint healthy */
     uint32_t health_fall; /* failures that make it unhealthy */
     struct generation_upstream_tls tls;
-    uint32_t http_version; /* enum generation_http_version */
-    uint32_t reserved;
+    uint32_t http_version;        /* enum generation_http_version */
+    uint32_t send_proxy_protocol; /* enum generation_send_proxy */
     struct generation_place place;
 };
 

@@ -412,6 +412,7 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, networks[0].prefix_bits, 33);
     REFUSED(block, networks[1].family, ADDRESS_NONE);
     REFUSED(block, upstreams[0].balancer, 1);
+    REFUSED(block, upstreams[0].send_proxy_protocol, SEND_PROXY_2 + 1);
     REFUSED(block, upstreams[0].endpoint_first, 1);
     REFUSED(block, upstreams[0].endpoint_count, 1);
     REFUSED(block, upstreams[1].endpoint_count, 2);
@@ -421,7 +422,6 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, upstreams[0].health_timeout, upstreams[0].health_interval + 1);
     REFUSED(block, upstreams[0].health_rise, 0);
     REFUSED(block, upstreams[1].place.reserved, 1);
-    REFUSED(block, upstreams[1].reserved, 1);
     REFUSED(block, upstreams[1].http_version, UPSTREAM_HTTP_2 + 1);
     REFUSED(block, upstreams[0].tls.on, 1); /* and nobody is trusted */
     REFUSED(block, upstreams[0].tls.skip_verify, 1);

@@ -143,7 +143,7 @@ bool generation_check_upstream_tls(const struct generation_check *check,
                                    const struct generation_upstream *upstream)
 {
     const struct generation_upstream_tls *tls = &upstream->tls;
-    if (upstream->http_version > UPSTREAM_HTTP_2 || upstream->reserved != 0) {
+    if (upstream->http_version > UPSTREAM_HTTP_2) {
         return false;
     }
     if (tls->on == 0) {

@@ -33,6 +33,7 @@ struct health_check {
     bool checked; /* once at least */
     uint64_t began;
     size_t done; /* bytes sent, or received */
+    size_t preface_sent;
     size_t size; /* of the request */
     struct http1_scan scan;
     uint8_t *bytes; /* HEALTH_HEAD_MAX: the request, then the answer */
@@ -222,6 +223,28 @@ static enum status send_request(struct health_check *check)
     return OK;
 }
 
+/* A check is nobody's but ours: where endpoints are told of clients, they are told of none. */
+static enum status send_preface(struct health_checks *checks, struct health_check *check)
+{
+    static const struct address nobody = {.family = ADDRESS_NONE};
+    uint8_t bytes[PROXY_HEADER_WRITTEN_MAX];
+    uint32_t version = upstream_of(checks, check)->send_proxy_protocol;
+    size_t size = version == SEND_PROXY_OFF
+                      ? 0
+                      : proxy_header_write((enum proxy_version)version, &nobody, &nobody, bytes);
+    while (check->preface_sent < size) {
+        struct iovec piece = {bytes + check->preface_sent, size - check->preface_sent};
+        size_t put = 0;
+        enum status status =
+            io_write(checks->options.io, &check->transport.socket, &piece, 1, &put);
+        if (status != OK) {
+            return status;
+        }
+        check->preface_sent += put;
+    }
+    return OK;
+}
+
 /* OK: connected, and TLS agreed on where the endpoint speaks it. */
 static enum status open_transport(struct health_checks *checks, struct health_check *check)
 {
@@ -229,13 +252,19 @@ static enum status open_transport(struct health_checks *checks, struct health_ch
     enum tls_failure failure = TLS_FAILURE_CLOSED;
     if (check->step == CHECK_CONNECTING) {
         enum status status = io_connect_result(checks->options.io, &check->transport.socket);
-        if (status != OK || target->tls == NULL) {
+        if (status != OK) {
             return status;
         }
-        if (!tls_begin_client(&check->transport, target->tls, &target->peer, target->resumption)) {
-            return ERROR;
-        }
         check->step = CHECK_HANDSHAKE;
+        check->preface_sent = 0;
+    }
+    enum status sent = send_preface(checks, check);
+    if (sent != OK || target->tls == NULL) {
+        return sent;
+    }
+    if (!tls_is_on(&check->transport) &&
+        !tls_begin_client(&check->transport, target->tls, &target->peer, target->resumption)) {
+        return ERROR;
     }
     return tls_handshake(&check->transport, &failure);
 }

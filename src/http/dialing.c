@@ -45,31 +45,48 @@ enum reason dialing_tls_reason(enum tls_failure failure)
     return REASON_UPSTREAM_TLS_FAILED;
 }
 
+/* Before any transport's coding: the peer reads it off the bare connection. */
+static enum status send_preface(struct dialing *dialing)
+{
+    struct session *session = &dialing->session;
+    while (dialing->preface_sent < dialing->preface_size) {
+        size_t put = 0;
+        struct iovec piece = {dialing->preface + dialing->preface_sent,
+                              dialing->preface_size - dialing->preface_sent};
+        enum status status =
+            io_write(session->context->io, &session->transport.socket, &piece, 1, &put);
+        if (status != OK) {
+            return status == AGAIN ? AGAIN : fail(dialing, REASON_CONNECT_FAILED);
+        }
+        dialing->preface_sent += (uint32_t)put;
+    }
+    return OK;
+}
+
 static enum status shake_hands(struct dialing *dialing)
 {
     struct session *session = &dialing->session;
+    const struct dialing_target *target = dialing->target;
     enum tls_failure failure = TLS_FAILURE_CLOSED;
+    session->step = SESSION_HANDSHAKE;
+    enum status sent = send_preface(dialing);
+    if (sent != OK) {
+        return sent;
+    }
+    if (target->tls == NULL) {
+        session->step = SESSION_IDLE;
+        return OK;
+    }
+    if (!tls_is_on(&session->transport) &&
+        !tls_begin_client(&session->transport, target->tls, &target->peer, target->resumption)) {
+        return fail(dialing, REASON_BUFFERS_FULL);
+    }
     enum status status = tls_handshake(&session->transport, &failure);
     if (status == ERROR) {
         return fail(dialing, dialing_tls_reason(failure));
     }
     session->step = status == OK ? SESSION_IDLE : SESSION_HANDSHAKE;
     return status;
-}
-
-/* What follows when the connection stands. */
-static enum status begin_handshake(struct dialing *dialing)
-{
-    struct session *session = &dialing->session;
-    const struct dialing_target *target = dialing->target;
-    if (target->tls == NULL) {
-        session->step = SESSION_IDLE;
-        return OK;
-    }
-    if (!tls_begin_client(&session->transport, target->tls, &target->peer, target->resumption)) {
-        return fail(dialing, REASON_BUFFERS_FULL);
-    }
-    return shake_hands(dialing);
 }
 
 static enum status finish_connect(struct dialing *dialing)
@@ -79,7 +96,7 @@ static enum status finish_connect(struct dialing *dialing)
     if (status == ERROR) {
         return fail(dialing, REASON_CONNECT_FAILED);
     }
-    return status == OK ? begin_handshake(dialing) : AGAIN;
+    return status == OK ? shake_hands(dialing) : AGAIN;
 }
 
 static void dialing_run(struct session *session)
@@ -137,13 +154,18 @@ void dialing_init(struct dialing *dialing, struct session_context *context, uint
 }
 
 enum status dialing_connect(struct dialing *dialing, const struct dialing_target *target,
-                            uint8_t socket_kind)
+                            struct span preface, uint8_t socket_kind)
 {
     struct session *session = &dialing->session;
     struct io *io = session->context->io;
     struct io_socket *socket = &session->transport.socket;
     ASSERT(session->step == SESSION_CLOSED && !transport_is_open(&session->transport));
+    ASSERT(preface.size <= sizeof(dialing->preface));
     dialing->target = target;
+    if (preface.size > 0) {
+        memcpy(dialing->preface, preface.data, preface.size);
+    }
+    dialing->preface_size = (uint32_t)preface.size;
     enum status status = target->address->family == ADDRESS_UNIX
                              ? io_connect_unix(io, socket, target->path, socket_kind)
                              : io_connect(io, socket, target->address, socket_kind);
@@ -152,5 +174,5 @@ enum status dialing_connect(struct dialing *dialing, const struct dialing_target
         return ERROR;
     }
     session->step = SESSION_CONNECT;
-    return status == OK ? begin_handshake(dialing) : AGAIN;
+    return status == OK ? shake_hands(dialing) : AGAIN;
 }

@@ -112,6 +112,9 @@ void io_listen_resume(struct io *io, struct io_socket *listener);
 NODISCARD enum status io_accept(struct io *io, struct io_socket *listener, struct io_socket *socket,
                                 uint8_t kind, struct address *peer);
 
+/* The address at which the peer of an accepted connection reached us, or ADDRESS_NONE. */
+void io_local(struct io *io, const struct io_socket *socket, struct address *address);
+
 /*
  * Begins a TCP connection. OK: connected at once. AGAIN: under way; when the socket becomes ready
  * ask io_connect_result. ERROR: socket->error; the socket is closed again.

@@ -347,6 +347,18 @@ static enum status connect_to(struct io *io, struct io_socket *socket,
     return ERROR;
 }
 
+void io_local(struct io *io, const struct io_socket *socket, struct address *address)
+{
+    struct sockaddr_storage storage;
+    socklen_t size = sizeof(storage);
+    (void)io;
+    ASSERT(io_is_open(socket));
+    *address = (struct address){.family = ADDRESS_NONE};
+    if (getsockname(socket->fd, (struct sockaddr *)&storage, &size) == 0) {
+        address_from_system(&storage, address);
+    }
+}
+
 enum status io_connect(struct io *io, struct io_socket *socket, const struct address *address,
                        uint8_t kind)
 {

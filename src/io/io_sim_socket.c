@@ -236,6 +236,11 @@ enum status io_accept(struct io *io, struct io_socket *listener, struct io_socke
     return AGAIN;
 }
 
+void io_local(struct io *io, const struct io_socket *socket, struct address *address)
+{
+    *address = sim_end_of(io, socket)->address;
+}
+
 static enum status refuse_connect(struct io *io, struct io_socket *socket)
 {
     static const int errors[] = {EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH};

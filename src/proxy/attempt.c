@@ -189,15 +189,31 @@ static bool is_our_own(int error)
            error == EADDRNOTAVAIL;
 }
 
+/* The header by which the upstream is told who the client is; its size, 0 where it is not. */
+static size_t make_preface(const struct exchange *exchange, uint8_t bytes[PROXY_HEADER_WRITTEN_MAX])
+{
+    uint32_t version = upstream_of(exchange)->config->send_proxy_protocol;
+    if (version == SEND_PROXY_OFF) {
+        return 0;
+    }
+    struct address local;
+    const struct session *client = exchange->client->session;
+    io_local(exchange->proxy->io, &client->transport.socket, &local);
+    return proxy_header_write((enum proxy_version)version, &exchange->client_address, &local,
+                              bytes);
+}
+
 static enum status lease(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
+    uint8_t preface[PROXY_HEADER_WRITTEN_MAX];
     struct pool *pool = &exchange->proxy->pool;
     if (!list_is_empty(&pool->waiters) && pool->waiters.next != &exchange->wait_link) {
         return queue(exchange); /* behind those who came before */
     }
-    enum status status = pool_lease(pool, attempt->endpoint,
-                                    attempt->fresh_wanted || attempt->probe, &attempt->lease);
+    enum status status =
+        pool_lease(pool, attempt->endpoint, attempt->fresh_wanted || attempt->probe,
+                   span_of(preface, make_preface(exchange, preface)), &attempt->lease);
     if (status == ERROR) {
         attempt->own_failure = is_our_own(pool->lease_error);
         return lost(exchange, pool->lease_reason);

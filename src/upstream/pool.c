@@ -86,7 +86,7 @@ static void lend(struct pool *pool, struct pool_connection *connection, struct s
 /* A multiplexed connection that is in use has place for others; the last used comes first. */
 static void share(struct pool_connection *connection)
 {
-    if (connection->session.ops->multiplexed) {
+    if (connection->session.ops->multiplexed && !connection->single) {
         list_push_front(&connection->endpoint->shared, &connection->session.link);
     }
 }
@@ -173,9 +173,10 @@ static struct stream *start_protocol(struct pool *pool, struct pool_connection *
 }
 
 enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
-                       struct pool_lease *lease)
+                       struct span preface, struct pool_lease *lease)
 {
-    if (!fresh && lease_open(pool, endpoint, lease)) {
+    bool single = preface.size > 0;
+    if (!fresh && !single && lease_open(pool, endpoint, lease)) {
         return OK;
     }
     struct pool_connection *connection = new_slot(pool);
@@ -186,12 +187,13 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     connection->first = NULL;
     connection->reason = REASON_NONE;
     connection->leases = 0;
+    connection->single = single;
     list_init(&connection->age);
     list_init(&connection->waiters);
     dialing_init(&connection->dialing, pool->context, pool->timer_kind);
     connection->session.owner = connection;
     enum status status =
-        dialing_connect(&connection->dialing, &endpoint->target, pool->socket_kind);
+        dialing_connect(&connection->dialing, &endpoint->target, preface, pool->socket_kind);
     if (status == ERROR) {
         pool->lease_error = connection->session.transport.socket.error;
         pool->lease_reason = connection->dialing.reason;
@@ -200,7 +202,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     }
     metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_OPENED, upstream_of(connection));
     struct stream *stream = status == OK ? start_protocol(pool, connection) : NULL;
-    if (status != OK && endpoint->multiplexed) {
+    if (status != OK && endpoint->multiplexed && !single) {
         list_push_front(&endpoint->shared, &connection->session.link);
     }
     lend(pool, connection, stream, false, lease);
@@ -249,7 +251,7 @@ static void settle(struct pool *pool, struct pool_connection *connection)
         connection->first = NULL;
         stream->ops->release(stream, true);
     }
-    if (session->step == SESSION_IDLE) {
+    if (session->step == SESSION_IDLE && !connection->single) {
         list_push_front(&connection->endpoint->idle, &session->link);
         list_push_back(&pool->idle, &connection->age);
         connection->endpoint->idle_count++;

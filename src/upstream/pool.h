@@ -45,6 +45,7 @@ struct pool_connection {
     struct stream *first; /* the stream that came with the protocol's start, not yet taken */
     enum reason reason;   /* why it could not be opened */
     uint32_t leases;
+    bool single; /* it began with a preface that says for whom it is: it ends with its one lease */
 };
 
 /* What an attempt has of a connection. */
@@ -78,11 +79,12 @@ void pool_deinit(struct pool *pool);
 
 /*
  * Lends a stream to the endpoint: on an open connection unless `fresh`, else on one that may still
- * be opening, when lease->stream is NULL (ask pool_connected). AGAIN: no slot is free. ERROR: the
- * connect failed at once.
+ * be opening, when lease->stream is NULL (ask pool_connected). A preface, where it is not empty, is
+ * what a new connection begins with, which is for this lease alone and never kept. AGAIN: no slot
+ * is free. ERROR: the connect failed at once.
  */
 NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
-                                 struct pool_lease *lease);
+                                 struct span preface, struct pool_lease *lease);
 
 /*
  * Whether the lease has its stream: OK; AGAIN, the connection is being opened: wait in its list.

@@ -199,7 +199,7 @@ static enum status connected(struct pool_lease *lease)
 
 static enum status take(struct fixture *fixture, struct pool_lease *lease)
 {
-    return pool_lease(&fixture->pool, &fixture->endpoint, false, lease);
+    return pool_lease(&fixture->pool, &fixture->endpoint, false, SPAN_EMPTY, lease);
 }
 
 static uint64_t count(const struct fixture *fixture, enum metric metric)
@@ -418,11 +418,31 @@ static void a_fresh_connection_is_not_a_shared_one(void **state)
     struct pool_lease one = {0};
     struct pool_lease two = {0};
     lease_stub(fixture, &one);
-    assert_int_equal(pool_lease(&fixture->pool, &fixture->endpoint, true, &two), OK);
+    assert_int_equal(pool_lease(&fixture->pool, &fixture->endpoint, true, SPAN_EMPTY, &two), OK);
     assert_ptr_not_equal(one.connection, two.connection);
     assert_false(two.reused);
     pool_return(&fixture->pool, &one, false);
     pool_return(&fixture->pool, &two, false);
+}
+
+static void what_begins_for_one_client_is_neither_shared_nor_kept(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pool_lease one = {0};
+    struct pool_lease two = {0};
+    struct pool *pool = &fixture->pool;
+    lease_stub(fixture, &one);
+    pool_return(pool, &one, true);
+    assert_int_equal(fixture->endpoint.idle_count, 1);
+    for (int i = 0; i < 2; i++) { /* once opened, once of a kind that could be shared */
+        assert_int_equal(pool_lease(pool, &fixture->endpoint, false, SPAN("for me"), &one), OK);
+        assert_false(one.reused);
+        assert_int_equal(take(fixture, &two), OK);
+        assert_ptr_not_equal(one.connection, two.connection);
+        pool_return(pool, &two, true);
+        pool_return(pool, &one, true);
+        assert_int_equal(fixture->endpoint.idle_count, 1);
+    }
 }
 
 static void an_idle_connection_gives_its_slot_to_another_endpoint(void **state)
@@ -435,16 +455,17 @@ static void an_idle_connection_gives_its_slot_to_another_endpoint(void **state)
     list_init(&other.shared);
     for (int i = 0; i < SLOTS; i++) {
         fixture->pool.start = start_stub;
-        assert_int_equal(pool_lease(&fixture->pool, &fixture->endpoint, true, &leases[i]), OK);
+        assert_int_equal(
+            pool_lease(&fixture->pool, &fixture->endpoint, true, SPAN_EMPTY, &leases[i]), OK);
         open_all(fixture, &leases[i]);
         assert_int_equal(connected(&leases[i]), OK);
     }
-    assert_int_equal(pool_lease(&fixture->pool, &other, false, &leases[0]), AGAIN);
+    assert_int_equal(pool_lease(&fixture->pool, &other, false, SPAN_EMPTY, &leases[0]), AGAIN);
     pool_return(&fixture->pool, &leases[0], true);
     pool_return(&fixture->pool, &leases[1], true);
     assert_int_equal(fixture->endpoint.idle_count, SLOTS);
     assert_int_equal(pool_places(&fixture->pool), 1);
-    assert_int_equal(pool_lease(&fixture->pool, &other, false, &leases[0]), OK);
+    assert_int_equal(pool_lease(&fixture->pool, &other, false, SPAN_EMPTY, &leases[0]), OK);
     assert_int_equal(fixture->endpoint.idle_count, SLOTS - 1);
     pool_return(&fixture->pool, &leases[0], false);
 }
@@ -464,6 +485,7 @@ int main(void)
         TEST(so_many_wait_for_one_connection_and_no_more),
         TEST(an_endpoint_that_turns_out_to_speak_http1_is_shared_no_more),
         TEST(a_fresh_connection_is_not_a_shared_one),
+        TEST(what_begins_for_one_client_is_neither_shared_nor_kept),
         TEST(an_idle_connection_gives_its_slot_to_another_endpoint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

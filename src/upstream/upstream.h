@@ -64,6 +64,10 @@ struct upstream {
     struct upstream_probes probes;
 };
 
+static_assert(SEND_PROXY_OFF == (int)PROXY_VERSION_NONE && SEND_PROXY_1 == (int)PROXY_VERSION_1 &&
+                  SEND_PROXY_2 == (int)PROXY_VERSION_2,
+              "the configuration's versions are the protocol's");
+
 /* Endpoints that one request has tried already. */
 struct tried_endpoints {
     uint32_t count;

@@ -216,9 +216,11 @@ http {{
     client_max_body_size 64m;
     server {{
         listen 127.0.0.1:{port};
+        listen 127.0.0.1:{proxied} proxy_protocol;
         listen unix:{folder}/nginx.sock;
         root {folder}/www;
         location /host {{ return 200 "$host $request_uri $http_x_forwarded_for"; }}
+        location /peer {{ return 200 "$proxy_protocol_addr $proxy_protocol_port"; }}
         location /close {{ keepalive_timeout 0; return 200 "closed"; }}
     }}
 }}
@@ -234,9 +236,10 @@ class NginxOrigin:
         (folder / 'www').mkdir(parents=True)
         self.folder = folder
         self.www = folder / 'www'
-        self.port, = free_ports(1)
+        self.port, self.proxied = free_ports(2)
         config = folder / 'nginx.conf'
-        config.write_text(NGINX_CONFIG.format(folder=folder, port=self.port, keep_alive=keep_alive))
+        config.write_text(NGINX_CONFIG.format(folder=folder, port=self.port, proxied=self.proxied,
+                                              keep_alive=keep_alive))
         self.process = subprocess.Popen(
             [program, '-p', str(folder), '-c', str(config), '-e', str(folder / 'error.log')],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -249,6 +252,11 @@ class NginxOrigin:
     @property
     def address(self):
         return f'127.0.0.1:{self.port}'
+
+    @property
+    def proxied_address(self):
+        """Where a PROXY header comes first."""
+        return f'127.0.0.1:{self.proxied}'
 
     @property
     def local_address(self):
