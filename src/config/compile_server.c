@@ -299,6 +299,23 @@ static uint32_t socket_mode(struct compilation *compilation, const struct sectio
     return 0;
 }
 
+static void compile_redirect_https(struct compilation *compilation, const struct section *section,
+                                   struct generation_listener *listener)
+{
+    const struct section *redirect = section_child(section, BLOCK_REDIRECT_HTTPS);
+    if (redirect == NULL) {
+        return;
+    }
+    if (section_number32(section, KEY_LISTENER_PROTOCOL) != 0) {
+        COMPILE_ERROR(compilation, redirect->position,
+                      "put it on the listener of protocol \"http\"",
+                      "`redirect-https` has no effect here: this listener speaks https");
+        return;
+    }
+    listener->redirect_status = section_number32(redirect, KEY_REDIRECT_HTTPS_STATUS);
+    listener->redirect_port = section_number32(redirect, KEY_REDIRECT_HTTPS_PORT);
+}
+
 bool compile_listeners(struct compilation *compilation)
 {
     uint32_t count = section_count(compilation->parts, BLOCK_LISTENER);
@@ -313,7 +330,7 @@ bool compile_listeners(struct compilation *compilation)
         const struct setting_value *address = section_value(section, KEY_LISTENER_ADDRESS);
         check_clash(compilation, section);
         ASSERT(index < count);
-        listeners[index++] = (struct generation_listener){
+        listeners[index] = (struct generation_listener){
             .name = builder_text(&compilation->builder, section_text(section, KEY_LISTENER_NAME)),
             .text =
                 builder_text(&compilation->builder, section_text(section, KEY_LISTENER_ADDRESS)),
@@ -325,6 +342,8 @@ bool compile_listeners(struct compilation *compilation)
             .forwarded = section_number32(section, KEY_LISTENER_FORWARDED),
             .place = compile_place(compilation, section->position),
         };
+        compile_redirect_https(compilation, section, &listeners[index]);
+        index++;
     }
     compilation->header.listeners =
         builder_array(&compilation->builder, listeners, sizeof(*listeners), index);

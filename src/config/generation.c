@@ -40,6 +40,16 @@ static bool check_address(const struct address *address)
            (address->family == ADDRESS_IPV4 && memcmp(address->ip + 4, zeros, sizeof(zeros)) == 0);
 }
 
+/* A redirect to https is for listeners that do not speak it. */
+static bool check_redirect(const struct generation_listener *listener)
+{
+    if (listener->redirect_status == 0) {
+        return listener->redirect_port == 0;
+    }
+    return schema_is_redirect(listener->redirect_status) && listener->tls == GENERATION_NONE &&
+           listener->redirect_port >= 1 && listener->redirect_port <= UINT16_MAX;
+}
+
 /* The address of a listener or endpoint, and the text in which a Unix socket has its path. */
 static bool check_place_of(const struct generation_check *check, const struct address *address,
                            struct ref text)
@@ -250,7 +260,7 @@ static bool check_listeners(const struct generation_check *check)
              listener->tls != GENERATION_NONE) ||
             !generation_check_boolean(listener->h2c) ||
             !check_blocks(check, listener->trusted_proxies) ||
-            listener->forwarded > FORWARDED_BOTH ||
+            listener->forwarded > FORWARDED_BOTH || !check_redirect(listener) ||
             !generation_check_place(check, listener->place)) {
             return false;
         }

@@ -254,6 +254,8 @@ struct generation_listener {
     uint32_t h2c;               /* HTTP/2 without TLS, where a client begins with it */
     struct ref trusted_proxies; /* struct address_block[] */
     uint32_t forwarded;         /* enum generation_forwarded */
+    uint32_t redirect_status;   /* of a redirect of all requests to https; 0: there is none */
+    uint32_t redirect_port;     /* where that leads; 0 without a redirect */
     uint32_t reserved;
     struct generation_place place;
 };

@@ -408,7 +408,10 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, listeners[0].address.family, ADDRESS_UNIX);
     REFUSED(block, listeners[0].socket_mode, 0660); /* of a TCP address */
     REFUSED(block, listeners[0].forwarded, FORWARDED_BOTH + 1);
-    REFUSED(block, listeners[1].tls, 0); /* there is no TLS server */
+    REFUSED(block, listeners[0].redirect_status, 200);
+    REFUSED(block, listeners[0].redirect_status, 308); /* to no port */
+    REFUSED(block, listeners[0].redirect_port, 443);   /* without a redirect */
+    REFUSED(block, listeners[1].tls, 0);               /* there is no TLS server */
     REFUSED(block, networks[0].prefix_bits, 33);
     REFUSED(block, networks[1].family, ADDRESS_NONE);
     REFUSED(block, upstreams[0].balancer, 1);

@@ -1,5 +1,7 @@
 #include "proxy/answer.h"
 
+#include <stdio.h>
+
 #include "base/assert.h"
 #include "base/output.h"
 #include "proxy/answer_form.h"
@@ -10,6 +12,7 @@ enum {
     ANSWER_VALUES_MAX = 512, /* bytes of an error's field values */
     TRACE_EXTRA = 512,       /* of a TRACE that ends here, its target aside */
     RETRY_AFTER_MIN_S = 1,
+    HTTPS_PORT = 443,
     RETRY_AFTER_SPREAD_S = 5, /* so that those who were refused together do not come back so */
 };
 
@@ -106,6 +109,29 @@ static bool make_error(struct exchange *exchange, struct fields *fields)
            add_proxy_status(exchange, fields, info) && add(fields, FIELD_X_REQUEST_ID, id);
 }
 
+static const struct generation_listener *listener_of(const struct exchange *exchange)
+{
+    return generation_listener(exchange->proxy->generation,
+                               connection_of_stream(exchange->client)->listener);
+}
+
+/* The request's own place, by https. */
+static struct span https_location(struct exchange *exchange)
+{
+    const struct request_head *request = &exchange->request;
+    uint32_t port = listener_of(exchange)->redirect_port;
+    char colon_port[8] = "";
+    if (port != HTTPS_PORT) {
+        (void)snprintf(colon_port, sizeof(colon_port), ":%u", port & UINT16_MAX);
+    }
+    bool query = request->query.data != NULL;
+    struct span path = request->path.data[0] == '/' ? request->path : SPAN("/");
+    return arena_printf(&exchange->arena, "https://%.*s%s%.*s%s%.*s", SPAN_ARGS(request->host),
+                        colon_port, SPAN_ARGS(path), query ? "?" : "",
+                        query ? (int)request->query.size : 0,
+                        query ? (const char *)request->query.data : "");
+}
+
 /* Where a redirect leads: with keep_path, path and query of the request go behind the location. */
 static struct span location_of(struct exchange *exchange)
 {
@@ -128,6 +154,9 @@ static bool make_route_answer(struct exchange *exchange, struct fields *fields)
 {
     const struct generation *generation = exchange->proxy->generation;
     const struct generation_route *route = exchange->route;
+    if (exchange->to_https) {
+        return add(fields, FIELD_LOCATION, https_location(exchange));
+    }
     if (route->action == ACTION_REDIRECT) {
         return add(fields, FIELD_LOCATION, location_of(exchange));
     }
@@ -180,6 +209,9 @@ static uint16_t status_of(const struct exchange *exchange)
 {
     if (exchange->reason != REASON_NONE) {
         return reason_info(exchange->reason)->status;
+    }
+    if (exchange->to_https) {
+        return (uint16_t)listener_of(exchange)->redirect_status;
     }
     return answer_ends_here(exchange) ? 200 : (uint16_t)exchange->route->status;
 }

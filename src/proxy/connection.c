@@ -129,6 +129,8 @@ static void begin(struct proxy *proxy, struct connection *connection)
 {
     struct session *session = &connection->session;
     connection->trusted = connection_trusts(proxy, connection->listener, &connection->peer);
+    connection->redirects =
+        generation_listener(proxy->generation, connection->listener)->redirect_status != 0;
     list_push_back(&proxy->open_connections, &session->link);
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
     metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);

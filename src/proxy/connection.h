@@ -27,6 +27,7 @@ struct connection {
     struct address peer;
     uint32_t listener;
     bool trusted;             /* the peer is one of the listener's trusted proxies */
+    bool redirects;           /* the listener has requests redirected to https */
     bool counted;             /* it counts against max-connections and its client's own limit */
     bool active;              /* which gauge it stands in */
     enum session_step listed; /* as which it stands in a list of shedding's */

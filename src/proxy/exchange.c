@@ -117,6 +117,16 @@ static void forget_head(struct exchange *exchange)
                                               .max_forwards = UINT64_MAX};
 }
 
+/* Who does not say which host it is (HTTP/1.0) cannot be sent there. */
+static enum progress redirect_to_https(struct exchange *exchange)
+{
+    if (exchange->request.host.size == 0) {
+        return fail(exchange, REASON_BAD_HOST);
+    }
+    exchange->to_https = true;
+    return enter(exchange, EXCHANGE_ANSWER);
+}
+
 /* HEAD: the head as the session parsed it, or why it is none. */
 static enum progress step_head(struct exchange *exchange)
 {
@@ -140,6 +150,9 @@ static enum progress step_head(struct exchange *exchange)
     }
     if (answer_ends_here(exchange)) {
         return enter(exchange, EXCHANGE_ANSWER);
+    }
+    if (connection_of_stream(exchange->client)->redirects && !origin_is_secure(exchange)) {
+        return redirect_to_https(exchange);
     }
     return enter(exchange, EXCHANGE_ROUTE);
 }

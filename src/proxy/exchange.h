@@ -80,6 +80,7 @@ struct exchange {
     enum reason reason;    /* why it failed; the first one counts */
     bool counted;          /* it counts against max-requests */
     bool relayed;          /* the response was the upstream's */
+    bool to_https;         /* it is answered with a redirect there, whatever its route */
     bool uploads;          /* it was admitted with a body: `upload` is set */
     uint32_t retry_after;  /* seconds, for an answer that refuses; 0: not said */
     struct list run_link;  /* in proxy->runnable, while it is to run */
