@@ -1,23 +1,28 @@
 /*
- * load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close: the client of the benchmark.
+ * load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close plain|tls|resumed: the client of the
+ * benchmark.
  *
  * With RATE 0 each connection sends its next request as soon as it has the answer. Otherwise RATE
  * requests a second become due at fixed times, and latency counts from when a request was due, so
  * that a stall of the proxy is charged to all requests that it held up. `close` takes a new
- * connection for each request. Prints `requests errors microseconds p50 p99 p999` (latencies in
- * microseconds). Anything but a whole 200 is an error.
+ * connection for each request; `resumed` begins each with the session of the one before. Otherwise
+ * all connections are made, and have made a request, before it prints `ready` and waits for a line
+ * from standard input; so whoever measures sees nothing but the requests. At the end it prints
+ * `requests errors microseconds p50 p99 p999` (latencies in microseconds). Anything but a whole 200
+ * is an error.
  */
-#include "loopback.h"
+#include "channel.h"
 
 enum {
     SCRATCH = 256 * 1024,
     HEAD_MAX = 4096,
+    GRACE_US = 2000000, /* for what is under way at the end, so that it is counted */
     CONNECTIONS_MAX = 16384,
     SAMPLES_MAX = 4 * 1024 * 1024
 };
 
 struct connection {
-    int fd;
+    struct channel channel;
     bool busy;
     uint64_t due;  /* when its request should have left */
     size_t sent;   /* bytes of the request */
@@ -29,13 +34,14 @@ struct connection {
 
 struct load {
     int epoll;
-    struct sockaddr_in proxy;
+    struct channels channels;
     char request[512];
     size_t request_size;
     bool close;
     uint64_t interval_ns; /* between requests; 0: as fast as they are answered */
     uint64_t begin;
     uint64_t end;
+    uint64_t issue_max;
     uint64_t issued;
     uint64_t completed;
     uint64_t errors;
@@ -49,27 +55,34 @@ struct load {
 static struct connection *by_descriptor[DESCRIPTORS_MAX];
 static char scratch[SCRATCH];
 
-static void reopen(struct load *load, struct connection *connection)
+static void drop(struct connection *connection)
 {
-    if (connection->fd >= 0) {
-        by_descriptor[connection->fd] = NULL;
-        close(connection->fd);
+    if (connection->channel.fd >= 0) {
+        by_descriptor[connection->channel.fd] = NULL;
+        channel_close(&connection->channel);
     }
-    connection->fd = connect_to(&load->proxy);
-    by_descriptor[connection->fd] = connection;
-    watch(load->epoll, connection->fd);
 }
 
-static void send_request(struct load *load, struct connection *connection)
+static void reopen(struct load *load, struct connection *connection)
+{
+    drop(connection);
+    channel_open(&load->channels, &connection->channel);
+    by_descriptor[connection->channel.fd] = connection;
+    watch(load->epoll, connection->channel.fd);
+}
+
+/* False when the connection is broken; otherwise what is left waits for an event. */
+static bool send_request(struct load *load, struct connection *connection)
 {
     while (connection->sent < load->request_size) {
-        ssize_t sent = send(connection->fd, load->request + connection->sent,
-                            load->request_size - connection->sent, MSG_NOSIGNAL);
-        if (sent < 0) {
-            return; /* not connected yet, or full, or broken: an event tells */
+        ssize_t sent = channel_send(&connection->channel, load->request + connection->sent,
+                                    load->request_size - connection->sent);
+        if (sent <= 0) {
+            return sent < 0 && errno == EAGAIN;
         }
         connection->sent += (size_t)sent;
     }
+    return true;
 }
 
 static void start(struct load *load, struct connection *connection, uint64_t due)
@@ -79,11 +92,11 @@ static void start(struct load *load, struct connection *connection, uint64_t due
     connection->sent = 0;
     connection->have = 0;
     connection->in_body = false;
-    if (load->close || connection->fd < 0) {
+    if (load->close || connection->channel.fd < 0) {
         reopen(load, connection);
     }
     load->issued++;
-    send_request(load, connection);
+    (void)send_request(load, connection); /* that it is broken is seen at the next event */
 }
 
 /* When the next request is due; 0: at once. */
@@ -95,7 +108,8 @@ static uint64_t next_due(const struct load *load)
 static void start_due(struct load *load)
 {
     uint64_t now = clock_us();
-    while (load->idle_count > 0 && now < load->end && next_due(load) <= now) {
+    while (load->idle_count > 0 && load->issued < load->issue_max && now < load->end &&
+           next_due(load) <= now) {
         uint64_t due = load->interval_ns == 0 ? now : next_due(load);
         start(load, &load->connections[load->idle[--load->idle_count]], due);
     }
@@ -104,15 +118,14 @@ static void start_due(struct load *load)
 static void finish(struct load *load, struct connection *connection, bool good)
 {
     uint64_t now = clock_us();
+    good = good && channel_is_as_asked(&load->channels, &connection->channel);
     if (good && load->completed < SAMPLES_MAX) {
         load->latencies[load->completed] = (uint32_t)(now - connection->due);
     }
     load->completed += good;
     load->errors += !good;
     if (!good) {
-        by_descriptor[connection->fd] = NULL;
-        close(connection->fd);
-        connection->fd = -1;
+        drop(connection);
     }
     connection->busy = false;
     load->idle[load->idle_count++] = (uint32_t)(connection - load->connections);
@@ -144,10 +157,10 @@ static void receive(struct load *load, struct connection *connection)
 {
     while (connection->busy) {
         bool body = connection->in_body;
-        ssize_t got = body ? recv(connection->fd, scratch, SCRATCH, 0)
-                           : recv(connection->fd, connection->head + connection->have,
-                                  HEAD_MAX - connection->have, 0);
-        if (got < 0 && (errno == EAGAIN || errno == ENOTCONN)) {
+        ssize_t got = channel_receive(&connection->channel,
+                                      body ? scratch : connection->head + connection->have,
+                                      body ? SCRATCH : HEAD_MAX - connection->have);
+        if (got < 0 && errno == EAGAIN) {
             return;
         }
         int head = 1;
@@ -169,31 +182,38 @@ static void handle(struct load *load, struct connection *connection, uint32_t ev
 {
     if (!connection->busy) {
         if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) { /* kept alive no longer */
-            by_descriptor[connection->fd] = NULL;
-            close(connection->fd);
-            connection->fd = -1;
+            drop(connection);
         }
         return;
     }
-    if (events & EPOLLOUT) {
-        send_request(load, connection);
+    if (!send_request(load, connection)) {
+        finish(load, connection, false);
+    } else if (connection->sent == load->request_size) {
+        receive(load, connection);
     }
-    receive(load, connection);
     start_due(load);
 }
 
-static void run(struct load *load)
+/* Requests for so long, or so many of them; then what is under way ends. */
+static void run(struct load *load, uint64_t microseconds, uint64_t issue_max)
 {
     load->begin = clock_us();
-    load->end += load->begin;
+    load->end = load->begin + microseconds;
+    load->issue_max = issue_max;
+    load->issued = 0;
+    load->completed = 0;
     start_due(load);
     for (;;) {
         uint64_t now = clock_us();
-        if (now >= load->end) {
+        bool over = now >= load->end || load->issued == issue_max;
+        uint32_t busy = load->connection_count - load->idle_count;
+        if (over && (busy == 0 || now >= load->end + GRACE_US)) {
+            load->errors += busy;
             return;
         }
-        uint64_t until = load->idle_count > 0 ? next_due(load) : load->end;
-        until = until < load->end ? until : load->end;
+        uint64_t end = over ? load->end + GRACE_US : load->end; /* of waiting */
+        uint64_t until = load->idle_count > 0 && !over ? next_due(load) : end;
+        until = until < end ? until : end;
         uint64_t wait = until > now ? until - now : 0;
         struct timespec timeout = {.tv_sec = (time_t)(wait / 1000000),
                                    .tv_nsec = (long)(wait % 1000000) * 1000};
@@ -229,12 +249,17 @@ static void report(struct load *load)
     printf("\n");
 }
 
+static enum security security_of(const char *name)
+{
+    return strcmp(name, "resumed") == 0 ? TLS_RESUMED : strcmp(name, "tls") == 0 ? TLS_FULL : PLAIN;
+}
+
 static void prepare(struct load *load, char **arguments)
 {
-    load->proxy = loopback(arguments[1]);
+    load->channels.proxy = loopback(arguments[1]);
+    load->channels.security = security_of(arguments[7]);
     load->close = strcmp(arguments[6], "close") == 0;
     load->connection_count = (uint32_t)strtoul(arguments[3], NULL, 10);
-    load->end = strtoull(arguments[4], NULL, 10) * 1000;
     uint64_t rate = strtoull(arguments[5], NULL, 10);
     load->interval_ns = rate == 0 ? 0 : 1000000000 / rate;
     int size = snprintf(load->request, sizeof(load->request),
@@ -247,6 +272,7 @@ static void prepare(struct load *load, char **arguments)
         quit("arguments");
     }
     load->request_size = (size_t)size;
+    channels_prepare(&load->channels, load->request);
     load->epoll = epoll_new();
     load->latencies = malloc(SAMPLES_MAX * sizeof(load->latencies[0]));
     load->connections = calloc(load->connection_count, sizeof(load->connections[0]));
@@ -255,7 +281,7 @@ static void prepare(struct load *load, char **arguments)
         quit("memory");
     }
     for (uint32_t i = 0; i < load->connection_count; i++) {
-        load->connections[i].fd = -1;
+        load->connections[i].channel.fd = -1;
         load->idle[load->idle_count++] = i;
     }
 }
@@ -263,12 +289,24 @@ static void prepare(struct load *load, char **arguments)
 int main(int count, char **arguments)
 {
     static struct load load;
-    if (count != 7) {
-        fprintf(stderr, "usage: load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close\n");
+    if (count != 8) {
+        fprintf(stderr, "usage: load PORT PATH CONNECTIONS MILLISECONDS RATE keep|close "
+                        "plain|tls|resumed\n");
         return 2;
     }
     prepare(&load, arguments);
-    run(&load);
+    uint64_t interval_ns = load.interval_ns;
+    if (!load.close) {
+        load.interval_ns = 0;
+        run(&load, GRACE_US, load.connection_count); /* all connections are made */
+        load.interval_ns = interval_ns;
+    }
+    printf("ready\n");
+    fflush(stdout);
+    if (getchar() != '\n') {
+        return 1; /* nobody is there any more */
+    }
+    run(&load, strtoull(arguments[4], NULL, 10) * 1000, UINT64_MAX);
     report(&load);
     return 0;
 }

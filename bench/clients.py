@@ -1,0 +1,88 @@
+"""The clients of the benchmark: one run of load.c or of h2load, and connections that stay idle."""
+import re
+import socket
+import ssl
+import subprocess
+from collections import namedtuple
+
+from machine import Failure
+
+CLIENTS_PER_ADDRESS = 200  # below the usual limit of connections per client
+# The one that browsers prefer, and the group that all ask for: load.c has the same.
+CIPHER, CURVE = 'TLS_AES_128_GCM_SHA256', 'P-256'
+
+# Latencies in microseconds; cpu is the proxy's own time in nanoseconds.
+Run = namedtuple('Run', 'requests seconds p50 p99 cpu')
+
+
+def load(proxy, shape, milliseconds, rate=0):
+    """One run of load.c. `shape`: path, connections, keep or close, plain, tls or resumed."""
+    path, connections, mode, security = shape
+    command = [proxy.machine.program('load'), proxy.port, path, connections, milliseconds, rate,
+               mode, security]
+    with subprocess.Popen(list(map(str, command)), text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as client:
+        try:
+            ready = client.stdout.readline()  # it gives up by itself
+            before = proxy.cpu()
+            out, _ = client.communicate('\n', timeout=milliseconds / 1000 + 30)
+        finally:
+            client.kill()
+    if ready != 'ready\n' or client.returncode != 0:
+        raise Failure(f'the client ended with {client.returncode}')
+    requests, errors, elapsed, p50, p99, _ = map(int, out.split())
+    if errors > 0 or requests == 0:
+        raise Failure(f'{errors} of {requests + errors} requests for {path} failed')
+    return Run(requests, elapsed / 1e6, p50, p99, proxy.cpu() - before)
+
+
+def h2load_once(proxy, shape, requests):
+    """So many requests over HTTP/2 and TLS; all are checked."""
+    path, connections, streams = shape
+    done = subprocess.run(['h2load', '-n', str(requests), '-c', str(connections), '-m',
+                           str(streams), f'--tls13-ciphers={CIPHER}', f'--groups={CURVE}',
+                           f'https://127.0.0.1:{proxy.port}{path}'],
+                          capture_output=True, text=True, check=True, timeout=120)
+    for line in (f'{requests} succeeded, 0 failed', f'status codes: {requests} 2xx',
+                 'Application protocol: h2', f'Cipher: {CIPHER}', 'TLS Protocol: TLSv1.3'):
+        if line not in done.stdout:
+            raise Failure(f'h2load does not say {line!r}: {done.stdout}')
+
+
+def h2load(proxy, shape, requests):
+    """One run of h2load, without what its connections cost: those are made twice, the first time
+    with a request each."""
+    connections = shape[1]
+    start = proxy.cpu()
+    h2load_once(proxy, shape, connections)
+    middle = proxy.cpu()
+    h2load_once(proxy, shape, connections + requests)
+    return Run(requests, 0, 0, 0, (proxy.cpu() - middle) - (middle - start))
+
+
+def tls_context():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(['http/1.1'])
+    return context
+
+
+def idle_client(index, port, context=None):
+    """A connection from an address of its own group that made one request and stays."""
+    client = socket.socket()
+    client.settimeout(10)
+    client.setsockopt(socket.IPPROTO_IP, 24, 1)  # IP_BIND_ADDRESS_NO_PORT
+    client.bind((f'127.0.1.{1 + index // CLIENTS_PER_ADDRESS}', 0))
+    client.connect(('127.0.0.1', port))
+    if context is not None:
+        client = context.wrap_socket(client, server_hostname='bench.test')
+    client.sendall(b'GET /1k HTTP/1.1\r\nHost: bench.test\r\n\r\n')
+    received = b''
+    while b'\r\n\r\n' not in received or len(received.split(b'\r\n\r\n', 1)[1]) < 1024:
+        more = client.recv(65536)
+        if not more:
+            raise Failure(f'idle connection {index} was closed: {received[:80]!r}')
+        received += more
+    return client
