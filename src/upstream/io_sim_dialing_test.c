@@ -140,9 +140,7 @@ static void look_at_leases(struct world *world)
             assert_true(reason == REASON_CONNECT_FAILED || reason == REASON_UPSTREAM_TLS_FAILED ||
                         reason == REASON_BUFFERS_FULL);
             give_back(world, i, &world->failed);
-        } else if (status == END) {
-            give_back(world, i, &world->gave_up);
-        } else if (io_now(world->client) - world->began[i] >= CONNECT_TIMEOUT) {
+        } else if (status == END || io_now(world->client) - world->began[i] >= CONNECT_TIMEOUT) {
             give_back(world, i, &world->gave_up);
         }
     }
@@ -153,7 +151,7 @@ static void begin_leases(struct world *world)
     while (world->begun < LEASES && sim_chance(&world->prng, 600)) {
         struct pool_lease *lease = &world->leases[world->begun];
         world->endpoint.multiplexed = sim_chance(&world->prng, 300); /* shared in advance */
-        enum status status = pool_lease(&world->pool, &world->endpoint, false, lease);
+        enum status status = pool_lease(&world->pool, &world->endpoint, false, SPAN_EMPTY, lease);
         if (status == AGAIN) {
             return;
         }

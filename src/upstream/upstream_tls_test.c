@@ -147,8 +147,7 @@ static void what_is_trusted_fits_the_heap_that_was_planned(void **state)
         print_message("this machine has no bundle\n");
         skip();
     }
-    struct ref ca = text_of(fixture, span_of(bundle, size));
-    free(bundle);
+    struct ref ca = text_of(fixture, span_of(bundle, size)); /* copied */
     for (uint32_t i = 0; i < UPSTREAMS; i++) {
         fixture->block.upstreams[i].tls.skip_verify = 0;
         fixture->block.upstreams[i].tls.ca = ca;
@@ -166,6 +165,7 @@ static void what_is_trusted_fits_the_heap_that_was_planned(void **state)
                   (unsigned long long)planned);
     assert_true(used <= planned);
     assert_true(planned < 2 * used); /* and is no guess far off */
+    free(bundle);
     upstream_tls_deinit(&tls);
     tls_engine_destroy(engine);
 }
