@@ -105,6 +105,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->connections_per_client = section_number32(section, KEY_LIMITS_CONNECTIONS_PER_CLIENT);
     limits->requests_per_connection = section_number32(section, KEY_LIMITS_REQUESTS_PER_CONNECTION);
     limits->requests = section_number32(section, KEY_LIMITS_MAX_REQUESTS);
+    limits->handshakes = section_number32(section, KEY_LIMITS_MAX_HANDSHAKES);
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
     limits->http2_streams = section_number32(section, KEY_LIMITS_HTTP2_STREAMS);
     limits->http2_window = section_number32(section, KEY_LIMITS_HTTP2_WINDOW);
@@ -127,6 +128,7 @@ static void compile_limits(struct compilation *compilation, const struct section
 static void compile_timeouts(struct compilation *compilation, const struct section *section)
 {
     compilation->header.server.timeouts = (struct generation_timeouts){
+        .tls_handshake = section_number(section, KEY_TIMEOUTS_TLS_HANDSHAKE),
         .request_head = section_number(section, KEY_TIMEOUTS_REQUEST_HEAD),
         .request_body_idle = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_IDLE),
         .keep_alive = section_number(section, KEY_TIMEOUTS_KEEP_ALIVE),

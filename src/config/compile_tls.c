@@ -279,16 +279,13 @@ static void compile_client_auth(struct compilation *compilation, const struct se
     }
 }
 
-/* False where protocol and TLS do not go together, or this build cannot do it; it was reported. */
+/* False where there is no TLS to compile; that it does not go with the protocol was reported. */
 static bool check_protocol(struct compilation *compilation, const struct section *listener,
                            const struct section *tls)
 {
     const struct setting_value *protocol = section_value(listener, KEY_LISTENER_PROTOCOL);
     bool is_https = protocol != NULL && span_equal(protocol->text, SPAN("https"));
-    if (is_https && compilation->validator.environment->lacks_tls_listeners) {
-        COMPILE_ERROR(compilation, protocol->position, "use \"http\"",
-                      "no TLS in this build: `protocol` cannot be \"https\"");
-    } else if (is_https && tls == NULL) {
+    if (is_https && tls == NULL) {
         COMPILE_ERROR(compilation, protocol->position,
                       "for example: tls { certificate \"example.pem\" key=\"example.key\" }",
                       "a listener of \"https\" needs a `tls` with a certificate");
@@ -296,7 +293,7 @@ static bool check_protocol(struct compilation *compilation, const struct section
         COMPILE_ERROR(compilation, tls->position, "add: protocol \"https\"",
                       "`tls` has no effect on a listener of \"http\"");
     }
-    return tls != NULL && !compilation->validator.environment->lacks_tls_listeners;
+    return tls != NULL;
 }
 
 uint32_t compile_tls_listener(struct compilation *compilation, const struct section *listener)

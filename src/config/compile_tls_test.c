@@ -495,10 +495,6 @@ static void a_unix_socket_needs_the_name_that_its_certificate_is_for(void **stat
 static void what_this_build_lacks_is_refused(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->environment.lacks_tls_listeners = true;
-    compile_listener(fixture, "certificate \"rsa.pem\"");
-    assert_refused(fixture, "no TLS in this build: `protocol` cannot be \"https\"");
-    fixture->environment.lacks_tls_listeners = false;
     fixture->environment.lacks_http2_listeners = true;
     compile_listener(fixture, "certificate \"rsa.pem\"; alpn \"h2\"");
     assert_refused(fixture, "no HTTP/2 in this build");

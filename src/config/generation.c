@@ -97,18 +97,20 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_CONNECTIONS_PER_CLIENT, limits->connections_per_client) &&
            schema_in_range(KEY_LIMITS_REQUESTS_PER_CONNECTION, limits->requests_per_connection) &&
            schema_in_range(KEY_LIMITS_MAX_REQUESTS, limits->requests) &&
+           schema_in_range(KEY_LIMITS_MAX_HANDSHAKES, limits->handshakes) &&
            schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
            schema_in_range(KEY_LIMITS_HTTP2_STREAMS, limits->http2_streams) &&
            schema_in_range(KEY_LIMITS_HTTP2_WINDOW, limits->http2_window) &&
            schema_in_range(KEY_LIMITS_HTTP2_GLITCHES, limits->http2_glitches) &&
-           schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) && limits->reserved == 0 &&
+           schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) &&
            schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
            schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes);
 }
 
 static bool check_timeouts(const struct generation_timeouts *timeouts)
 {
-    return schema_in_range(KEY_TIMEOUTS_REQUEST_HEAD, timeouts->request_head) &&
+    return schema_in_range(KEY_TIMEOUTS_TLS_HANDSHAKE, timeouts->tls_handshake) &&
+           schema_in_range(KEY_TIMEOUTS_REQUEST_HEAD, timeouts->request_head) &&
            schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_IDLE, timeouts->request_body_idle) &&
            schema_in_range(KEY_TIMEOUTS_KEEP_ALIVE, timeouts->keep_alive) &&
            schema_in_range(KEY_TIMEOUTS_RESPONSE_WRITE_IDLE, timeouts->response_write_idle) &&

@@ -51,6 +51,7 @@ struct generation_limits {
     uint32_t connections_per_client;  /* one client address; IPv6 by /64 */
     uint32_t requests_per_connection; /* then the connection is closed after the response */
     uint32_t requests;                /* in flight, all workers */
+    uint32_t handshakes;              /* under way, all workers */
     uint32_t upstream_connections;    /* all workers */
     uint32_t request_rate;            /* of one client, a second; 0: any */
     uint32_t request_burst;           /* of one client, at once; 0 without a rate */
@@ -58,12 +59,12 @@ struct generation_limits {
     uint32_t http2_streams;           /* of one client connection at a time */
     uint32_t http2_window;            /* bytes that a peer may send ahead */
     uint32_t http2_glitches;          /* points: the budget of one connection */
-    uint32_t reserved;
-    uint64_t http2_pool;  /* bytes per worker, where HTTP/2 is spoken */
-    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
+    uint64_t http2_pool;              /* bytes per worker, where HTTP/2 is spoken */
+    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
 };
 
 struct generation_timeouts {
+    uint64_t tls_handshake; /* from accept */
     uint64_t request_head;
     uint64_t request_body_idle;
     uint64_t keep_alive;

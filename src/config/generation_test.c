@@ -373,6 +373,8 @@ static void server_values_out_of_range_are_refused(void **state)
     REFUSED(block, server->limits.request_rate, 1); /* without a burst */
     REFUSED(block, server->limits.request_burst, 1);
     REFUSED(block, server->limits.splice_pipes, 65537);
+    REFUSED(block, server->limits.handshakes, 0);
+    REFUSED(block, server->timeouts.tls_handshake, 0);
     REFUSED(block, server->timeouts.connect, 0);
     REFUSED(block, server->timeouts.request_head, UINT64_MAX);
 }

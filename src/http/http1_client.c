@@ -59,8 +59,9 @@ static void client_run(struct session *session)
         break;
     case SESSION_CLOSED:
         break;
-    case SESSION_CONNECT:
+    case SESSION_PREFACE:
     case SESSION_HANDSHAKE:
+    case SESSION_CONNECT:
     case SESSION_HEAD:
     case SESSION_LINGER:
         UNREACHABLE("a step of other sessions only");

@@ -62,6 +62,17 @@ struct session_early http1_session_leave(struct session *base)
     return early;
 }
 
+/* The first byte of a head has come. */
+static void note_head(struct http1_session *session)
+{
+    struct session *base = &session->wire.session;
+    if (session->head_began == 0) {
+        session->head_began = io_now(base->context->io);
+        base->step = SESSION_HEAD;
+        set_timer(session, base->context->limits.request_head_timeout);
+    }
+}
+
 /* Looks at what has arrived of a head. True when that settled it, one way or the other. */
 static bool scan_head(struct http1_session *session)
 {
@@ -71,11 +82,7 @@ static bool scan_head(struct http1_session *session)
     if (bytes.size == 0) {
         return false;
     }
-    if (session->head_began == 0) {
-        session->head_began = io_now(context->io);
-        wire->session.step = SESSION_HEAD;
-        set_timer(session, context->limits.request_head_timeout);
-    }
+    note_head(session);
     if (session->yields) {
         enum status judged = judge_preface(session, bytes);
         if (judged != ERROR) {
@@ -100,6 +107,9 @@ static void read_heads(struct http1_session *session)
         }
         enum status status = http1_wire_fill(wire);
         if (status == AGAIN) {
+            if (transport_may_read(&wire->session.transport)) {
+                note_head(session); /* a part of a record of TLS, which takes memory */
+            }
             return;
         }
         if (status == OK) {
@@ -191,8 +201,9 @@ static void session_run(struct session *base)
         break;
     case SESSION_CLOSED:
         break;
-    case SESSION_CONNECT:
+    case SESSION_PREFACE:
     case SESSION_HANDSHAKE:
+    case SESSION_CONNECT:
         UNREACHABLE("a client's session does not connect");
     }
 }

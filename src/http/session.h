@@ -26,8 +26,9 @@
 struct http2_context;
 
 enum session_step {
+    SESSION_PREFACE,   /* client: nothing has come yet that tells what is spoken (opening.h) */
+    SESSION_HANDSHAKE, /* TLS is under way */
     SESSION_CONNECT,   /* upstream: the connect is under way */
-    SESSION_HANDSHAKE, /* TLS is being agreed on */
     SESSION_IDLE,      /* between messages; holds no buffer */
     SESSION_HEAD,      /* client: a head has begun */
     SESSION_BUSY,      /* a stream is held */
@@ -85,6 +86,7 @@ struct session_ops {
 /* Timers and limits of sessions, microseconds; the same for all sessions of one worker. */
 struct session_limits {
     struct http1_limits head;
+    uint64_t tls_handshake_timeout;
     uint64_t request_head_timeout;
     uint64_t keep_alive_timeout; /* of clients */
     uint64_t upstream_keep_alive_timeout;
@@ -97,6 +99,17 @@ struct session_limits {
 struct session_traffic {
     uint64_t received;
     uint64_t sent;
+};
+
+/* The handshakes of clients; see opening.h. */
+struct openings {
+    struct list waiters;  /* who has something to say and finds no room */
+    uint32_t open;        /* handshakes under way */
+    uint32_t room;        /* how many there may be: the worker's to say */
+    bool short_of_memory; /* no new ones: the worker's to say, too */
+    uint32_t steps;       /* that may be taken in this turn */
+    uint64_t full;        /* handshakes that succeeded; counted like the traffic */
+    uint64_t resumed;
 };
 
 /* What all sessions of one worker share; owned by the worker. */
@@ -113,6 +126,7 @@ struct session_context {
     size_t render_size;          /* at most BYTE_QUEUE_MAX */
     struct http2_context *http2; /* NULL: not spoken here */
     struct session_limits limits;
+    struct openings openings;
     struct session_traffic clients;
     struct session_traffic upstreams;
     uint64_t spliced; /* body bytes that went through pipes; counted like the traffic */

@@ -196,6 +196,16 @@ uint64_t client_counts_requests_elsewhere(const struct client_counts *counts)
     return sum;
 }
 
+uint64_t client_counts_handshakes_elsewhere(const struct client_counts *counts)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < counts->peers.count; i++) {
+        const struct client_board *board = peer_at(counts, i);
+        sum += board != NULL ? atomic_load_explicit(&board->handshakes, memory_order_relaxed) : 0;
+    }
+    return sum;
+}
+
 bool client_counts_any_below(const struct client_counts *counts, uint32_t connections)
 {
     for (uint32_t i = 0; i < counts->peers.count; i++) {

@@ -43,6 +43,7 @@ struct client_cell {
 struct client_board {
     _Atomic uint32_t connections;
     _Atomic uint32_t requests;               /* in flight */
+    _Atomic uint32_t handshakes;             /* of TLS, under way */
     _Alignas(16) struct client_cell cells[]; /* none lies across two cache lines */
 };
 
@@ -95,6 +96,14 @@ static inline void client_counts_set_requests(struct client_counts *counts, uint
 {
     atomic_store_explicit(&counts->board->requests, requests, memory_order_relaxed);
 }
+
+/* The same of TLS handshakes under way. */
+static inline void client_counts_set_handshakes(struct client_counts *counts, uint32_t handshakes)
+{
+    atomic_store_explicit(&counts->board->handshakes, handshakes, memory_order_relaxed);
+}
+
+uint64_t client_counts_handshakes_elsewhere(const struct client_counts *counts);
 
 /* How many requests the other workers have in flight. */
 uint64_t client_counts_requests_elsewhere(const struct client_counts *counts);

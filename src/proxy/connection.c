@@ -5,6 +5,7 @@
 
 /* Whichever session it is, its address is that of the part all sessions share. */
 static_assert(offsetof(struct connection, session) == 0, "a connection's session is its beginning");
+static_assert(offsetof(struct opening, session) == 0, "see struct connection");
 static_assert(offsetof(struct http1_session, wire.session) == 0, "see struct connection");
 static_assert(offsetof(struct http2_session, session) == 0, "see struct connection");
 
@@ -25,10 +26,10 @@ static void record_failure(struct proxy *proxy, const struct connection *connect
 {
     enum reason reason = connection->session.failure;
     if (reason != REASON_NONE) {
-        exchange_record_refused(proxy, &(struct refused_request){.peer = &connection->peer,
+        exchange_record_failure(proxy, &(struct refused_request){.peer = &connection->peer,
                                                                  .listener = connection->listener,
                                                                  .reason = reason,
-                                                                 .began = io_now(proxy->io)});
+                                                                 .began = connection->since});
     }
 }
 
@@ -55,6 +56,24 @@ static void begin_http2(struct connection *connection)
     http2_session_start(&connection->session, &early);
 }
 
+/* It is known what is spoken: another session in the same place. */
+static void begin_protocol(struct proxy *proxy, struct session *session)
+{
+    if (!opening_is(session)) {
+        begin_http2(connection_of_session(session));
+        return;
+    }
+    enum reason refusal = opening_of(session)->refusal;
+    http1_session_start(session, NULL);
+    if (refusal != REASON_NONE) {
+        session->ops->refuse(session, refusal);
+    } else if (proxy->draining) {
+        session->ops->drain(session);
+    } else {
+        session->ops->run(session); /* bytes may have come with the end of the handshake */
+    }
+}
+
 void connection_serve(struct proxy *proxy, struct session *session)
 {
     struct stream *stream = NULL;
@@ -65,7 +84,7 @@ void connection_serve(struct proxy *proxy, struct session *session)
             return;
         }
         if (event == SESSION_EVENT_OPEN) {
-            begin_http2(connection_of_session(session));
+            begin_protocol(proxy, session);
         } else if (event == SESSION_EVENT_HEAD) {
             note_state(proxy, connection_of_session(session), true);
             if (!exchange_begin(proxy, stream)) {
@@ -135,9 +154,14 @@ static void begin(struct proxy *proxy, struct connection *connection)
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
     metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
     enum reason refusal = admit(proxy, connection);
-    http1_session_start(session, NULL);
-    if (generation_listener(proxy->generation, connection->listener)->h2c != 0) {
-        http1_session_yield_to_http2(&connection->http1);
+    struct tls_server *tls = tls_setup_server(&proxy->tls, proxy->generation, connection->listener);
+    if (tls == NULL) {
+        http1_session_start(session, NULL);
+        if (generation_listener(proxy->generation, connection->listener)->h2c != 0) {
+            http1_session_yield_to_http2(&connection->http1);
+        }
+    } else {
+        opening_start(session, tls);
     }
     if (refusal != REASON_NONE) {
         session->ops->refuse(session, refusal);
@@ -178,7 +202,7 @@ enum status connection_accept(struct proxy *proxy, struct io_socket *listener, u
     connection->counted = false;
     connection->active = false;
     connection->listed = SESSION_CLOSED;
-    connection->since = 0;
+    connection->since = io_now(proxy->io);
     list_init(&connection->shed_link);
     enum status status = io_accept(proxy->io, listener, &connection->session.transport.socket,
                                    SOCKET_CLIENT, &connection->peer);

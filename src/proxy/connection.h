@@ -15,12 +15,14 @@
 #include "base/address.h"
 #include "http/http1_session.h"
 #include "http/http2_session.h"
+#include "http/opening.h"
 
 struct proxy;
 
 struct connection {
     union {
         struct session session; /* whatever protocol it speaks */
+        struct opening opening; /* before it is known */
         struct http1_session http1;
         struct http2_session http2;
     };
@@ -62,6 +64,12 @@ void connection_release(struct proxy *proxy, struct stream *stream, bool keep);
 
 /* Ends a connection on which no exchange is in flight; half a head leaves its record. */
 void connection_abort(struct proxy *proxy, struct session *session);
+
+/* Whether the client speaks TLS to us. */
+static inline bool connection_is_secure(const struct connection *connection)
+{
+    return tls_is_on(&connection->session.transport);
+}
 
 /* Whether the address is one of the listener's trusted proxies. */
 bool connection_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address);

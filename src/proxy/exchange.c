@@ -159,8 +159,22 @@ static enum progress step_head(struct exchange *exchange)
 
 /* ROUTE: one canonical path decides. `OPTIONS *` asks the server as a whole: it goes where / goes.
  */
+/*
+ * A name that is served with another certificate is another place, maybe with other rules for who
+ * may come in (RFC 9110, 7.4).
+ */
+static bool is_misdirected(const struct exchange *exchange)
+{
+    const struct transport *transport = &exchange->client->session->transport;
+    return tls_is_on(transport) && exchange->request.host.size > 0 &&
+           !tls_serves_host(transport, exchange->request.host);
+}
+
 static enum progress step_route(struct exchange *exchange)
 {
+    if (is_misdirected(exchange)) {
+        return fail(exchange, REASON_MISDIRECTED);
+    }
     const struct generation *generation = exchange->proxy->generation;
     struct request_head *request = &exchange->request;
     struct span path = request->path;

@@ -199,6 +199,9 @@ struct refused_request {
 /* The record and the counts of such a one, as of any other without an answer. exchange_record.c */
 void exchange_record_refused(struct proxy *proxy, const struct refused_request *refused);
 
+/* The same for a connection on which nothing was asked: it is counted among failures only. */
+void exchange_record_failure(struct proxy *proxy, const struct refused_request *refused);
+
 /* Waits in a list of waiters (of the pool or the buffers) unless it waits already. */
 static inline void exchange_wait_in(struct exchange *exchange, struct list *waiters)
 {

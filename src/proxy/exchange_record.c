@@ -133,7 +133,7 @@ void exchange_record(const struct exchange *exchange)
     end_flight(exchange, total);
 }
 
-void exchange_record_refused(struct proxy *proxy, const struct refused_request *refused)
+void exchange_record_failure(struct proxy *proxy, const struct refused_request *refused)
 {
     char client[ADDRESS_TEXT_MAX];
     uint8_t id[REQUEST_ID_SIZE];
@@ -154,6 +154,11 @@ void exchange_record_refused(struct proxy *proxy, const struct refused_request *
         .total = total,
     };
     access_log_write(proxy->access_log, &record);
-    metrics_request(proxy->metrics, METRICS_NO_ROUTE, 0, total);
     metrics_failure(proxy->metrics, refused->reason);
+}
+
+void exchange_record_refused(struct proxy *proxy, const struct refused_request *refused)
+{
+    exchange_record_failure(proxy, refused);
+    metrics_request(proxy->metrics, METRICS_NO_ROUTE, 0, io_now(proxy->io) - refused->began);
 }

@@ -5,6 +5,7 @@
 enum {
     MILLION = 1000000,
     SCALE_SHIFT = 20,
+    HEAP_UNIT = 64 * 1024, /* bytes: what is worth publishing, and fits 32 bits */
     PEAK_TIME_US = 10 * 1000 * 1000,
     SAMPLE_US = 1000 * 1000,
 };
@@ -21,6 +22,8 @@ void limits_init(struct proxy *proxy)
     *limits = (struct limits){0};
     set_bound(limits, LIMIT_CONNECTIONS, proxy->connections_max);
     set_bound(limits, LIMIT_REQUESTS, proxy->requests_max);
+    set_bound(limits, LIMIT_HANDSHAKES, config->handshakes);
+    set_bound(limits, LIMIT_TLS_HEAP, proxy->tls.heap_max / HEAP_UNIT);
     set_bound(limits, LIMIT_REQUESTS_OF_WORKER, proxy->exchanges.capacity);
     set_bound(limits, LIMIT_CLIENT_CONNECTIONS, config->connections_per_client);
     set_bound(limits, LIMIT_UPSTREAM_CONNECTIONS, proxy->pool.connections.capacity);
@@ -64,6 +67,10 @@ void limits_publish(struct proxy *proxy)
     uint64_t now = io_now(proxy->io);
     publish(proxy, LIMIT_CONNECTIONS, proxy->clients.connections);
     publish(proxy, LIMIT_REQUESTS, proxy->requests_open);
+    if (proxy->tls.engine != NULL) {
+        publish(proxy, LIMIT_HANDSHAKES, proxy->sessions.openings.open);
+        publish(proxy, LIMIT_TLS_HEAP, (uint32_t)(tls_engine_heap(proxy->tls.engine) / HEAP_UNIT));
+    }
     publish(proxy, LIMIT_REQUESTS_OF_WORKER, proxy->exchanges.in_use);
     publish(proxy, LIMIT_UPSTREAM_CONNECTIONS, proxy->pool.connections.in_use);
     publish(proxy, LIMIT_BUFFERS, proxy->buffers.slab.in_use);

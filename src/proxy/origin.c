@@ -155,8 +155,7 @@ void origin_identify(struct exchange *exchange)
 
 static struct span own_scheme(const struct exchange *exchange)
 {
-    (void)exchange;
-    return SPAN("http");
+    return connection_is_secure(connection_of(exchange)) ? SPAN("https") : SPAN("http");
 }
 
 /* What a trusted peer said in a field beside its chain, else our own. */

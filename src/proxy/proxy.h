@@ -53,8 +53,8 @@ struct proxy {
     struct arena draft; /* fields of the message that is being forwarded: until the next one */
     struct http2_context http2;
     struct session_context sessions;
-    struct pool pool;
     struct tls_setup tls;
+    struct pool pool;
     struct upstream_set upstreams;
     struct client_counts clients;
     struct commons commons;
@@ -71,6 +71,7 @@ struct proxy {
     uint32_t requests_share;        /* this worker's: so many it admits without asking */
     uint32_t requests_place;        /* what this worker has room for: somewhat more */
     uint32_t requests_open;         /* those that count */
+    uint32_t handshakes_place;      /* what this worker has room for */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */

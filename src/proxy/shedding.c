@@ -12,6 +12,7 @@ enum {
     LINGER_US = 250 * 1000,    /* our answer has most likely been read */
     IDLE_LAST_US = 250 * 1000, /* a client that has just connected is about to send its request */
     STALL_US = 1000 * 1000,
+    HANDSHAKE_US = 250 * 1000,
     LINGERS_TRIED = 8,
     LOOK_US = 100 * 1000, /* between two looks at the other workers while nothing is near */
 };
@@ -21,6 +22,7 @@ void shedding_init(struct shedding *shedding)
     *shedding = (struct shedding){.again = UINT64_MAX};
     list_init(&shedding->lingers);
     list_init(&shedding->idle);
+    list_init(&shedding->handshakes);
     list_init(&shedding->heads);
     list_init(&shedding->senders);
     list_init(&shedding->readers);
@@ -48,10 +50,12 @@ void shedding_note_connection(struct proxy *proxy, struct connection *connection
     }
     move(shedding, connection, step);
     connection->since = io_now(proxy->io);
-    struct list *list = step == SESSION_IDLE     ? &shedding->idle
-                        : step == SESSION_HEAD   ? &shedding->heads
-                        : step == SESSION_LINGER ? &shedding->lingers
-                                                 : NULL;
+    struct list *list = step == SESSION_IDLE        ? &shedding->idle
+                        : step == SESSION_PREFACE   ? &shedding->idle
+                        : step == SESSION_HANDSHAKE ? &shedding->handshakes
+                        : step == SESSION_HEAD      ? &shedding->heads
+                        : step == SESSION_LINGER    ? &shedding->lingers
+                                                    : NULL;
     if (list != NULL) {
         list_push_back(list, &connection->shed_link);
     }
@@ -222,6 +226,17 @@ bool shedding_make_room(struct proxy *proxy)
     return shed_idle(proxy, 1, IDLE_LAST_US, now) > 0 && proxy->clients.connections < before;
 }
 
+/* How many wait, up to a bound. */
+static uint64_t waiting(const struct list *waiters)
+{
+    uint64_t count = 0;
+    for (const struct list *link = waiters->next; link != waiters && count < SHED_TURN_MAX;
+         link = link->next) {
+        count++;
+    }
+    return count;
+}
+
 static void shed_heads(struct proxy *proxy, uint64_t count, uint64_t now)
 {
     struct shedding *shedding = &proxy->shedding;
@@ -232,6 +247,48 @@ static void shed_heads(struct proxy *proxy, uint64_t count, uint64_t now)
         connection_serve(proxy, &connection->session);
         count--;
         connection = first_connection(&shedding->heads);
+    }
+}
+
+/* Ends handshakes of that age; returns how many. */
+static uint64_t shed_handshakes(struct proxy *proxy, uint64_t count, uint64_t age, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    uint64_t done = 0;
+    struct connection *connection = first_connection(&shedding->handshakes);
+    while (done < count && connection != NULL && is_due(shedding, connection->since, age, now)) {
+        metrics_count_at(proxy->metrics, METRIC_SHED, SHED_HANDSHAKE);
+        connection->session.ops->refuse(&connection->session, REASON_TLS_HANDSHAKES_FULL);
+        connection_serve(proxy, &connection->session);
+        done++;
+        connection = first_connection(&shedding->handshakes);
+    }
+    return done;
+}
+
+/*
+ * How many handshakes there may be here, given what the other workers have; where some wait for
+ * room, those go that stand still: in a flood of half handshakes a client that goes on needs its
+ * place for a few round trips only.
+ */
+static void bound_handshakes(struct proxy *proxy, uint64_t now)
+{
+    struct openings *openings = &proxy->sessions.openings;
+    if (proxy->tls.engine == NULL) {
+        return;
+    }
+    uint64_t elsewhere = client_counts_handshakes_elsewhere(&proxy->clients);
+    uint64_t most = proxy->generation->header->server.limits.handshakes;
+    uint64_t room = elsewhere < most ? most - elsewhere : 1; /* nobody starves */
+    openings->room = room < proxy->handshakes_place ? (uint32_t)room : proxy->handshakes_place;
+    client_counts_set_handshakes(&proxy->clients, openings->open);
+    uint64_t heap = tls_engine_heap(proxy->tls.engine);
+    openings->short_of_memory = heap * 100 >= proxy->tls.heap_max * FULL_PERCENT;
+    if (heap * 100 >= proxy->tls.heap_max * HIGH_PERCENT) {
+        shed_heads(proxy, SHED_TURN_MAX, now); /* records in part, which hold a buffer each */
+    }
+    if (!list_is_empty(&openings->waiters) && openings->open >= openings->room) {
+        (void)shed_handshakes(proxy, waiting(&openings->waiters), HANDSHAKE_US, now);
     }
 }
 
@@ -256,6 +313,7 @@ static void shed_connections(struct proxy *proxy, uint64_t now)
         uint64_t leaving = proxy->shedding.leaving; /* they need nobody else to go in their place */
         count -= leaving < count ? leaving : count;
         shed_lingers(proxy, SHED_TURN_MAX, LINGER_US, now);
+        count -= shed_handshakes(proxy, count, STALL_US, now);
         shed_heads(proxy, count - shed_idle(proxy, count, STALL_US, now), now);
     }
 }
@@ -344,17 +402,6 @@ static void shed_requests(struct proxy *proxy, uint64_t now)
     (void)shed_stalled(proxy, &shedding->readers, SHED_SLOW_READER, count, now);
 }
 
-/* How many wait, up to a bound. */
-static uint64_t waiting(const struct list *waiters)
-{
-    uint64_t count = 0;
-    for (const struct list *link = waiters->next; link != waiters && count < SHED_TURN_MAX;
-         link = link->next) {
-        count++;
-    }
-    return count;
-}
-
 static void shed_upstreams(struct proxy *proxy, uint64_t now)
 {
     const struct pool *pool = &proxy->pool;
@@ -398,6 +445,7 @@ void shedding_turn(struct proxy *proxy)
         commons_note_borrowing(&proxy->commons, now); /* as long as it lasts */
         shedding->again = now + COMMONS_BORROWING_TIME / 2;
     }
+    bound_handshakes(proxy, now);
     shed_connections(proxy, now);
     shed_requests(proxy, now);
     shed_upstreams(proxy, now);

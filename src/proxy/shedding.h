@@ -19,6 +19,12 @@
  *                    bodies (408 shed_slow_body), then responses (cut off, shed_slow_reader),
  *                    those that stand longest first
  *     100%           new requests (503 requests_full)
+ *   max-handshakes
+ *     100%, and      TLS handshakes that have stood for 250 ms, oldest first (closed,
+ *     some wait      tls_handshakes_full)
+ *   the heap for TLS, which `sentinel check` plans
+ *      90%           heads that began 1 s ago and are not complete (503 connections_full)
+ *      95%           new handshakes (closed, tls_memory)
  *   max-upstream-connections
  *     in use, and    of those that hold one the same exchanges, in the same order
  *     some wait
@@ -60,9 +66,10 @@ struct shed_level {
 };
 
 struct shedding {
-    struct list lingers; /* connections that we have closed, by the time of that */
-    struct list idle;    /* connections between requests, by the time that they have been so */
-    struct list heads;   /* connections with a part of a head, by the time that it began */
+    struct list lingers;    /* connections that we have closed, by the time of that */
+    struct list idle;       /* connections between requests, by the time that they have been so */
+    struct list handshakes; /* connections whose TLS handshake is under way, by its begin */
+    struct list heads;      /* connections with a part of a head, by the time that it began */
     struct list senders; /* exchanges that wait for their client's body, by their last progress */
     struct list readers; /* those with bytes that wait for their client */
     struct list uploads; /* those with bytes that wait for their upstream */

@@ -59,6 +59,7 @@ static void set_limits(struct worker *worker)
                  .head_max = limits->head_size,
                  .fields_max = limits->header_fields,
                  .merge_slashes = server_of(worker)->merge_slashes != 0},
+        .tls_handshake_timeout = timeouts->tls_handshake,
         .request_head_timeout = timeouts->request_head,
         .keep_alive_timeout = timeouts->keep_alive,
         .upstream_keep_alive_timeout = timeouts->upstream_keep_alive,
@@ -83,6 +84,9 @@ static bool set_up_tls(struct worker *worker, const struct worker_plan *plan)
     char error[TLS_ERROR_MAX];
     struct proxy *proxy = &worker->proxy;
     if (tls_setup_init(&proxy->tls, proxy->generation, worker->options.secrets, plan, error)) {
+        if (proxy->tls.engine != NULL) {
+            tls_engine_set_ticket_keys(proxy->tls.engine, worker->options.tickets);
+        }
         return true;
     }
     if (worker->options.error != NULL) {
@@ -151,6 +155,7 @@ static void connect_context(struct worker *worker)
     sessions->scratch_size = SCRATCH_SIZE;
     sessions->render = worker->render;
     sessions->render_size = BYTE_QUEUE_MAX;
+    openings_init(&sessions->openings);
     proxy->pool.socket_kind = SOCKET_UPSTREAM;
     proxy->pool.timer_kind = TIMER_SESSION;
 }
@@ -204,6 +209,7 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->requests_share =
         worker_plan_share(proxy->requests_max, server_of(worker)->workers, options->index);
     proxy->requests_place = plan.requests;
+    proxy->handshakes_place = plan.handshakes;
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));
     prng_init(&proxy->prng, seed);
@@ -423,6 +429,10 @@ static void publish(struct proxy *proxy)
     metrics_add(metrics, METRIC_SPLICED_BYTES, sessions->spliced);
     metrics_add_at(metrics, METRIC_SHED, SHED_KEEP_ALIVE, sessions->crowded_closes);
     sessions->crowded_closes = 0;
+    metrics_add(metrics, METRIC_TLS_HANDSHAKES, sessions->openings.full);
+    metrics_add(metrics, METRIC_TLS_RESUMED, sessions->openings.resumed);
+    sessions->openings.full = 0;
+    sessions->openings.resumed = 0;
     sessions->clients = (struct session_traffic){0};
     sessions->upstreams = (struct session_traffic){0};
     sessions->spliced = 0;
@@ -516,6 +526,7 @@ void worker_turn(struct worker *worker)
     flight_doing(proxy->flight, FLIGHT_WAIT, 0);
     io_wait(proxy->io, next_wake(worker));
     flight_turn(proxy->flight, io_now(proxy->io));
+    openings_turn(&proxy->sessions);
     serve_ready(worker);
     run_exchanges(proxy);
     flight_doing(proxy->flight, FLIGHT_TIMER, 0);

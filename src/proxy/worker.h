@@ -12,6 +12,7 @@
 
 struct access_log;
 struct secrets;
+struct ticket_keys;
 struct flight_recorder;
 struct health_view;
 struct metrics;
@@ -29,6 +30,7 @@ struct worker_options {
     struct flight_recorder *flight;      /* borrowed: says what the worker does */
     const struct health_view *health;    /* borrowed: what the controller says of endpoints */
     const struct secrets *secrets;       /* borrowed while it is created: keys of certificates */
+    const struct ticket_keys *tickets;   /* borrowed; NULL: no TLS session is resumed */
     char *error;                         /* borrowed; NULL, or WORKER_ERROR_MAX bytes: what else is
                                             to be said where worker_create fails */
     void *board;                         /* borrowed: see client_counts_init */

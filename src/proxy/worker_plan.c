@@ -7,9 +7,10 @@
 
 enum {
     RESERVE_MIN = 8,
-    LENT_SHARE = 8,                  /* one part in so many more than its share */
-    RESERVE_ALL = 1024,              /* all workers together, where that leaves each enough */
-    CONNECTIONS_FLOOR = 256,         /* shares smaller than this are not worth holding anyone to */
+    LENT_SHARE = 8,          /* one part in so many more than its share */
+    RESERVE_ALL = 1024,      /* all workers together, where that leaves each enough */
+    CONNECTIONS_FLOOR = 256, /* shares smaller than this are not worth holding anyone to */
+    HANDSHAKES_FLOOR = 32,
     SMALL_HEAD = 2,                  /* the empty line that may come before a request line */
     UPSTREAM_INBOX_SIZE = 16 * 1024, /* a head and the beginning of its body in one read */
     OWN_DESCRIPTORS = 16,            /* see struct worker_plan_descriptors */
@@ -78,6 +79,51 @@ static uint64_t heap_of_upstreams(const struct worker_plan *plan,
     const uint64_t each = TLS_HEAP_IDLE + TLS_HEAP_PEER + TLS_HEAP_HANDSHAKE;
     static_assert(TLS_HEAP_HANDSHAKE >= TLS_HEAP_BUSY, "a handshake takes most");
     return plan->upstream_connections * each + upstream_tls_heap(generation, UPSTREAM_TLS_TRAFFIC);
+}
+
+/*
+ * Handshakes spread with the connections; one worker may be missing, or have more than its share
+ * for a while. A handful must fit in any case.
+ */
+static uint32_t handshakes_of(const struct generation_server *server)
+{
+    uint32_t others = server->workers > 1 ? server->workers - 1 : 1;
+    uint32_t most = server->limits.handshakes / others + 1;
+    uint32_t floor = most > HANDSHAKES_FLOOR ? most : HANDSHAKES_FLOOR;
+    return floor < server->limits.handshakes ? floor : server->limits.handshakes;
+}
+
+/*
+ * The most that it may take for clients: each connection as it idles; on top those in a handshake,
+ * those with a request, whose next record may have come in part, and those whose record waits to be
+ * written, which hold buffers of the pool. As long as no worker is missing: then new ones have to
+ * wait, since room for them in each would be several times the memory.
+ */
+static uint64_t heap_of_clients(const struct worker_plan *plan, const struct generation *generation,
+                                uint32_t index)
+{
+    const struct generation_server *server = &generation->header->server;
+    const uint64_t record = TLS_HEAP_BUSY / 2;
+    uint64_t hosts = 0;
+    uint64_t idle = TLS_HEAP_IDLE;
+    for (uint32_t i = 0; i < generation->header->tls_servers.count; i++) {
+        const struct generation_tls_server *tls = generation_tls_server(generation, i);
+        hosts += 2 + (uint64_t)tls->hosts.count;
+        idle = tls->client_auth != CLIENT_AUTH_OFF ? TLS_HEAP_IDLE + TLS_HEAP_PEER : idle;
+    }
+    uint64_t share = worker_plan_share(server->connections, server->workers, index);
+    uint64_t connections = share + share / LENT_SHARE + 1;
+    connections = connections < plan->connections ? connections : plan->connections;
+    return hosts * TLS_HEAP_HOST + connections * idle +
+           plan->handshakes * (uint64_t)TLS_HEAP_HANDSHAKE + plan->requests * record +
+           buffer_pool_count(server->limits.buffer_pool) * record;
+}
+
+static uint64_t heap_of(const struct worker_plan *plan, const struct generation *generation,
+                        uint32_t index)
+{
+    return TLS_HEAP_BASE + (tls_setup_calls(generation) ? heap_of_upstreams(plan, generation) : 0) +
+           (tls_setup_serves(generation) ? heap_of_clients(plan, generation, index) : 0);
 }
 
 static uint32_t reserve_of(uint32_t workers)
@@ -153,11 +199,13 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         in_slab(upstreams, head > UPSTREAM_INBOX_SIZE ? head : UPSTREAM_INBOX_SIZE);
     items[WORKER_PLAN_PIPES] = in_one_piece(pipe_pool_bytes(plan->splice_pipes));
     if (tls_setup_is_needed(generation)) {
-        plan->tls_connections = upstreams;
+        uint32_t speakers = tls_setup_serves(generation) ? clients : 0;
+        speakers += tls_setup_calls(generation) ? upstreams : 0;
+        plan->tls_connections = speakers;
+        plan->handshakes = tls_setup_serves(generation) ? handshakes_of(server) : 0;
         items[WORKER_PLAN_TLS_CONNECTIONS] =
-            in_one_piece(tls_engine_bytes(upstreams) + tls_setup_bytes(generation));
-        items[WORKER_PLAN_TLS_HEAP] =
-            in_one_piece(TLS_HEAP_BASE + heap_of_upstreams(plan, generation));
+            in_one_piece(tls_engine_bytes(speakers) + tls_setup_bytes(generation));
+        items[WORKER_PLAN_TLS_HEAP] = in_one_piece(heap_of(plan, generation, index));
     }
     items[WORKER_PLAN_ENDPOINTS] = in_one_piece(upstream_set_bytes(generation));
     items[WORKER_PLAN_SCRATCH] = in_one_piece(SCRATCH_SIZE + BYTE_QUEUE_MAX + plan->draft_size);

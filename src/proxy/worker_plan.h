@@ -47,6 +47,7 @@ struct worker_plan {
     uint32_t connections; /* that this worker may hold, without the reserve */
     uint32_t requests; /* in flight, without the reserve: its share of max-requests and an eighth */
     uint32_t tls_connections;      /* that it has place for; 0: nobody speaks TLS */
+    uint32_t handshakes;           /* of TLS, that it has place for */
     uint32_t upstream_connections; /* its share of max-upstream-connections */
     uint32_t splice_pipes;         /* its share of splice-pipes */
     size_t arena_size;             /* of one exchange */

@@ -202,6 +202,7 @@ static enum status work_open(struct work *work)
         .client_key = process->spec->client_key,
         .peers = {.boards = work->boards, .count = workers_of(work)},
         .secrets = &process->secrets,
+        .tickets = process->tickets,
         .error = work->error,
         .index = process->spec->index,
         .on_foreign = on_foreign,

@@ -3,25 +3,6 @@ import pytest
 
 from harness.proxy import command
 
-LISTENER = '''
-listener "tls" {
-    address "127.0.0.1:1"
-    protocol "https"
-    tls {
-        certificate "a.pem" key="a.key" ocsp="a.ocsp"
-        host "b.example" "*.b.example" {
-            certificate "b.pem" key="b.key" ocsp="b.ocsp"
-        }
-        min-version "1.2"
-        max-version "1.3"
-        alpn "http/1.1"
-        client-auth "required" ca="ca.pem"
-        session-tickets true
-    }
-}
-route "r" { respond 200; }
-'''
-
 UPSTREAM = '''
 listener "plain" { address "127.0.0.1:1"; }
 route "r" { upstream "u"; }
@@ -46,15 +27,6 @@ def check(tmp_path):
         path.write_text(text)
         return command('check', '--config', path)
     return run
-
-
-def test_tls_of_listeners_is_refused_while_no_worker_speaks_it(check):
-    done = check(LISTENER)
-    assert done.returncode == 1
-    assert 'no TLS in this build: `protocol` cannot be "https"' in done.stderr
-    assert done.stderr.count('error:') == 1
-    done = check(LISTENER.replace('session-tickets true', 'session-tickets 7'))
-    assert 'session-tickets' in done.stderr and done.stderr.count('error:') == 2
 
 
 def test_http2_to_upstreams_is_refused_while_no_worker_speaks_it(check):

@@ -22,9 +22,9 @@ subjectAltName = {names}
 '''
 
 
-def openssl(*words):
-    done = subprocess.run(['openssl', *map(str, words)], capture_output=True, text=True, timeout=60,
-                          check=False)
+def openssl(*words, folder=None, text=None):
+    done = subprocess.run(['openssl', *map(str, words)], cwd=folder, input=text,
+                          capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -75,11 +75,12 @@ class Authority:
         openssl('req', '-x509', '-new', '-key', folder / f'{name}.key', '-out', self.ca, '-days', 30,
                 '-subj', f'/CN={name}')
 
-    def issue(self, name, *hosts, days=20):
+    def issue(self, name, *hosts, days=20, key_kind='ec'):
         """The paths of certificate and key; days below 0: it has expired."""
         file, key = self.folder / f'{name}.pem', self.folder / f'{name}.key'
         config, request = self.folder / f'{name}.cnf', self.folder / f'{name}.csr'
-        openssl('genpkey', '-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256', '-out', key)
+        kind = 'ec_paramgen_curve:P-256' if key_kind == 'ec' else 'rsa_keygen_bits:2048'
+        openssl('genpkey', '-algorithm', key_kind.upper(), '-pkeyopt', kind, '-out', key)
         names = ','.join(host if ':' in host else f'DNS:{host}' for host in hosts)
         config.write_text(f'subjectAltName={names}\n')
         openssl('req', '-new', '-key', key, '-out', request, '-subj', f'/CN={name}')

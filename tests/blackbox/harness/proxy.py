@@ -87,7 +87,8 @@ class Plan:
             server += block('admin', f'address "127.0.0.1:{admin_port}"')
         server += block('limits', self.part('limits')) + block('timeouts', self.part('timeouts'))
         text = block('server', server)
-        text += block('listener "http"', f'address "127.0.0.1:{port}"\nprotocol "http"\n'
+        protocol = '' if 'protocol "' in self.part('listener') else 'protocol "http"\n'
+        text += block('listener "http"', f'address "127.0.0.1:{port}"\n{protocol}'
                       + self.part('listener'))
         if self.targets:
             lines = [target if ' ' in target else f'"{target}"' for target in self.targets]
