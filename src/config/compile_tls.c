@@ -220,7 +220,6 @@ static struct ref compile_alpn(struct compilation *compilation, const struct sec
 {
     uint32_t protocols[ALPN_COUNT];
     uint32_t count = 0;
-    bool lacks_http2 = compilation->validator.environment->lacks_http2_listeners;
     const struct setting *setting = section_setting(tls, KEY_TLS_ALPN);
     const struct setting_value *value = setting == NULL ? NULL : setting->values;
     for (; value != NULL; value = value->next) {
@@ -231,15 +230,11 @@ static struct ref compile_alpn(struct compilation *compilation, const struct sec
         if (count == ALPN_COUNT || is_second) {
             COMPILE_ERROR(compilation, value->position, NULL, "`alpn` names \"%.*s\" twice",
                           SPAN_ARGS(value->text));
-        } else if (value->number == ALPN_HTTP2 && lacks_http2) {
-            COMPILE_ERROR(compilation, value->position, "offer \"http/1.1\" alone",
-                          "no HTTP/2 in this build");
         } else {
             protocols[count++] = (uint32_t)value->number;
         }
     }
-    for (uint32_t i = lacks_http2 ? ALPN_HTTP1 : ALPN_HTTP2; setting == NULL && i < ALPN_COUNT;
-         i++) {
+    for (uint32_t i = 0; setting == NULL && i < ALPN_COUNT; i++) {
         protocols[count++] = i;
     }
     return builder_array(&compilation->builder, protocols, sizeof(protocols[0]), count);

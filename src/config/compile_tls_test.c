@@ -495,15 +495,6 @@ static void a_unix_socket_needs_the_name_that_its_certificate_is_for(void **stat
 static void what_this_build_lacks_is_refused(void **state)
 {
     struct fixture *fixture = *state;
-    fixture->environment.lacks_http2_listeners = true;
-    compile_listener(fixture, "certificate \"rsa.pem\"; alpn \"h2\"");
-    assert_refused(fixture, "no HTTP/2 in this build");
-    compile_listener(fixture, "certificate \"rsa.pem\"");
-    assert_good(fixture);
-    const struct generation_tls_server *server = generation_tls_server(&fixture->generation, 0);
-    const uint32_t *alpn = generation_array(&fixture->generation, server->alpn);
-    assert_int_equal(server->alpn.count, 1);
-    assert_int_equal(alpn[0], ALPN_HTTP1);
     fixture->environment.lacks_http2_upstreams = true;
     compile(fixture, "listener \"l\" { address \"127.0.0.1:1\" }\nroute \"r\" { upstream \"u\" }\n"
                      "upstream \"u\" { target \"127.0.0.1:2\"; http-version \"2\" }\n");

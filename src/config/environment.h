@@ -86,9 +86,8 @@ struct environment {
     struct secrets_builder *secrets;    /* where private keys go; as read_file */
     uint64_t now;                       /* seconds since 1970 */
     bool refuses_expired;               /* a certificate that has expired is an error */
-    bool lacks_http2_listeners;         /* what this build has no runtime for yet is refused */
-    bool lacks_http2_upstreams;
-    environment_measure *measure; /* NULL: nothing is held against what there is */
+    bool lacks_http2_upstreams;         /* what this build has no runtime for yet is refused */
+    environment_measure *measure;       /* NULL: nothing is held against what there is */
 };
 
 /*

@@ -613,10 +613,26 @@ static const void *element(const struct generation *generation, struct ref ref, 
     return generation->base + ref.offset + (size_t)index * size;
 }
 
+static bool offers_http2(const struct generation *generation, uint32_t tls)
+{
+    if (tls == GENERATION_NONE) {
+        return false;
+    }
+    struct ref alpn = generation_tls_server(generation, tls)->alpn;
+    const uint32_t *protocols = generation_array(generation, alpn);
+    for (uint32_t i = 0; i < alpn.count; i++) {
+        if (protocols[i] == ALPN_HTTP2) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool generation_speaks_http2(const struct generation *generation)
 {
     for (uint32_t i = 0; i < generation->header->listeners.count; i++) {
-        if (generation_listener(generation, i)->h2c != 0) {
+        const struct generation_listener *listener = generation_listener(generation, i);
+        if (listener->h2c != 0 || offers_http2(generation, listener->tls)) {
             return true;
         }
     }

@@ -64,7 +64,11 @@ static void begin_protocol(struct proxy *proxy, struct session *session)
         return;
     }
     enum reason refusal = opening_of(session)->refusal;
-    http1_session_start(session, NULL);
+    if (opening_of(session)->alpn == TLS_ALPN_HTTP2) {
+        http2_session_start(session, NULL);
+    } else {
+        http1_session_start(session, NULL);
+    }
     if (refusal != REASON_NONE) {
         session->ops->refuse(session, refusal);
     } else if (proxy->draining) {

@@ -65,22 +65,13 @@ static void draft_host(struct draft *draft, const struct generation *generation,
     host->count = certificates.count;
 }
 
-static enum tls_alpn alpn_of(uint32_t protocol)
-{
-    return protocol == ALPN_HTTP1 ? TLS_ALPN_HTTP1 : TLS_ALPN_NONE;
-}
-
 static void take_alpn(const struct generation *generation,
                       const struct generation_tls_server *source,
                       struct tls_server_settings *settings)
 {
     const uint32_t *protocols = generation_array(generation, source->alpn);
-    size_t used = 0;
-    for (uint32_t i = 0; i < source->alpn.count; i++) {
-        enum tls_alpn alpn = alpn_of(protocols[i]);
-        if (alpn != TLS_ALPN_NONE) {
-            settings->alpn[used++] = alpn;
-        }
+    for (uint32_t i = 0; i < source->alpn.count; i++) { /* each at most once */
+        settings->alpn[i] = protocols[i] == ALPN_HTTP2 ? TLS_ALPN_HTTP2 : TLS_ALPN_HTTP1;
     }
 }
 

@@ -271,6 +271,29 @@ def test_what_is_no_handshake_is_closed_and_recorded(sentinel, echo, authority):
         wait_for(lambda: proxy.metric('sentinel_failures_total', reason=reason) == 1)
 
 
+def curl(proxy, authority, *words, body=b''):
+    """What curl prints, the version of HTTP behind it."""
+    done = subprocess.run(
+        ['curl', '-sS', '--cacert', authority.ca, '--resolve', f'a.example:{proxy.port}:127.0.0.1',
+         '-w', '\n%{http_version} %{http_code}', *words, f'https://a.example:{proxy.port}/'],
+        input=body, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode().rsplit('\n', 1)
+
+
+def test_http2_is_chosen_where_both_speak_it(sentinel, echo, authority):
+    proxy = sentinel(echo, listener=tls(authority))
+    body = bytes(range(256)) * 8192
+    seen, version = curl(proxy, authority, '--data-binary', '@-', body=body)
+    assert version == '2 200'
+    assert json.loads(seen)['sha256'] == hashlib.sha256(body).hexdigest()
+    assert curl(proxy, authority, '--http1.1')[1] == '1.1 200'
+    assert curl(proxy, authority, '-H', 'Host: b.example')[1] == '2 421'
+    assert echo.requests[0].get('X-Forwarded-Proto') == 'https'
+    proxy = sentinel(echo, listener=tls(authority, 'alpn "http/1.1"'))
+    assert curl(proxy, authority)[1] == '1.1 200'
+
+
 def test_no_protocol_in_common_is_refused(sentinel, echo, authority):
     proxy = sentinel(echo, listener=tls(authority, 'alpn "http/1.1"'))
     context = context_of(authority)
