@@ -347,23 +347,12 @@ static void compile_trust(struct compilation *compilation, const struct section 
     }
 }
 
-static void check_http_version(struct compilation *compilation, const struct section *section,
-                               const struct generation_upstream *upstream)
-{
-    if (upstream->http_version == UPSTREAM_HTTP_2 &&
-        compilation->validator.environment->lacks_http2_upstreams) {
-        COMPILE_ERROR(compilation, section_value(section, KEY_UPSTREAM_HTTP_VERSION)->position,
-                      NULL, "no HTTP/2 in this build: `http-version` cannot be \"2\"");
-    }
-}
-
 void compile_tls_upstream(struct compilation *compilation, const struct section *section,
                           struct generation_upstream *upstream)
 {
     const struct environment *environment = compilation->validator.environment;
     const struct section *block = section_child(section, BLOCK_UPSTREAM_TLS);
     upstream->http_version = section_number32(section, KEY_UPSTREAM_HTTP_VERSION);
-    check_http_version(compilation, section, upstream);
     if (block == NULL || environment->read_file == NULL || tls_of(compilation) == NULL) {
         return;
     }

@@ -492,15 +492,6 @@ static void a_unix_socket_needs_the_name_that_its_certificate_is_for(void **stat
     assert_good(fixture);
 }
 
-static void what_this_build_lacks_is_refused(void **state)
-{
-    struct fixture *fixture = *state;
-    fixture->environment.lacks_http2_upstreams = true;
-    compile(fixture, "listener \"l\" { address \"127.0.0.1:1\" }\nroute \"r\" { upstream \"u\" }\n"
-                     "upstream \"u\" { target \"127.0.0.1:2\"; http-version \"2\" }\n");
-    assert_refused(fixture, "no HTTP/2 in this build: `http-version` cannot be \"2\"");
-}
-
 /* ---- Damaged blocks ---- */
 
 /* Damages one member, sees it refused, and restores it. */
@@ -604,7 +595,6 @@ int main(void)
         TEST(a_broken_ocsp_response_is_refused),
         TEST(without_files_tls_is_left_out),
         TEST(a_unix_socket_needs_the_name_that_its_certificate_is_for),
-        TEST(what_this_build_lacks_is_refused),
         TEST(damaged_records_of_tls_are_refused),
         TEST(damaged_tls_of_upstreams_is_refused),
     };

@@ -144,7 +144,6 @@ struct environment environment_of_system(char **variables)
         .find_group = find_group_by_system,
         .read_file = read_by_system,
         .now = (uint64_t)time(NULL),
-        .lacks_http2_upstreams = true,
     };
 }
 

@@ -86,7 +86,6 @@ struct environment {
     struct secrets_builder *secrets;    /* where private keys go; as read_file */
     uint64_t now;                       /* seconds since 1970 */
     bool refuses_expired;               /* a certificate that has expired is an error */
-    bool lacks_http2_upstreams;         /* what this build has no runtime for yet is refused */
     environment_measure *measure;       /* NULL: nothing is held against what there is */
 };
 

@@ -636,6 +636,11 @@ bool generation_speaks_http2(const struct generation *generation)
             return true;
         }
     }
+    for (uint32_t i = 0; i < generation->header->upstreams.count; i++) {
+        if (generation_upstream(generation, i)->http_version == UPSTREAM_HTTP_2) {
+            return true;
+        }
+    }
     return false;
 }
 

@@ -418,7 +418,7 @@ static inline const void *generation_array(const struct generation *generation, 
 }
 
 const struct generation_listener *generation_listener(const struct generation *, uint32_t index);
-/* Whether any listener may speak HTTP/2: then workers need memory for it. */
+/* Whether any listener or upstream may speak HTTP/2: then workers need memory for it. */
 bool generation_speaks_http2(const struct generation *);
 
 const struct generation_upstream *generation_upstream(const struct generation *, uint32_t index);

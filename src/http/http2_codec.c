@@ -240,10 +240,12 @@ static int on_stream_close(nghttp2_session *codec, int32_t id, uint32_t code, vo
 {
     struct http2_stream *stream = find(codec, id);
     struct http2_wire *wire = context;
+    wire->submitted -= wire->client && wire->submitted > 0 ? 1 : 0;
     if (stream == NULL) {
         return 0;
     }
     stream->closed = true;
+    stream->error_code = code;
     stream->whole =
         stream->peer_ended && stream->end_sent && code == NGHTTP2_NO_ERROR && stream->announced;
     if (stream->whole) {

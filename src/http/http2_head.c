@@ -114,6 +114,15 @@ static bool next_record(struct span *rest, struct span *name, struct span *value
     return true;
 }
 
+bool http2_section_is_interim(const struct http2_section *section)
+{
+    struct span rest = records_of(section);
+    struct span name;
+    struct span value;
+    return next_record(&rest, &name, &value) && span_equal(name, SPAN(":status")) &&
+           value.size == 3 && value.data[0] == '1';
+}
+
 /* ---- Regular fields ---- */
 
 /* A token in lower case (RFC 9113, 8.2.1); *has_underscore tells whether it may be an alias. */
@@ -428,13 +437,13 @@ static enum reason read_response(const struct http2_section *section, bool ended
     if (head->status == 101 || (interim && ended)) {
         return REASON_BAD_RESPONSE;
     }
-    body.chunked = !ended && !body.has_length && !interim && head->status != 204;
+    body.chunked = !body.has_length && !interim && head->status != 204;
     if (!head_decide_framing(head, method, &body)) {
         return REASON_BAD_RESPONSE;
     }
     if (ended && head->framing != FRAMING_NONE) {
         bool empty = body.length == 0;
-        head->framing = body.has_length ? FRAMING_LENGTH : FRAMING_NONE;
+        head->framing = FRAMING_LENGTH; /* of nothing, which HTTP/1 has to be told */
         return empty ? REASON_NONE : REASON_BAD_RESPONSE;
     }
     return REASON_NONE;

@@ -25,6 +25,9 @@ struct http2_section {
 void http2_section_add(struct http2_section *section, struct http2_account *account,
                        const struct http1_limits *limits, struct span name, struct span value);
 
+/* Whether it is the head of an interim response (1xx). */
+bool http2_section_is_interim(const struct http2_section *section);
+
 /* Gives the memory back; the section is empty then. */
 void http2_section_clear(struct http2_section *section, struct http2_account *account);
 

@@ -9,6 +9,7 @@ enum {
     ACCOUNT_STREAM = 4 * 1024,  /* a stream of the codec's, one of ours, a usual head */
     CODEC_RESERVE = 192 * 1024, /* of an account: a codec without memory ends the connection */
     RETRY_US = 10 * 1000,
+    UPSTREAM_TRUST = 10, /* so many times the budget of a client: resets can be its way to fail */
 };
 
 static uint64_t now_of(const struct http2_wire *wire)
@@ -95,7 +96,8 @@ bool http2_wire_open(struct http2_session *session, const struct http2_role *rol
     list_init(&wire->events);
     list_init(&wire->sending);
     list_init(&wire->waiting);
-    http2_budget_init(&wire->budget, context->limits.glitches, now_of(wire));
+    http2_budget_init(&wire->budget, context->limits.glitches * (client ? UPSTREAM_TRUST : 1),
+                      now_of(wire));
     context->counts.sessions++;
     session->wire = wire;
     if (!start_codec(wire)) {
@@ -103,6 +105,12 @@ bool http2_wire_open(struct http2_session *session, const struct http2_role *rol
         return false;
     }
     return true;
+}
+
+void http2_wire_drop(struct http2_session *session)
+{
+    ASSERT(session->wire->held == 0);
+    free_wire(session);
 }
 
 void http2_wire_break_streams(struct http2_wire *wire)

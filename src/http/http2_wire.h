@@ -109,7 +109,8 @@ struct http2_wire {
     struct http2_stream *heads; /* whose head is coming in; NULL: none */
     int32_t last_id;            /* of the streams that the peer began */
     uint32_t held;              /* streams announced or held */
-    uint32_t whole; /* of them those that are through for the peer; their holders run soon */
+    uint32_t submitted;         /* to an upstream: requests that the codec has not closed */
+    uint32_t whole; /* of those held, which are through for the peer; their holders run soon */
     uint32_t streams_total; /* announced so far */
     uint64_t head_deadline; /* microseconds; UINT64_MAX while there is none, like the others */
     uint64_t idle_deadline;
@@ -164,6 +165,9 @@ static inline struct http2_wire *http2_wire_of_stream(const struct http2_stream 
 /* Leases the memory and starts the codec. False: there is none. */
 NODISCARD bool http2_wire_open(struct http2_session *session, const struct http2_role *role,
                                bool client);
+
+/* Gives the memory back of a session that never spoke; its transport stays as it is. */
+void http2_wire_drop(struct http2_session *session);
 
 /*
  * Closes the transport, breaks all streams and, as soon as none is held, gives the memory back. The

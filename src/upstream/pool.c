@@ -4,15 +4,30 @@
 
 static_assert(offsetof(struct pool_connection, session) == 0, "served as its session");
 
-static struct stream *start_http1(struct pool_connection *connection)
+/* Without TLS the configuration knows; with TLS the peer has to agree. */
+static struct stream *start_http(struct pool_connection *connection)
 {
-    return http1_client_start(&connection->session);
+    struct session *session = &connection->session;
+    if (!connection->endpoint->http2) {
+        return http1_client_start(session);
+    }
+    if (tls_is_on(&session->transport)) {
+        struct tls_info info;
+        tls_describe(&session->transport, &info);
+        if (info.alpn != TLS_ALPN_HTTP2) {
+            connection->reason = REASON_UPSTREAM_TLS_REFUSED;
+            return NULL;
+        }
+    }
+    struct stream *stream = http2_client_start(session);
+    connection->reason = stream == NULL ? REASON_BUFFERS_FULL : REASON_NONE;
+    return stream;
 }
 
 bool pool_init(struct pool *pool, struct session_context *context, struct metrics *metrics,
                uint32_t capacity)
 {
-    *pool = (struct pool){.context = context, .metrics = metrics, .start = start_http1};
+    *pool = (struct pool){.context = context, .metrics = metrics, .start = start_http};
     list_init(&pool->idle);
     list_init(&pool->waiters);
     return slab_init(&pool->connections, sizeof(struct pool_connection), capacity);
@@ -161,11 +176,20 @@ static void note_handshake(struct pool *pool, const struct pool_connection *conn
     }
 }
 
+/* NULL: its reason says why not; the connection is closed. */
 static struct stream *start_protocol(struct pool *pool, struct pool_connection *connection)
 {
+    struct session *session = &connection->session;
     note_handshake(pool, connection);
     struct stream *stream = pool->start(connection);
-    ASSERT(stream != NULL && connection->session.step == SESSION_BUSY);
+    if (stream == NULL) {
+        ASSERT(connection->reason != REASON_NONE);
+        timer_cancel(session->context->wheel, &session->timer);
+        session->transport.ops->close(&session->transport);
+        session->step = SESSION_CLOSED;
+        return NULL;
+    }
+    ASSERT(session->step == SESSION_BUSY);
     list_unlink(&connection->session.link);
     connection->endpoint->multiplexed = connection->session.ops->multiplexed;
     share(connection);
@@ -202,6 +226,12 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     }
     metrics_count_at(pool->metrics, METRIC_UPSTREAM_CONNECTIONS_OPENED, upstream_of(connection));
     struct stream *stream = status == OK ? start_protocol(pool, connection) : NULL;
+    if (status == OK && stream == NULL) {
+        pool->lease_error = 0;
+        pool->lease_reason = connection->reason;
+        free_slot(pool, connection);
+        return ERROR;
+    }
     if (status != OK && endpoint->multiplexed && !single) {
         list_push_front(&endpoint->shared, &connection->session.link);
     }

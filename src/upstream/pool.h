@@ -21,6 +21,7 @@
 
 #include "http/dialing.h"
 #include "http/http1_client.h"
+#include "http/http2_client.h"
 #include "observe/metrics.h"
 #include "upstream/upstream.h"
 
@@ -38,6 +39,7 @@ struct pool_connection {
         struct session session;
         struct dialing dialing;
         struct http1_client http1;
+        struct http2_session http2;
     };
     struct endpoint *endpoint;
     struct list age;      /* in pool.idle, while idle */
@@ -61,7 +63,10 @@ struct pool {
     struct list idle;    /* by age: the longest idle first */
     struct list waiters; /* links of attempts that wait for a free slot, first come first served */
     struct metrics *metrics; /* borrowed: the pool publishes what it holds */
-    /* Starts an open connection's protocol: its first stream. Tests put another one here. */
+    /*
+     * Starts an open connection's protocol: its first stream, or NULL and why in its `reason`.
+     * Tests put another one here.
+     */
     struct stream *(*start)(struct pool_connection *connection);
     int lease_error; /* errno behind the last ERROR of pool_lease; 0: what it says is its reason */
     enum reason lease_reason;

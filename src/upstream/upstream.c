@@ -30,6 +30,8 @@ static void init_upstream(struct upstream_set *set, const struct generation *gen
         struct endpoint *endpoint = &upstream->endpoints[i];
         endpoint->index = config->endpoint_first + i;
         endpoint->config = generation_endpoint(generation, endpoint->index);
+        endpoint->http2 = config->http_version == UPSTREAM_HTTP_2;
+        endpoint->multiplexed = endpoint->http2;
         list_init(&endpoint->idle);
         list_init(&endpoint->shared);
     }

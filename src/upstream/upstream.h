@@ -39,6 +39,7 @@ struct endpoint {
     int32_t turn;        /* the balancer's running weight */
     struct list idle;    /* connections, the most recently used first */
     struct list shared;  /* multiplexed ones that are in use or being opened: see pool.h */
+    bool http2;          /* what its upstream's http-version says */
     bool multiplexed;    /* what the last connection that was opened spoke */
     uint32_t failures;   /* failed connects in a row */
     uint32_t ejections;  /* in a row, without a success between; 0: in use */

@@ -65,7 +65,7 @@ uint64_t upstream_tls_heap(const struct generation *generation, enum upstream_tl
 static struct tls_client *make_client(struct tls_engine *engine,
                                       const struct generation *generation,
                                       const struct secrets *secrets,
-                                      const struct generation_upstream *upstream,
+                                      const struct generation_upstream *upstream, bool http2,
                                       char error[TLS_ERROR_MAX])
 {
     const struct generation_upstream_tls *config = &upstream->tls;
@@ -73,7 +73,7 @@ static struct tls_client *make_client(struct tls_engine *engine,
     struct tls_client_settings settings = {
         .verify = config->skip_verify == 0,
         .ca_pem = generation_text(generation, config->ca),
-        .alpn = {TLS_ALPN_HTTP1, TLS_ALPN_NONE},
+        .alpn = {http2 ? TLS_ALPN_HTTP2 : TLS_ALPN_HTTP1, TLS_ALPN_NONE},
     };
     if (config->certificate != GENERATION_NONE) {
         const struct generation_certificate *shown =
@@ -100,8 +100,10 @@ bool upstream_tls_init(struct upstream_tls *tls, struct tls_engine *engine,
             continue;
         }
         uint32_t like = first_like(generation, i, use);
-        tls->clients[i] = like < i ? tls->clients[like]
-                                   : make_client(engine, generation, secrets, upstream, error);
+        bool http2 = use == UPSTREAM_TLS_TRAFFIC && upstream->http_version == UPSTREAM_HTTP_2;
+        tls->clients[i] = like < i
+                              ? tls->clients[like]
+                              : make_client(engine, generation, secrets, upstream, http2, error);
         good = tls->clients[i] != NULL;
     }
     if (!good) {

@@ -115,12 +115,16 @@ class Http2:
 
     def take(self):
         """Reads one frame and acts on it; (kind, flags, stream, payload)."""
+        kind, flags, stream, payload = self.take_raw()
+        self.note(kind, flags, stream, payload)
+        return kind, flags, stream, payload
+
+    def take_raw(self):
+        """Reads one frame."""
         header = self.wire.take(9)
         size = struct.unpack('>I', b'\0' + header[:3])[0]
         kind, flags, stream = struct.unpack('>BBI', header[3:])
-        payload = self.wire.take(size)
-        self.note(kind, flags, stream, payload)
-        return kind, flags, stream, payload
+        return kind, flags, stream, self.wire.take(size)
 
     def note(self, kind, flags, stream, payload):
         answer = self.answers.setdefault(stream, Answer()) if stream else None

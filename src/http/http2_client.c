@@ -1,0 +1,391 @@
+#include "http/http2_client.h"
+
+#include "base/assert.h"
+#include "net/tls.h"
+
+enum {
+    STREAMS_MAX = 100,  /* on one connection, whatever the peer would allow */
+    READS_MAX = 8,      /* of the scratch's size in one run, then it is the others' turn */
+    REQUEST_FIELDS = 5, /* what we add at most */
+    LENGTH_SIZE_MAX = 20,
+};
+
+static uint64_t now_of(const struct http2_wire *wire)
+{
+    return io_now(wire->session->context->io);
+}
+
+/* ---- What comes ---- */
+
+static struct http2_stream *no_stream(struct http2_wire *wire, int32_t id)
+{
+    (void)wire, (void)id;
+    return NULL; /* an upstream begins none: push is off */
+}
+
+static void head_came(struct http2_wire *wire, struct http2_stream *stream)
+{
+    (void)wire;
+    stream->final_head = !http2_section_is_interim(&stream->head);
+    http2_stream_wake(stream);
+}
+
+static const struct http2_role ROLE = {.begin_stream = no_stream, .head_came = head_came};
+
+/* ---- The connection ---- */
+
+static bool takes_no_more(const struct http2_wire *wire)
+{
+    return wire->dead || wire->muted || wire->in_ended || wire->goaway_received ||
+           nghttp2_session_check_request_allowed(wire->codec) == 0;
+}
+
+static bool is_over(const struct http2_wire *wire)
+{
+    return wire->dead || wire->muted || wire->in_ended ||
+           nghttp2_session_want_read(wire->codec) == 0;
+}
+
+/* Takes the consequences of whatever happened. The wire may be gone afterwards. */
+static void settle(struct http2_session *session)
+{
+    struct http2_wire *wire = session->wire;
+    struct session *base = &session->session;
+    if (base->step == SESSION_CLOSED) {
+        return;
+    }
+    if (wire->windows_moved) {
+        wire->windows_moved = false;
+        http2_wire_wake_waiting(wire);
+    }
+    (void)http2_wire_send(wire);
+    bool useless = wire->held == 0 && (takes_no_more(wire) || base->context->draining);
+    if (is_over(wire) || useless) {
+        http2_wire_close(session, wire->held > 0);
+        return;
+    }
+    if (wire->held > 0) {
+        wire->idle_deadline = UINT64_MAX;
+    } else if (wire->idle_deadline == UINT64_MAX) {
+        wire->idle_deadline = now_of(wire) + base->context->limits.upstream_keep_alive_timeout;
+    }
+    base->step = wire->held > 0 ? SESSION_BUSY : SESSION_IDLE;
+    http2_wire_arm(wire);
+}
+
+static void read_frames(struct http2_wire *wire)
+{
+    enum status status = OK;
+    (void)http2_wire_send(wire); /* what has no room holds reading back */
+    for (int i = 0; i < READS_MAX && status == OK; i++) {
+        status = http2_wire_receive(wire);
+        (void)http2_wire_pump(wire);
+    }
+    if (status == OK) {
+        http2_wire_requeue(wire); /* the others' turn */
+    }
+}
+
+static void client_run(struct session *base)
+{
+    struct http2_session *session = http2_session_of(base);
+    if (base->step == SESSION_CLOSED) {
+        return;
+    }
+    session->wire->running = true;
+    read_frames(session->wire);
+    settle(session);
+    if (session->wire != NULL) {
+        session->wire->running = false;
+    }
+}
+
+static void client_expire(struct session *base)
+{
+    struct http2_session *session = http2_session_of(base);
+    struct http2_wire *wire = session->wire;
+    if (wire->idle_deadline <= now_of(wire)) {
+        http2_wire_close(session, false);
+        return;
+    }
+    wire->retry = UINT64_MAX;
+    client_run(base);
+}
+
+static void client_drain(struct session *base)
+{
+    if (base->step == SESSION_IDLE) {
+        http2_wire_close(http2_session_of(base), false);
+    }
+}
+
+static void client_kill(struct session *base)
+{
+    struct http2_session *session = http2_session_of(base);
+    if (base->step != SESSION_CLOSED) {
+        ASSERT(session->wire->held == 0);
+        http2_wire_close(session, base->step == SESSION_BUSY);
+    }
+}
+
+static const struct stream_ops STREAM_OPS;
+
+static struct stream *begin_stream(struct http2_session *session)
+{
+    struct http2_wire *wire = session->wire;
+    struct http2_stream *stream = http2_stream_create(wire, &STREAM_OPS);
+    if (stream == NULL) {
+        return NULL;
+    }
+    stream->stream.in_begun = false;
+    http2_stream_announce(stream, false);
+    wire->idle_deadline = UINT64_MAX;
+    session->session.step = SESSION_BUSY;
+    http2_wire_arm(wire);
+    return &stream->stream;
+}
+
+/* What the peer allows, as far as it has said so. */
+static uint32_t streams_max(const struct http2_wire *wire)
+{
+    uint32_t allowed =
+        nghttp2_session_get_remote_settings(wire->codec, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    return allowed < STREAMS_MAX ? allowed : STREAMS_MAX;
+}
+
+static struct stream *open_stream(struct session *base)
+{
+    struct http2_session *session = http2_session_of(base);
+    struct http2_wire *wire = session->wire;
+    if (base->step == SESSION_CLOSED || transport_has_failed(&base->transport)) {
+        return NULL;
+    }
+    if (base->step == SESSION_IDLE && transport_may_read(&base->transport)) {
+        read_frames(wire); /* it may have said goodbye while nobody looked */
+    }
+    if (takes_no_more(wire) || wire->held >= streams_max(wire)) {
+        return NULL;
+    }
+    return begin_stream(session);
+}
+
+/* ---- The stream's methods ---- */
+
+static enum status no_request(struct stream *stream, struct arena *arena, struct request_head *head,
+                              enum reason *reason)
+{
+    (void)stream, (void)arena, (void)head, (void)reason;
+    UNREACHABLE("an upstream sends no requests");
+}
+
+static enum status no_response(struct stream *stream, const struct response_message *message)
+{
+    (void)stream, (void)message;
+    UNREACHABLE("an upstream is sent no responses");
+}
+
+static enum status read_response(struct stream *base, struct arena *arena, enum method method,
+                                 struct response_head *head, enum reason *reason)
+{
+    struct http2_stream *stream = http2_stream_of(base);
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    if (stream->head_complete && base->failure == REASON_NONE) {
+        enum status status =
+            http2_parse_response(&stream->head, stream->bodyless, method, arena, head, reason);
+        http2_section_clear(&stream->head, &wire->account);
+        stream->head_complete = false;
+        base->in_begun = true;
+        if (status != OK || head->status < 200) {
+            return status;
+        }
+        stream->arena = arena;
+        stream->in_length = head->framing == FRAMING_LENGTH;
+        stream->in_remaining = head->content_length;
+        base->in_ended = stream->bodyless;
+        return OK;
+    }
+    if (stream->broken || wire->dead) {
+        if (stream->error_code == NGHTTP2_REFUSED_STREAM) {
+            base->progress_out = 0; /* the peer has not looked at it */
+        }
+        *reason = base->failure != REASON_NONE ? REASON_BAD_RESPONSE : REASON_UPSTREAM_CLOSED;
+        return ERROR;
+    }
+    return AGAIN;
+}
+
+static enum status read_body(struct stream *base, size_t max, struct span *bytes,
+                             enum reason *reason)
+{
+    enum reason why = REASON_NONE;
+    enum status status =
+        http2_stream_read(http2_stream_of(base), max, bytes, REASON_UPSTREAM_TRUNCATED, &why);
+    if (status == ERROR) {
+        bool ours = why == REASON_BUFFERS_FULL;
+        *reason = ours ? why : REASON_UPSTREAM_TRUNCATED;
+    }
+    return status;
+}
+
+/* The path and what follows the question mark, in one piece of the place for names. */
+static struct span join_target(struct http2_rendered *rendered,
+                               const struct request_message *message)
+{
+    bool query = message->query.data != NULL;
+    size_t size = message->path.size + (query ? message->query.size + 1 : 0);
+    uint8_t *place = output_take(&rendered->names, size);
+    if (place == NULL) {
+        rendered->overflowed = true;
+        return message->path;
+    }
+    struct output output = output_over(place, size);
+    output_span(&output, message->path);
+    if (query) {
+        output_byte(&output, '?');
+        output_span(&output, message->query);
+    }
+    return output_bytes(&output);
+}
+
+static struct http2_rendered render(const struct http2_wire *wire,
+                                    const struct request_message *message, struct output *length)
+{
+    struct session_context *context = wire->session->context;
+    size_t fields = message->fields == NULL ? 0 : message->fields->count;
+    struct http2_rendered rendered =
+        http2_render_begin(context->render, context->render_size, fields + REQUEST_FIELDS);
+    http2_render(&rendered, SPAN(":method"), message->method);
+    http2_render(&rendered, SPAN(":scheme"),
+                 tls_is_on(&wire->session->transport) ? SPAN("https") : SPAN("http"));
+    http2_render(&rendered, SPAN(":authority"), message->host);
+    http2_render(&rendered, SPAN(":path"), join_target(&rendered, message));
+    http2_render_fields(&rendered, message->fields);
+    if (message->framing == FRAMING_LENGTH) {
+        output_u64(length, message->content_length);
+        http2_render(&rendered, SPAN("content-length"), output_bytes(length));
+    }
+    return rendered;
+}
+
+/* The peer has lowered its bound, or said goodbye, since the stream was opened. */
+static bool is_refused_now(const struct http2_wire *wire)
+{
+    return takes_no_more(wire) || wire->submitted >= streams_max(wire);
+}
+
+static void submit(struct http2_stream *stream, struct http2_rendered *rendered, bool body)
+{
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    nghttp2_data_provider provider = http2_stream_provider(stream);
+    uint64_t before = wire->out_count;
+    for (size_t i = 0; i < rendered->count; i++) {
+        rendered->entries[i].flags = NGHTTP2_NV_FLAG_NONE; /* the codec may keep it for a while */
+    }
+    int32_t id = nghttp2_submit_request(wire->codec, NULL, rendered->entries, rendered->count,
+                                        body ? &provider : NULL, stream);
+    if (id < 0) {
+        http2_stream_break(stream); /* shows at the next read */
+        return;
+    }
+    stream->id = id;
+    wire->submitted++;
+    (void)http2_wire_pump(wire);
+    http2_stream_note_queued(stream, before);
+}
+
+static enum status write_request(struct stream *base, const struct request_message *message)
+{
+    struct http2_stream *stream = http2_stream_of(base);
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    uint8_t digits[LENGTH_SIZE_MAX];
+    struct output length = output_over(digits, sizeof(digits));
+    bool body = message->framing == FRAMING_CHUNKED ||
+                (message->framing == FRAMING_LENGTH && message->content_length > 0);
+    enum framing framing = body ? message->framing : FRAMING_NONE;
+    ASSERT(stream->id == 0);
+    if (!stream->broken && is_refused_now(wire)) {
+        stream->error_code = NGHTTP2_REFUSED_STREAM;
+        http2_stream_break(stream);
+    }
+    if (stream->broken) {
+        http2_stream_begin_out(stream, framing, message->content_length);
+        return OK; /* shows at the next read */
+    }
+    struct http2_rendered rendered = render(wire, message, &length);
+    if (rendered.overflowed) {
+        return ERROR; /* a head at its limit, and our own fields on top */
+    }
+    if (!http2_stream_takes_head(stream, rendered.weight + HTTP2_FRAME_HEADER)) {
+        return AGAIN;
+    }
+    http2_stream_begin_out(stream, framing, message->content_length);
+    submit(stream, &rendered, body);
+    return OK;
+}
+
+/* Only this stream ends; what becomes of the connection the step says. */
+static void release(struct stream *base, bool keep)
+{
+    struct http2_stream *stream = http2_stream_of(base);
+    struct http2_session *session = http2_session_of(base->session);
+    struct http2_wire *wire = session->wire;
+    (void)keep;
+    base->holder = NULL;
+    if (stream->whole) {
+        http2_budget_credit(&wire->budget, HTTP2_CREDIT_STREAM);
+    } else if (stream->id > 0) {
+        http2_stream_reset(stream, NGHTTP2_CANCEL);
+    }
+    bool running = wire->running;
+    wire->running = true;
+    http2_stream_destroy(stream);
+    if (session->wire != NULL) {
+        settle(session);
+    }
+    if (session->wire != NULL) {
+        session->wire->running = running;
+    }
+    session->event_closed = false; /* told by the step, here and now */
+}
+
+static const struct stream_ops STREAM_OPS = {
+    .read_request = no_request,
+    .read_response = read_response,
+    .read_body = read_body,
+    .trailers = http2_stream_trailers,
+    .write_request = write_request,
+    .write_response = no_response,
+    .room = http2_stream_room,
+    .write_body = http2_stream_write_body,
+    .write_end = http2_stream_write_end,
+    .flush = http2_stream_flush,
+    .is_broken = http2_stream_is_broken,
+    .release = release,
+};
+
+static const struct session_ops SESSION_OPS = {
+    .run = client_run,
+    .expire = client_expire,
+    .next_event = http2_wire_next_event,
+    .open_stream = open_stream,
+    .multiplexed = true,
+    .drain = client_drain,
+    .kill = client_kill,
+};
+
+struct stream *http2_client_start(struct session *base)
+{
+    struct http2_session *session = http2_session_of(base);
+    ASSERT(transport_is_open(&base->transport));
+    session_clear_rest(base, sizeof(*session));
+    if (!http2_wire_open(session, &ROLE, true)) {
+        return NULL;
+    }
+    base->ops = &SESSION_OPS;
+    base->step = SESSION_IDLE;
+    struct stream *stream = begin_stream(session);
+    if (stream == NULL) {
+        http2_wire_drop(session);
+    }
+    return stream;
+}
