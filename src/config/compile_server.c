@@ -129,6 +129,7 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
 {
     compilation->header.server.timeouts = (struct generation_timeouts){
         .tls_handshake = section_number(section, KEY_TIMEOUTS_TLS_HANDSHAKE),
+        .proxy_header = section_number(section, KEY_TIMEOUTS_PROXY_HEADER),
         .request_head = section_number(section, KEY_TIMEOUTS_REQUEST_HEAD),
         .request_body_idle = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_IDLE),
         .keep_alive = section_number(section, KEY_TIMEOUTS_KEEP_ALIVE),
@@ -271,11 +272,12 @@ static void check_clash(struct compilation *compilation, const struct section *s
     }
 }
 
-static struct ref compile_networks(struct compilation *compilation, const struct section *section)
+static struct ref compile_networks(struct compilation *compilation, const struct section *section,
+                                   enum schema_key_id key)
 {
     struct address_block blocks[SCHEMA_LIST_MAX];
     size_t count = 0;
-    const struct setting *setting = section_setting(section, KEY_LISTENER_TRUSTED_PROXIES);
+    const struct setting *setting = section_setting(section, key);
     const struct setting_value *value = setting == NULL ? NULL : setting->values;
     for (; value != NULL && count < SCHEMA_LIST_MAX; value = value->next) {
         blocks[count++] = value->network;
@@ -340,7 +342,9 @@ bool compile_listeners(struct compilation *compilation)
             .socket_mode = socket_mode(compilation, section, address),
             .tls = compile_tls_listener(compilation, section),
             .h2c = section_number32(section, KEY_LISTENER_H2C),
-            .trusted_proxies = compile_networks(compilation, section),
+            .trusted_proxies = compile_networks(compilation, section, KEY_LISTENER_TRUSTED_PROXIES),
+            .proxied = compile_networks(compilation, section_child(section, BLOCK_PROXY_PROTOCOL),
+                                        KEY_PROXY_PROTOCOL_FROM),
             .forwarded = section_number32(section, KEY_LISTENER_FORWARDED),
             .place = compile_place(compilation, section->position),
         };

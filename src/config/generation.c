@@ -110,6 +110,7 @@ static bool check_limits(const struct generation_limits *limits)
 static bool check_timeouts(const struct generation_timeouts *timeouts)
 {
     return schema_in_range(KEY_TIMEOUTS_TLS_HANDSHAKE, timeouts->tls_handshake) &&
+           schema_in_range(KEY_TIMEOUTS_PROXY_HEADER, timeouts->proxy_header) &&
            schema_in_range(KEY_TIMEOUTS_REQUEST_HEAD, timeouts->request_head) &&
            schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_IDLE, timeouts->request_body_idle) &&
            schema_in_range(KEY_TIMEOUTS_KEEP_ALIVE, timeouts->keep_alive) &&
@@ -262,8 +263,8 @@ static bool check_listeners(const struct generation_check *check)
              listener->tls != GENERATION_NONE) ||
             !generation_check_boolean(listener->h2c) ||
             !check_blocks(check, listener->trusted_proxies) ||
-            listener->forwarded > FORWARDED_BOTH || !check_redirect(listener) ||
-            !generation_check_place(check, listener->place)) {
+            !check_blocks(check, listener->proxied) || listener->forwarded > FORWARDED_BOTH ||
+            !check_redirect(listener) || !generation_check_place(check, listener->place)) {
             return false;
         }
     }

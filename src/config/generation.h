@@ -65,6 +65,7 @@ struct generation_limits {
 
 struct generation_timeouts {
     uint64_t tls_handshake; /* from accept */
+    uint64_t proxy_header;
     uint64_t request_head;
     uint64_t request_body_idle;
     uint64_t keep_alive;
@@ -254,6 +255,7 @@ struct generation_listener {
     uint32_t tls;               /* index of a TLS server, or GENERATION_NONE */
     uint32_t h2c;               /* HTTP/2 without TLS, where a client begins with it */
     struct ref trusted_proxies; /* struct address_block[] */
+    struct ref proxied;         /* struct address_block[]: who begins with a PROXY header */
     uint32_t forwarded;         /* enum generation_forwarded */
     uint32_t redirect_status;   /* of a redirect of all requests to https; 0: there is none */
     uint32_t redirect_port;     /* where that leads; 0 without a redirect */

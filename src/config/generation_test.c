@@ -209,6 +209,7 @@ static void collect_header(struct block *block, struct refs *refs)
         add_ref(refs, &listeners[i].name);
         add_ref(refs, &listeners[i].text);
         add_ref(refs, &listeners[i].trusted_proxies);
+        add_ref(refs, &listeners[i].proxied);
         add_ref(refs, &listeners[i].place.file);
     }
     struct generation_upstream *upstreams = records(block, header->upstreams);

@@ -86,6 +86,7 @@ struct session_ops {
 /* Timers and limits of sessions, microseconds; the same for all sessions of one worker. */
 struct session_limits {
     struct http1_limits head;
+    uint64_t proxy_header_timeout;
     uint64_t tls_handshake_timeout;
     uint64_t request_head_timeout;
     uint64_t keep_alive_timeout; /* of clients */

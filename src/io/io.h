@@ -140,6 +140,13 @@ NODISCARD enum status io_read(struct io *io, struct io_socket *socket, void *dat
                               size_t *got);
 
 /*
+ * As io_read, but what is read stays there: the same bytes come again, and maybe more. The end is
+ * told only when nothing stands before it.
+ */
+NODISCARD enum status io_peek(struct io *io, struct io_socket *socket, void *data, size_t size,
+                              size_t *got);
+
+/*
  * Writes from up to 16 pieces. OK: *put is at least 1, maybe less than all: then try again or, as
  * IO_WRITABLE is cleared on a short write, wait. AGAIN: nothing could be written. ERROR.
  */

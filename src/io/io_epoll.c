@@ -424,6 +424,28 @@ static size_t total_size(const struct iovec *pieces, int count)
     return total;
 }
 
+enum status io_peek(struct io *io, struct io_socket *socket, void *data, size_t size, size_t *got)
+{
+    (void)io;
+    ASSERT(io_is_open(socket) && size > 0);
+    if ((socket->ready & IO_READABLE) == 0) {
+        return AGAIN;
+    }
+    ssize_t count = recv(socket->fd, data, size, MSG_PEEK);
+    if (count > 0) {
+        *got = (size_t)count;
+        return OK;
+    }
+    if (count == 0) {
+        return END;
+    }
+    if (errno == EAGAIN || errno == EINTR) {
+        socket->ready = (uint8_t)(socket->ready & ~(unsigned)IO_READABLE);
+        return AGAIN;
+    }
+    return fail(socket);
+}
+
 enum status io_write(struct io *io, struct io_socket *socket, const struct iovec *pieces, int count,
                      size_t *put)
 {

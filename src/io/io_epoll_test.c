@@ -116,6 +116,41 @@ static void what_arrives_unasked_is_told_once(void **state)
     read_all(link);
 }
 
+static void what_was_looked_at_comes_again(void **state)
+{
+    struct link *link = *state;
+    char bytes[8];
+    size_t got = 0;
+    assert_ptr_equal(next_ready(link), &link->ours);
+    read_all(link);
+    assert_int_equal(io_peek(link->io, &link->ours, bytes, sizeof(bytes), &got), AGAIN);
+    assert_int_equal(send(link->theirs, "bytes", 5, 0), 5);
+    assert_ptr_equal(next_ready(link), &link->ours);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(io_peek(link->io, &link->ours, bytes, sizeof(bytes), &got), OK);
+        assert_int_equal(got, 5);
+        assert_memory_equal(bytes, "bytes", 5);
+    }
+    assert_int_equal(io_read(link->io, &link->ours, bytes, 5, &got), OK);
+    assert_int_equal(io_peek(link->io, &link->ours, bytes, sizeof(bytes), &got), AGAIN);
+    assert_int_equal(shutdown(link->theirs, SHUT_WR), 0);
+    assert_ptr_equal(next_ready(link), &link->ours);
+    assert_int_equal(io_peek(link->io, &link->ours, bytes, sizeof(bytes), &got), END);
+}
+
+static void the_peer_came_to_the_listeners_address(void **state)
+{
+    struct link *link = *state;
+    struct sockaddr_storage storage;
+    socklen_t size = sizeof(storage);
+    struct address listening;
+    struct address local;
+    assert_int_equal(getsockname(link->listening, (struct sockaddr *)&storage, &size), 0);
+    address_from_system(&storage, &listening);
+    io_local(link->io, &link->ours, &local);
+    assert_true(address_equal(&local, &listening));
+}
+
 static void the_peers_end_is_news_whatever_else_is_known(void **state)
 {
     struct link *link = *state;
@@ -132,6 +167,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_accepted_connection_is_ready_once, begin, end),
         cmocka_unit_test_setup_teardown(what_arrives_after_all_was_read_is_told, begin, end),
         cmocka_unit_test_setup_teardown(what_arrives_unasked_is_told_once, begin, end),
+        cmocka_unit_test_setup_teardown(what_was_looked_at_comes_again, begin, end),
+        cmocka_unit_test_setup_teardown(the_peer_came_to_the_listeners_address, begin, end),
         cmocka_unit_test_setup_teardown(the_peers_end_is_news_whatever_else_is_known, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

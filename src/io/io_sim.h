@@ -156,6 +156,9 @@ void sim_pipes_drop(struct io *io);
 /* The end behind an open socket; asserts that it is this node's and where it was opened. */
 struct sim_end *sim_end_of(struct io *io, const struct io_socket *socket);
 /* Takes up to size bytes of what has arrived: OK, AGAIN, END or ERROR. */
+/* What has arrived and was not read: up to size bytes, which stay. */
+uint32_t sim_end_peek(const struct sim_end *end, uint8_t *bytes, uint32_t size);
+
 enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data, size_t size,
                             size_t *got);
 

@@ -241,15 +241,22 @@ void sim_end_starve(struct sim_end *end)
     wake_writer(end);
 }
 
+uint32_t sim_end_peek(const struct sim_end *end, uint8_t *bytes, uint32_t size)
+{
+    const struct sim_pipe *pipe = &end->peer->out;
+    uint32_t seen = size < pipe->readable ? size : pipe->readable;
+    ASSERT(seen > 0);
+    uint32_t straight = pipe->ring_size - pipe->head;
+    uint32_t first = seen < straight ? seen : straight;
+    memcpy(bytes, pipe->ring + pipe->head, first);
+    memcpy(bytes + first, pipe->ring, seen - first);
+    return seen;
+}
+
 uint32_t sim_end_receive(struct sim_end *end, uint8_t *bytes, uint32_t size)
 {
     struct sim_pipe *pipe = &end->peer->out;
-    uint32_t taken = size < pipe->readable ? size : pipe->readable;
-    ASSERT(taken > 0);
-    uint32_t straight = pipe->ring_size - pipe->head;
-    uint32_t first = taken < straight ? taken : straight;
-    memcpy(bytes, pipe->ring + pipe->head, first);
-    memcpy(bytes + first, pipe->ring, taken - first);
+    uint32_t taken = sim_end_peek(end, bytes, size);
     pipe->head = (pipe->head + taken) % pipe->ring_size;
     pipe->readable -= taken;
     wake_writer(end->peer);

@@ -319,12 +319,11 @@ static bool draw_call_error(struct sim *sim, struct sim_end *end, const char *ca
     return true;
 }
 
-enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data, size_t size,
-                            size_t *got)
+/* OK: there are bytes to be had. */
+static enum status find_bytes(struct io *io, struct io_socket *socket)
 {
     struct sim_end *end = sim_end_of(io, socket);
-    struct sim_pipe *in = &end->peer->out;
-    ASSERT(size > 0);
+    const struct sim_pipe *in = &end->peer->out;
     if ((socket->ready & IO_READABLE) == 0) {
         return AGAIN;
     }
@@ -332,10 +331,6 @@ enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data,
         return broken(end, socket);
     }
     if (in->readable > 0) {
-        uint32_t most = size < SIM_BUFFER_MAX ? (uint32_t)size : SIM_BUFFER_MAX;
-        uint32_t taken = sim_end_receive(end, data, most);
-        sim_record(io->sim, "read", end, taken);
-        *got = taken;
         return OK;
     }
     if (end->failed != 0 && !end->told) {
@@ -346,6 +341,34 @@ enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data,
     }
     clear_ready(socket, IO_READABLE);
     return AGAIN;
+}
+
+enum status sim_socket_read(struct io *io, struct io_socket *socket, void *data, size_t size,
+                            size_t *got)
+{
+    ASSERT(size > 0);
+    enum status status = find_bytes(io, socket);
+    if (status == OK) {
+        struct sim_end *end = sim_end_of(io, socket);
+        uint32_t most = size < SIM_BUFFER_MAX ? (uint32_t)size : SIM_BUFFER_MAX;
+        uint32_t taken = sim_end_receive(end, data, most);
+        sim_record(io->sim, "read", end, taken);
+        *got = taken;
+    }
+    return status;
+}
+
+enum status io_peek(struct io *io, struct io_socket *socket, void *data, size_t size, size_t *got)
+{
+    ASSERT(size > 0);
+    enum status status = find_bytes(io, socket);
+    if (status == OK) {
+        struct sim_end *end = sim_end_of(io, socket);
+        uint32_t most = size < SIM_BUFFER_MAX ? (uint32_t)size : SIM_BUFFER_MAX;
+        *got = sim_end_peek(end, data, most);
+        sim_record(io->sim, "peek", end, *got);
+    }
+    return status;
 }
 
 enum status io_read(struct io *io, struct io_socket *socket, void *data, size_t size, size_t *got)

@@ -5,9 +5,13 @@
 
 /* Whichever session it is, its address is that of the part all sessions share. */
 static_assert(offsetof(struct connection, session) == 0, "a connection's session is its beginning");
+static_assert(offsetof(struct proxied, session) == 0, "see struct connection");
 static_assert(offsetof(struct opening, session) == 0, "see struct connection");
 static_assert(offsetof(struct http1_session, wire.session) == 0, "see struct connection");
 static_assert(offsetof(struct http2_session, session) == 0, "see struct connection");
+
+/* As whom those count who have not been named yet. */
+static const struct address UNNAMED = {.family = ADDRESS_NONE};
 
 static void note_state(struct proxy *proxy, struct connection *connection, bool active)
 {
@@ -41,12 +45,108 @@ static void forget(struct proxy *proxy, struct connection *connection)
     list_unlink(&session->link);
     shedding_forget_connection(proxy, connection);
     if (connection->counted) {
-        client_counts_leave(&proxy->clients, &connection->peer);
+        client_counts_leave(&proxy->clients, connection->unnamed ? &UNNAMED : &connection->peer);
     }
     metrics_connection_leave(proxy->metrics, connection->listener,
                              connection->active ? METRICS_STATE_ACTIVE : METRICS_STATE_IDLE);
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_CLOSED, connection->listener);
     slab_release(&proxy->connections, connection);
+}
+
+static bool is_among(const struct generation *generation, struct ref blocks,
+                     const struct address *address)
+{
+    const struct address_block *block = generation_array(generation, blocks);
+    for (uint32_t i = 0; i < blocks.count; i++) {
+        if (address_block_contains(&block[i], address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool connection_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address)
+{
+    const struct generation *generation = proxy->generation;
+    return is_among(generation, generation_listener(generation, listener)->trusted_proxies,
+                    address);
+}
+
+/* Whether the new connection fits the bounds of all workers together. */
+static bool fits(struct proxy *proxy)
+{
+    const struct client_counts *clients = &proxy->clients;
+    proxy->connections_elsewhere = client_counts_elsewhere(clients);
+    bool full = clients->connections >= proxy->connections_room ||
+                clients->connections + proxy->connections_elsewhere >= proxy->connections_max;
+    return !full || shedding_make_room(proxy);
+}
+
+/* Counts the connection against its client's bound, if there is room; it is named. */
+static enum reason admit_client(struct proxy *proxy, struct connection *connection)
+{
+    struct client_counts *clients = &proxy->clients;
+    if (connection->peer.family != ADDRESS_UNIX) { /* who has no address is no client of its own */
+        uint64_t of_client = client_counts_of(clients, &connection->peer);
+        limits_note_client(&proxy->limits, of_client);
+        if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
+            return REASON_CLIENT_CONNECTIONS;
+        }
+    }
+    client_counts_enter(clients, &connection->peer);
+    connection->counted = true;
+    return REASON_NONE;
+}
+
+static enum reason admit(struct proxy *proxy, struct connection *connection)
+{
+    if (!fits(proxy)) {
+        return REASON_CONNECTIONS_FULL;
+    }
+    if (!connection->unnamed) {
+        return admit_client(proxy, connection);
+    }
+    client_counts_enter(&proxy->clients, &UNNAMED);
+    connection->counted = true;
+    return REASON_NONE;
+}
+
+/* It is known whose it is: begins what the listener speaks. */
+static void begin_spoken(struct proxy *proxy, struct connection *connection, enum reason refusal)
+{
+    struct session *session = &connection->session;
+    struct tls_server *tls = tls_setup_server(&proxy->tls, proxy->generation, connection->listener);
+    connection->trusted = connection_trusts(proxy, connection->listener, &connection->peer);
+    if (tls != NULL) {
+        opening_start(session, tls);
+    } else {
+        http1_session_start(session, NULL);
+        if (generation_listener(proxy->generation, connection->listener)->h2c != 0) {
+            http1_session_yield_to_http2(&connection->http1);
+        }
+    }
+    if (refusal != REASON_NONE) {
+        session->ops->refuse(session, refusal);
+    }
+}
+
+/* The header has come: whom it names is the client, whoever brought it is nobody any more. */
+static void take_name(struct proxy *proxy, struct connection *connection)
+{
+    struct session *session = &connection->session;
+    const struct proxy_header header = connection->proxied.header;
+    ASSERT(connection->unnamed && connection->counted);
+    client_counts_leave(&proxy->clients, &UNNAMED);
+    connection->counted = false;
+    connection->unnamed = false;
+    if (header.source.family != ADDRESS_NONE) {
+        connection->peer = header.source;
+    }
+    enum reason refusal = admit_client(proxy, connection);
+    begin_spoken(proxy, connection, refusal);
+    if (refusal == REASON_NONE) {
+        session->ops->run(session); /* bytes may have come behind it */
+    }
 }
 
 /* The client has begun with HTTP/2's preface: another session in the same place. */
@@ -59,6 +159,10 @@ static void begin_http2(struct connection *connection)
 /* It is known what is spoken: another session in the same place. */
 static void begin_protocol(struct proxy *proxy, struct session *session)
 {
+    if (proxied_is(session)) {
+        take_name(proxy, connection_of_session(session));
+        return;
+    }
     if (!opening_is(session)) {
         begin_http2(connection_of_session(session));
         return;
@@ -113,62 +217,24 @@ void connection_release(struct proxy *proxy, struct stream *stream, bool keep)
     connection_serve(proxy, session);
 }
 
-bool connection_trusts(const struct proxy *proxy, uint32_t listener, const struct address *address)
-{
-    const struct generation *generation = proxy->generation;
-    struct ref blocks = generation_listener(generation, listener)->trusted_proxies;
-    const struct address_block *block = generation_array(generation, blocks);
-    for (uint32_t i = 0; i < blocks.count; i++) {
-        if (address_block_contains(&block[i], address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether the new connection fits the bounds of all workers together; counts it if so. */
-static enum reason admit(struct proxy *proxy, struct connection *connection)
-{
-    struct client_counts *clients = &proxy->clients;
-    proxy->connections_elsewhere = client_counts_elsewhere(clients);
-    bool full = clients->connections >= proxy->connections_room ||
-                clients->connections + proxy->connections_elsewhere >= proxy->connections_max;
-    if (full && !shedding_make_room(proxy)) {
-        return REASON_CONNECTIONS_FULL;
-    }
-    if (connection->peer.family != ADDRESS_UNIX) { /* who has no address is no client of its own */
-        uint64_t of_client = client_counts_of(clients, &connection->peer);
-        limits_note_client(&proxy->limits, of_client);
-        if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
-            return REASON_CLIENT_CONNECTIONS;
-        }
-    }
-    client_counts_enter(clients, &connection->peer);
-    connection->counted = true;
-    return REASON_NONE;
-}
-
 static void begin(struct proxy *proxy, struct connection *connection)
 {
     struct session *session = &connection->session;
-    connection->trusted = connection_trusts(proxy, connection->listener, &connection->peer);
-    connection->redirects =
-        generation_listener(proxy->generation, connection->listener)->redirect_status != 0;
+    const struct generation_listener *listener =
+        generation_listener(proxy->generation, connection->listener);
+    connection->redirects = listener->redirect_status != 0;
+    connection->unnamed = is_among(proxy->generation, listener->proxied, &connection->peer);
     list_push_back(&proxy->open_connections, &session->link);
     metrics_count_at(proxy->metrics, METRIC_CONNECTIONS_ACCEPTED, connection->listener);
     metrics_connection_enter(proxy->metrics, connection->listener, METRICS_STATE_IDLE);
     enum reason refusal = admit(proxy, connection);
-    struct tls_server *tls = tls_setup_server(&proxy->tls, proxy->generation, connection->listener);
-    if (tls == NULL) {
-        http1_session_start(session, NULL);
-        if (generation_listener(proxy->generation, connection->listener)->h2c != 0) {
-            http1_session_yield_to_http2(&connection->http1);
+    if (connection->unnamed) {
+        proxied_start(session);
+        if (refusal != REASON_NONE) {
+            session->ops->refuse(session, refusal);
         }
     } else {
-        opening_start(session, tls);
-    }
-    if (refusal != REASON_NONE) {
-        session->ops->refuse(session, refusal);
+        begin_spoken(proxy, connection, refusal);
     }
     connection_serve(proxy, session);
 }
@@ -203,6 +269,7 @@ enum status connection_accept(struct proxy *proxy, struct io_socket *listener, u
     connection->session.owner = connection;
     connection->listener = index;
     connection->trusted = false;
+    connection->unnamed = false;
     connection->counted = false;
     connection->active = false;
     connection->listed = SESSION_CLOSED;

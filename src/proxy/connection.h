@@ -16,13 +16,15 @@
 #include "http/http1_session.h"
 #include "http/http2_session.h"
 #include "http/opening.h"
+#include "http/proxied.h"
 
 struct proxy;
 
 struct connection {
     union {
         struct session session; /* whatever protocol it speaks */
-        struct opening opening; /* before it is known */
+        struct proxied proxied; /* before it is known whose it is */
+        struct opening opening; /* before it is known what is spoken */
         struct http1_session http1;
         struct http2_session http2;
     };
@@ -30,6 +32,7 @@ struct connection {
     uint32_t listener;
     bool trusted;             /* the peer is one of the listener's trusted proxies */
     bool redirects;           /* the listener has requests redirected to https */
+    bool unnamed;             /* whose it is will be said by a PROXY header */
     bool counted;             /* it counts against max-connections and its client's own limit */
     bool active;              /* which gauge it stands in */
     enum session_step listed; /* as which it stands in a list of shedding's */

@@ -59,6 +59,7 @@ static void set_limits(struct worker *worker)
                  .head_max = limits->head_size,
                  .fields_max = limits->header_fields,
                  .merge_slashes = server_of(worker)->merge_slashes != 0},
+        .proxy_header_timeout = timeouts->proxy_header,
         .tls_handshake_timeout = timeouts->tls_handshake,
         .request_head_timeout = timeouts->request_head,
         .keep_alive_timeout = timeouts->keep_alive,

@@ -1,14 +1,18 @@
-"""The PROXY protocol: what upstreams are told of the client."""
+"""The PROXY protocol: what balancers say of clients, and what upstreams are told."""
 import socket
 import ssl
 
 import pytest
 
 from harness.certificates import Authority
-from harness.proxy_protocol import ProxiedOrigin, own, peer
+from harness.proxy_protocol import LOCAL, PROXY, TCP4, TCP6, UNIX, UNSPEC
+from harness.proxy_protocol import header, own, peer, ProxiedOrigin, tlv, v1, v2, with_checksum
 from harness.waiting import wait_for
 from harness.wire import request_bytes, Wire
 
+FROM = 'proxy-protocol { from "127.0.0.1/32" "127.0.0.4" }'
+INET = v2()[16:]
+CLIENT = '203.0.113.7'
 VERSIONS = {'v1': 1, 'v2': 2}
 
 
@@ -116,3 +120,207 @@ def test_nginx_understands_it(sentinel, nginx, version):
         wire.send(request_bytes('/peer'))
         answer = wire.read_response()
         assert answer.body.decode() == own(wire.sock)
+
+
+@pytest.fixture
+def behind(sentinel, echo):
+    """behind(): a proxy whose balancers are 127.0.0.1 and 127.0.0.4."""
+    return lambda line='', *targets, **parts: sentinel(
+        *(targets or [echo]), listener=f'{FROM}\n{line}', **parts)
+
+
+def fields_of(answer):
+    return {name.lower(): value for name, value in answer['fields']}
+
+
+def said(proxy, *pieces, source=None):
+    """What comes back on a connection that begins with these pieces, each sent alone."""
+    with proxy.connect(source=source) as wire:
+        for piece in pieces:
+            wire.send(piece)
+        return ask(wire)
+
+
+@pytest.mark.parametrize('head, client', [
+    (v1(), CLIENT),
+    (v1('2001:db8::7', '::1'), '2001:db8::7'),
+    (v1('::ffff:203.0.113.7', '::1'), CLIENT),
+    (v2(), CLIENT),
+    (v2('2001:db8::7', '::1'), '2001:db8::7'),
+    (v2(tlvs=tlv(1, b'h2') + tlv(4, bytes(900)) + tlv(0xee, b'x')), CLIENT),
+    (with_checksum(v2(tlvs=tlv(2, b'shop.example'))), CLIENT),
+    (header(PROXY, UNIX, bytes(216)), 'unix'),
+    # Who names nobody is the peer itself.
+    (b'PROXY UNKNOWN\r\n', '127.0.0.1'),
+    (b'PROXY UNKNOWN 203.0.113.7 x 1 2\r\n', '127.0.0.1'),
+    (header(LOCAL, UNSPEC), '127.0.0.1'),
+    (header(LOCAL, TCP4, INET), '127.0.0.1'),
+    (header(PROXY, UNSPEC), '127.0.0.1'),
+])
+def test_whom_the_header_names_is_the_client(behind, head, client):
+    proxy = behind()
+    seen = fields_of(said(proxy, head))
+    assert (seen['x-forwarded-for'], seen['x-real-ip']) == (client, client)
+    assert proxy.log_record()['client'] == client
+
+
+def test_curl_sends_one(behind, curl):
+    proxy = behind()
+    done = curl('--haproxy-protocol', proxy.url)
+    assert done.returncode == 0 and b'"origin": "echo"' in done.stdout
+    assert curl('--haproxy-protocol', '--interface', '127.0.0.4', proxy.url).returncode == 0
+
+
+@pytest.mark.parametrize('head', [v1(), with_checksum(v2())])
+def test_a_header_comes_in_any_pieces_and_takes_nothing_of_the_request(behind, head):
+    proxy = behind()
+    request = request_bytes('/x')
+    for pieces in ([head + request + request], [head, request + request],
+                   [bytes([byte]) for byte in head + request] + [request],
+                   [head[:7], head[7:] + request[:1], request[1:] + request]):
+        with proxy.connect() as wire:
+            for piece in pieces:
+                wire.send(piece)
+            for _ in range(2):
+                answer = wire.read_response()
+                assert answer.status == 200
+                assert fields_of(answer.json())['x-real-ip'] == CLIENT
+
+
+@pytest.mark.parametrize('begin', [
+    request_bytes('/'),
+    b'\x16\x03\x01\x00\x00',
+    b'PROXY TCP4 203.0.113.7 198.51.100.1 4711\r\n',
+    b'PROXY TCP4 203.0.113.7 198.51.100.1 4711 443\n',
+    b'PROXY UNKNOWN ' + b'x' * 100,
+    header(0x22, TCP4, INET),
+    header(PROXY, 0x12, INET),
+    header(PROXY, 0x41, INET),
+    header(PROXY, TCP6, INET),
+    header(PROXY, TCP4, INET + b'\4'),
+    header(PROXY, TCP4, INET + tlv(5, bytes(129))),
+    header(PROXY, TCP4, INET + tlv(4, bytes(2000))),
+    with_checksum(v2())[:-1] + b'x',
+])
+def test_who_has_to_send_a_header_and_does_not_is_cut_off(behind, echo, begin):
+    proxy = behind()
+    with proxy.connect() as wire:
+        wire.send(begin)
+        assert wire.ended() and not wire.received
+    record = proxy.logged('bad_proxy_header')
+    assert (record['client'], record['status'], record['listener']) == ('127.0.0.1', None, 'http')
+    assert proxy.metric('sentinel_failures_total', reason='bad_proxy_header') == 1
+    assert not echo.requests
+    assert fields_of(said(proxy, v2()))['x-real-ip'] == CLIENT
+
+
+def test_who_leaves_within_a_header_is_told_of_and_who_says_nothing_is_not(behind):
+    proxy = behind()
+    with proxy.connect():
+        pass
+    with proxy.connect() as wire:
+        wire.send(v2()[:20])
+    proxy.logged('bad_proxy_header')
+    assert len(proxy.records()) == 1
+
+
+def test_others_are_ordinary_clients_who_may_not_send_one(behind):
+    proxy = behind()
+    assert fields_of(said(proxy, source='127.0.0.2'))['x-real-ip'] == '127.0.0.2'
+    for head in (v1(), v2()):
+        with proxy.connect(source='127.0.0.2') as wire:
+            wire.send(head + request_bytes('/'))
+            assert wire.read_response().status == 400
+    assert {record['client'] for record in proxy.log_records(3)} == {'127.0.0.2'}
+
+
+def test_a_header_has_its_time(behind):
+    proxy = behind(timeouts='proxy-header 300ms')
+    with proxy.connect() as silent, proxy.connect() as slow:
+        slow.send(v2()[:15])
+        assert slow.ended() and silent.ended()
+    record = proxy.logged('proxy_header_timeout')
+    assert record['client'] == '127.0.0.1' and record['total_ms'] >= 300
+    assert len(proxy.records()) == 1
+    assert said(proxy, v1())
+
+
+def test_bounds_are_those_of_the_client_and_not_of_the_balancer(behind):
+    proxy = behind(limits='connections-per-client 2')
+    with proxy.connect() as one, proxy.connect() as two, proxy.connect() as other:
+        for wire, client in ((one, CLIENT), (two, CLIENT), (other, '203.0.113.8')):
+            wire.send(v2(client))
+            ask(wire)
+        with proxy.connect() as third:
+            third.send(v1() + request_bytes('/'))
+            assert third.read_response().status == 429
+        assert proxy.logged('client_connections')['client'] == CLIENT
+    wait_for(lambda: proxy.metric('sentinel_connections') == 0, what='the end of all')
+    assert said(proxy, v1())
+
+
+def test_a_flood_of_connections_without_header_is_bounded_in_all(behind):
+    """Nobody can be told apart before the header: what bounds them is max-connections."""
+    proxy = behind(limits='connections-per-client 1', server='max-connections 8')
+    wires = [proxy.connect() for _ in range(8)]
+    try:
+        wires[0].send(v2())
+        ask(wires[0])
+        ninth = proxy.connect()
+        ninth.send(v2('203.0.113.9'))
+        with ninth:
+            ask(ninth)  # an older one that has said nothing made room
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def test_trust_is_for_whom_the_header_names(behind):
+    proxy = behind('trusted-proxies "203.0.113.0/24"')
+    fields = [('X-Forwarded-For', '198.51.100.9'), ('X-Forwarded-Proto', 'https')]
+    for source, client in ((CLIENT, '198.51.100.9'), ('203.0.114.7', '203.0.114.7')):
+        with proxy.connect() as wire:
+            wire.send(v2(source) + request_bytes('/', fields=fields))
+            assert fields_of(wire.read_response().json())['x-real-ip'] == client
+    # The balancer itself is not among them.
+    with proxy.connect() as wire:
+        wire.send(header(LOCAL, UNSPEC) + request_bytes('/', fields=fields))
+        assert fields_of(wire.read_response().json())['x-real-ip'] == '127.0.0.1'
+
+
+def test_what_came_in_goes_out(behind, proxied):
+    server = proxied()
+    proxy = behind('', server, upstream='send-proxy-protocol "v1"')
+    said(proxy, v2('2001:db8::7', '::1'))
+    assert server.headers[0][1] == '2001:db8::7 4711'
+
+
+def test_it_comes_before_tls(sentinel, echo, stack, tmp_path):
+    authority = Authority(tmp_path / 'pki')
+    file, key = authority.issue('front', 'front.test')
+    proxy = sentinel(echo, listener=f'protocol "https"\n{FROM}\n'
+                                    f'tls {{ certificate "{file}" key="{key}" }}')
+    context = ssl.create_default_context(cafile=authority.ca)
+    for head in (v1(), with_checksum(v2())):
+        with proxy.connect() as wire:
+            wire.send(head)
+            wire.sock = context.wrap_socket(wire.sock, server_hostname='front.test')
+            wire.send(request_bytes('/', host='front.test'))
+            assert fields_of(wire.read_response().json())['x-real-ip'] == CLIENT
+    with proxy.connect() as wire:
+        with pytest.raises(OSError):
+            context.wrap_socket(wire.sock, server_hostname='front.test')
+    assert proxy.logged('bad_proxy_header')['client'] == '127.0.0.1'
+
+
+def test_a_balancer_on_a_unix_socket_names_clients(sentinel, echo, sockets):
+    path = sockets / 'front.sock'
+    proxy = sentinel(echo, extra=f'listener "local" {{ address "unix:{path}"; '
+                                 'proxy-protocol { from "unix" } }')
+    for head, client in ((v1(), CLIENT), (header(LOCAL, UNSPEC), 'unix')):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(path))
+        with Wire(sock) as wire:
+            wire.send(head)
+            assert fields_of(ask(wire))['x-real-ip'] == client
+    assert len(proxy.log_records(2)) == 2
