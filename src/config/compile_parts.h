@@ -28,6 +28,15 @@ void compile_account(struct compilation *compilation, const struct section *sect
 
 NODISCARD bool compile_listeners(struct compilation *compilation);
 NODISCARD bool compile_upstreams(struct compilation *compilation);
+/* The value of Strict-Transport-Security that a `hsts` block means; empty where it is NULL. */
+struct hsts_keys {
+    enum schema_key_id max_age;
+    enum schema_key_id include_subdomains;
+    enum schema_key_id preload;
+};
+struct ref compile_hsts(struct compilation *compilation, const struct section *section,
+                        const struct hsts_keys *keys);
+
 /*
  * TLS. The index of the listener's TLS server, or GENERATION_NONE; what the upstream's TLS is; and
  * last, the certificates that both have come to name.

@@ -330,6 +330,8 @@ static void check_route_name(struct compilation *compilation, const struct secti
 static bool compile_route(struct compilation *compilation, const struct section *section,
                           struct generation_route *route)
 {
+    static const struct hsts_keys hsts = {KEY_ROUTE_HSTS_MAX_AGE, KEY_ROUTE_HSTS_INCLUDE_SUBDOMAINS,
+                                          KEY_ROUTE_HSTS_PRELOAD};
     check_route_name(compilation, section);
     *route = (struct generation_route){
         .name = builder_text(&compilation->builder, section_text(section, KEY_ROUTE_NAME)),
@@ -340,6 +342,7 @@ static bool compile_route(struct compilation *compilation, const struct section 
     compile_action(compilation, section, route);
     compile_policies(compilation, section_child(section, BLOCK_POLICIES), route);
     compile_allowed(section, route);
+    route->hsts = compile_hsts(compilation, section_child(section, BLOCK_ROUTE_HSTS), &hsts);
     return compile_security(compilation, section_child(section, BLOCK_SECURITY_HEADERS), route);
 }
 

@@ -303,6 +303,20 @@ static uint32_t socket_mode(struct compilation *compilation, const struct sectio
     return 0;
 }
 
+static struct ref compile_listener_hsts(struct compilation *compilation,
+                                        const struct section *section)
+{
+    static const struct hsts_keys keys = {KEY_HSTS_MAX_AGE, KEY_HSTS_INCLUDE_SUBDOMAINS,
+                                          KEY_HSTS_PRELOAD};
+    const struct section *hsts = section_child(section, BLOCK_HSTS);
+    if (hsts != NULL && section_number32(section, KEY_LISTENER_PROTOCOL) == 0) {
+        COMPILE_ERROR(compilation, hsts->position,
+                      "put it on the listener of protocol \"https\", and redirect-https here",
+                      "`hsts` has no effect here: clients believe it over https only");
+    }
+    return compile_hsts(compilation, hsts, &keys);
+}
+
 static void compile_redirect_https(struct compilation *compilation, const struct section *section,
                                    struct generation_listener *listener)
 {
@@ -341,6 +355,7 @@ bool compile_listeners(struct compilation *compilation)
             .address = address == NULL ? (struct address){0} : address->address,
             .socket_mode = socket_mode(compilation, section, address),
             .tls = compile_tls_listener(compilation, section),
+            .hsts = compile_listener_hsts(compilation, section),
             .h2c = section_number32(section, KEY_LISTENER_H2C),
             .trusted_proxies = compile_networks(compilation, section, KEY_LISTENER_TRUSTED_PROXIES),
             .proxied = compile_networks(compilation, section_child(section, BLOCK_PROXY_PROTOCOL),

@@ -50,6 +50,14 @@ static bool check_redirect(const struct generation_listener *listener)
            listener->redirect_port >= 1 && listener->redirect_port <= UINT16_MAX;
 }
 
+/* What is said of https is said over it. */
+static bool check_hsts(const struct generation_check *check,
+                       const struct generation_listener *listener)
+{
+    return generation_check_text_or_none(check, listener->hsts, text_is_field_value) &&
+           (listener->hsts.count == 0 || listener->tls != GENERATION_NONE);
+}
+
 /* The address of a listener or endpoint, and the text in which a Unix socket has its path. */
 static bool check_place_of(const struct generation_check *check, const struct address *address,
                            struct ref text)
@@ -264,7 +272,8 @@ static bool check_listeners(const struct generation_check *check)
             !generation_check_boolean(listener->h2c) ||
             !check_blocks(check, listener->trusted_proxies) ||
             !check_blocks(check, listener->proxied) || listener->forwarded > FORWARDED_BOTH ||
-            !check_redirect(listener) || !generation_check_place(check, listener->place)) {
+            !check_redirect(listener) || !check_hsts(check, listener) ||
+            !generation_check_place(check, listener->place)) {
             return false;
         }
     }
@@ -427,6 +436,7 @@ static bool check_routes(const struct generation_check *check)
         if (!generation_check_text_as(check, routes[i].name, text_is_name) ||
             !check_action(check, &routes[i]) || !check_policies(&routes[i]) ||
             !check_fields(check, routes[i].security) ||
+            !generation_check_text_or_none(check, routes[i].hsts, text_is_field_value) ||
             !check_head_fits(check, routes[i].security) ||
             !generation_check_place(check, routes[i].place)) {
             return false;

@@ -256,6 +256,7 @@ struct generation_listener {
     uint32_t h2c;               /* HTTP/2 without TLS, where a client begins with it */
     struct ref trusted_proxies; /* struct address_block[] */
     struct ref proxied;         /* struct address_block[]: who begins with a PROXY header */
+    struct ref hsts;            /* text: of Strict-Transport-Security; empty: none is sent */
     uint32_t forwarded;         /* enum generation_forwarded */
     uint32_t redirect_status;   /* of a redirect of all requests to https; 0: there is none */
     uint32_t redirect_port;     /* where that leads; 0 without a redirect */
@@ -320,6 +321,7 @@ struct generation_route {
     uint32_t allow_encoded_backslash;
     uint32_t upstream_wins; /* the upstream's own security fields are kept */
     struct ref security;    /* struct generation_field[]: set on every response */
+    struct ref hsts;        /* text: in place of the listener's; empty: that one */
     struct generation_place place;
 };
 

@@ -210,6 +210,7 @@ static void collect_header(struct block *block, struct refs *refs)
         add_ref(refs, &listeners[i].text);
         add_ref(refs, &listeners[i].trusted_proxies);
         add_ref(refs, &listeners[i].proxied);
+        add_ref(refs, &listeners[i].hsts);
         add_ref(refs, &listeners[i].place.file);
     }
     struct generation_upstream *upstreams = records(block, header->upstreams);
@@ -241,10 +242,9 @@ static void collect_routes(struct block *block, struct refs *refs)
 {
     struct generation_route *routes = records(block, block->header->routes);
     for (uint32_t i = 0; i < block->header->routes.count; i++) {
-        struct ref *const all[] = {&routes[i].name,          &routes[i].location,
-                                   &routes[i].body,          &routes[i].content_type,
-                                   &routes[i].upstream_host, &routes[i].security,
-                                   &routes[i].place.file};
+        struct ref *const all[] = {
+            &routes[i].name,          &routes[i].location, &routes[i].body, &routes[i].content_type,
+            &routes[i].upstream_host, &routes[i].security, &routes[i].hsts, &routes[i].place.file};
         for (size_t j = 0; j < sizeof(all) / sizeof(all[0]); j++) {
             add_ref(refs, all[j]);
         }

@@ -3,6 +3,8 @@
 #include "base/assert.h"
 #include "proxy/origin.h"
 
+#define HSTS SPAN("Strict-Transport-Security")
+
 enum { TRACEPARENT_SIZE = 55 }; /* 00-<32 trace id>-<16 parent id>-<2 flags> */
 
 /* One message is made at a time, and rendered at once. */
@@ -242,6 +244,27 @@ static bool is_overridden(const struct exchange *exchange, struct span name)
     return false;
 }
 
+/* What clients are told of https, who would not believe it over anything else; empty: nothing. */
+static struct span hsts_of(const struct exchange *exchange)
+{
+    const struct connection *connection = connection_of(exchange);
+    const struct generation *generation = exchange->proxy->generation;
+    if (!connection_is_secure(connection)) {
+        return SPAN_EMPTY;
+    }
+    bool own = exchange->route != NULL && exchange->route->hsts.count > 0;
+    return generation_text(generation,
+                           own ? exchange->route->hsts
+                               : generation_listener(generation, connection->listener)->hsts);
+}
+
+static bool add_hsts(const struct exchange *exchange, struct fields *fields)
+{
+    struct span value = hsts_of(exchange);
+    return value.size == 0 || fields_find_name(fields, HSTS) != NULL ||
+           fields_add(fields, FIELD_OTHER, HSTS, value);
+}
+
 bool forward_add_security(const struct exchange *exchange, struct fields *fields)
 {
     const struct generation *generation = exchange->proxy->generation;
@@ -257,7 +280,7 @@ bool forward_add_security(const struct exchange *exchange, struct fields *fields
             return false;
         }
     }
-    return true;
+    return add_hsts(exchange, fields);
 }
 
 static bool copy_response_fields(const struct exchange *exchange, struct fields *fields)
@@ -265,11 +288,13 @@ static bool copy_response_fields(const struct exchange *exchange, struct fields 
     const struct fields *given = &exchange->response.fields;
     bool has_connection = fields_have(given, FIELD_CONNECTION);
     bool override = exchange->route->upstream_wins == 0;
+    bool hsts = override && hsts_of(exchange).size > 0;
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
         if (is_connection_specific(given, field, has_connection) ||
             field->id == FIELD_CONTENT_LENGTH ||
-            (override && is_overridden(exchange, field->name))) {
+            (override && is_overridden(exchange, field->name)) ||
+            (hsts && span_equal_nocase(field->name, HSTS))) {
             continue;
         }
         if (!fields_add(fields, field->id, field->name, field->value)) {

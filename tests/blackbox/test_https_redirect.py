@@ -1,6 +1,10 @@
-"""One line sends a plain listener's clients to https."""
+"""One line sends a plain listener's clients to https, another one keeps them there."""
+import ssl
+
 import pytest
 
+from harness.certificates import Authority
+from harness.origins import read_request, response
 from harness.proxy import command
 from harness.wire import request_bytes
 
@@ -67,3 +71,107 @@ def test_what_cannot_be_a_redirect_is_refused(tmp_path, line, why):
                       f'{line}\n}}\nroute "r" {{ respond 200 }}\n')
     done = command('check', '--config', str(config))
     assert done.returncode == 1 and f'{config}:3' in done.stderr and why in done.stderr
+
+
+HSTS = 'Strict-Transport-Security'
+
+
+@pytest.fixture(scope='module')
+def authority(tmp_path_factory):
+    authority = Authority(tmp_path_factory.mktemp('certificates'))
+    authority.issue('front', 'front.test')
+    return authority
+
+
+@pytest.fixture
+def secure(sentinel, authority):
+    """secure(lines, target, ...): a proxy that speaks TLS, and a function that asks it: what is said
+    of https, field by field."""
+    def start(lines, *targets, **parts):
+        place = authority.folder / 'front'
+        proxy = sentinel(*targets, listener=f'protocol "https"\n{lines}\n'
+                         f'tls {{ certificate "{place}.pem" key="{place}.key"; alpn "http/1.1" }}',
+                         **parts)
+        context = ssl.create_default_context(cafile=authority.ca)
+
+        def ask(target='/'):
+            with proxy.connect() as wire:
+                wire.sock = context.wrap_socket(wire.sock, server_hostname='front.test')
+                wire.send(request_bytes(target, host='front.test'))
+                return wire.read_response().all(HSTS)
+        return proxy, ask
+    return start
+
+
+def test_a_listener_of_https_tells_clients_to_stay(secure, echo):
+    said = {'hsts': 'max-age=31536000', 'hsts max-age=600': 'max-age=600',
+            'hsts max-age=0': 'max-age=0',
+            'hsts include-subdomains=true': 'max-age=31536000; includeSubDomains',
+            'hsts max-age=63072000 include-subdomains=true preload=true':
+                'max-age=63072000; includeSubDomains; preload'}
+    for line, value in said.items():
+        _, ask = secure(line, echo)
+        assert ask() == [value]
+    _, ask = secure('', echo)
+    assert ask() == []
+
+
+def test_a_routes_word_stands_in_the_listeners_place(secure, echo):
+    routes = '''
+route "own" {
+    match path-prefix="/own"
+    respond 200 body="x"
+    hsts max-age=31536001 include-subdomains=true preload=true
+}
+route "short" {
+    match path-prefix="/short"
+    upstream "backend"
+    hsts max-age=60
+}
+route "rest" {
+    match path-prefix="/rest"
+    upstream "backend"
+}
+'''
+    _, ask = secure('hsts max-age=600', echo, routes=routes)
+    assert ask('/own') == ['max-age=31536001; includeSubDomains; preload']
+    assert ask('/short') == ['max-age=60']
+    assert ask('/rest') == ask('/nowhere') == ['max-age=600']
+
+
+def test_the_origins_own_word_counts_where_the_route_says_so(secure, origin):
+    def server():
+        return origin([read_request, response(b'', fields=[(HSTS, 'max-age=5')])])
+    wins = 'security-headers { upstream-wins true }'
+    given = f'security-headers {{ set "{HSTS}" "max-age=7" }}'
+    for lines, route, expected in (('hsts max-age=600', '', 'max-age=600'), ('', '', 'max-age=5'),
+                                   ('hsts max-age=600', wins, 'max-age=5'),
+                                   ('hsts max-age=600', given, 'max-age=7')):
+        _, ask = secure(lines, server(), route=route)
+        assert ask() == [expected]
+
+
+def test_nothing_of_it_is_said_without_tls(sentinel, secure, echo):
+    plain = sentinel(echo, route='hsts', listener='trusted-proxies "127.0.0.0/8"')
+    assert not plain.request(fields=[('X-Forwarded-Proto', 'https')]).has(HSTS)
+    proxy, ask = secure('hsts', echo)
+    mistaken = proxy.request()  # http to the port of https
+    assert mistaken.status == 400 and not mistaken.has(HSTS)
+    assert ask()
+
+
+@pytest.mark.parametrize('lines, why', [
+    ('hsts', '`hsts` has no effect here'),
+    ('protocol "https"\nredirect-https', '`redirect-https` has no effect here'),
+    ('protocol "https"\nhsts preload=true', '`preload` needs `include-subdomains`'),
+    ('protocol "https"\nhsts preload=true include-subdomains=true max-age=31535999', '`preload` needs'),
+    ('hsts max-age=-1', 'max-age'),
+])
+def test_what_means_nothing_is_refused(tmp_path, authority, lines, why):
+    config = tmp_path / 'sentinel.kdl'
+    place = authority.folder / 'front'
+    tls = f'tls {{ certificate "{place}.pem" key="{place}.key" }}' if 'https"' in lines else ''
+    config.write_text(f'listener "l" {{\naddress "127.0.0.1:8443"\n{lines}\n{tls}\n}}\n'
+                      'route "r" { respond 200 }\n')
+    done = command('check', '--config', str(config))
+    assert done.returncode == 1 and why in done.stderr
