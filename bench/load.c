@@ -16,6 +16,8 @@
 enum {
     SCRATCH = 256 * 1024,
     HEAD_MAX = 4096,
+    OPENING_MAX = 16, /* connections that are made at a time */
+    OPENING_US = 120000000,
     GRACE_US = 2000000, /* for what is under way at the end, so that it is counted */
     CONNECTIONS_MAX = 16384,
     SAMPLES_MAX = 4 * 1024 * 1024
@@ -41,8 +43,9 @@ struct load {
     uint64_t interval_ns; /* between requests; 0: as fast as they are answered */
     uint64_t begin;
     uint64_t end;
-    uint64_t issue_max;
     uint64_t issued;
+    bool opening; /* each connection makes its first request */
+    uint32_t busy;
     uint64_t completed;
     uint64_t errors;
     uint32_t *latencies;
@@ -88,6 +91,7 @@ static bool send_request(struct load *load, struct connection *connection)
 static void start(struct load *load, struct connection *connection, uint64_t due)
 {
     connection->busy = true;
+    load->busy++;
     connection->due = due;
     connection->sent = 0;
     connection->have = 0;
@@ -102,14 +106,16 @@ static void start(struct load *load, struct connection *connection, uint64_t due
 /* When the next request is due; 0: at once. */
 static uint64_t next_due(const struct load *load)
 {
+    if (load->opening) {
+        return load->busy < OPENING_MAX ? 0 : load->end;
+    }
     return load->interval_ns == 0 ? 0 : load->begin + load->issued * load->interval_ns / 1000;
 }
 
 static void start_due(struct load *load)
 {
     uint64_t now = clock_us();
-    while (load->idle_count > 0 && load->issued < load->issue_max && now < load->end &&
-           next_due(load) <= now) {
+    while (load->idle_count > 0 && now < load->end && next_due(load) <= now) {
         uint64_t due = load->interval_ns == 0 ? now : next_due(load);
         start(load, &load->connections[load->idle[--load->idle_count]], due);
     }
@@ -128,7 +134,10 @@ static void finish(struct load *load, struct connection *connection, bool good)
         drop(connection);
     }
     connection->busy = false;
-    load->idle[load->idle_count++] = (uint32_t)(connection - load->connections);
+    load->busy--;
+    if (!load->opening) {
+        load->idle[load->idle_count++] = (uint32_t)(connection - load->connections);
+    }
 }
 
 /* Reads the head once it is whole. 1: the body follows; 0: not yet; -1: not what we asked for. */
@@ -194,21 +203,19 @@ static void handle(struct load *load, struct connection *connection, uint32_t ev
     start_due(load);
 }
 
-/* Requests for so long, or so many of them; then what is under way ends. */
-static void run(struct load *load, uint64_t microseconds, uint64_t issue_max)
+/* Requests for so long, or until no connection is left; then what is under way ends. */
+static void run(struct load *load, uint64_t microseconds)
 {
     load->begin = clock_us();
     load->end = load->begin + microseconds;
-    load->issue_max = issue_max;
     load->issued = 0;
     load->completed = 0;
     start_due(load);
     for (;;) {
         uint64_t now = clock_us();
-        bool over = now >= load->end || load->issued == issue_max;
-        uint32_t busy = load->connection_count - load->idle_count;
-        if (over && (busy == 0 || now >= load->end + GRACE_US)) {
-            load->errors += busy;
+        bool over = now >= load->end || (load->opening && load->idle_count == 0);
+        if (over && (load->busy == 0 || now >= load->end + GRACE_US)) {
+            load->errors += load->busy;
             return;
         }
         uint64_t end = over ? load->end + GRACE_US : load->end; /* of waiting */
@@ -227,6 +234,21 @@ static void run(struct load *load, uint64_t microseconds, uint64_t issue_max)
         }
         start_due(load);
     }
+}
+
+/* A first request on each connection, a few at a time. */
+static void open_all(struct load *load)
+{
+    uint64_t interval_ns = load->interval_ns;
+    load->interval_ns = 0;
+    load->opening = true;
+    run(load, OPENING_US);
+    load->opening = false;
+    load->interval_ns = interval_ns;
+    for (uint32_t i = 0; i < load->connection_count; i++) {
+        load->idle[i] = i;
+    }
+    load->idle_count = load->connection_count;
 }
 
 static int compare(const void *a, const void *b)
@@ -295,18 +317,15 @@ int main(int count, char **arguments)
         return 2;
     }
     prepare(&load, arguments);
-    uint64_t interval_ns = load.interval_ns;
     if (!load.close) {
-        load.interval_ns = 0;
-        run(&load, GRACE_US, load.connection_count); /* all connections are made */
-        load.interval_ns = interval_ns;
+        open_all(&load);
     }
     printf("ready\n");
     fflush(stdout);
     if (getchar() != '\n') {
         return 1; /* nobody is there any more */
     }
-    run(&load, strtoull(arguments[4], NULL, 10) * 1000, UINT64_MAX);
+    run(&load, strtoull(arguments[4], NULL, 10) * 1000);
     report(&load);
     return 0;
 }

@@ -124,9 +124,8 @@ class Proxy:
         self.pids = []  # its tree
 
     def can(self, setup):
-        """The forwarder knows nothing of HTTP and TLS; Sentinel's listeners speak no TLS yet."""
-        return not (self.name == 'floor' and setup.log or
-                    self.name in ('floor', 'sentinel') and setup.tls)
+        """The forwarder knows nothing of HTTP and TLS."""
+        return self.name != 'floor' or not (setup.log or setup.tls)
 
     def version(self):
         command = {'nginx': ['nginx', '-v'], 'haproxy': ['haproxy', '-v'],

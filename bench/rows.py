@@ -2,8 +2,8 @@
 import statistics
 from dataclasses import dataclass
 
-from clients import h2load, idle_client, load, tls_context
-from machine import Failure, rss_bytes
+from clients import h2load, load
+from machine import Failure
 from proxies import RIVALS, Setup
 
 GROUPS = ('http', 'tls', 'h2')
@@ -95,20 +95,12 @@ def measure_latency(proxies, milliseconds):
 
 def idle_memory(one, count, setup):
     """Resident memory of one proxy with so many idle connections, each after one request."""
+    security = 'tls' if setup.tls else 'plain'
     one.start(setup)
-    load(one, ('/1k', 64, 'keep', 'tls' if setup.tls else 'plain'), 200)
-    context = tls_context() if setup.tls else None
-    before = rss_bytes(one.pids)
-    clients = []
-    try:
-        for index in range(count):
-            clients.append(idle_client(index, one.port, context))
-        after = rss_bytes(one.pids)
-    finally:
-        for client in clients:
-            client.close()
-        one.stop()
-    return f'{after / 2**20:.1f} MiB ({(after - before) / count:,.0f} B each)'
+    few = load(one, ('/1k', 64, 'keep', security), 200)
+    many = load(one, ('/1k', count, 'keep', security), 0)
+    one.stop()
+    return f'{many.memory / 2**20:.1f} MiB ({(many.memory - few.memory) / (count - 64):,.0f} B each)'
 
 
 def measure_idle(proxies, count, setup):
