@@ -5,6 +5,7 @@ import ssl
 import pytest
 
 from harness.certificates import Authority
+from harness.origins import hold, read_head, response
 from harness.proxy_protocol import LOCAL, PROXY, TCP4, TCP6, UNIX, UNSPEC
 from harness.proxy_protocol import header, own, peer, ProxiedOrigin, tlv, v1, v2, with_checksum
 from harness.waiting import wait_for
@@ -324,3 +325,29 @@ def test_a_balancer_on_a_unix_socket_names_clients(sentinel, echo, sockets):
             wire.send(head)
             assert fields_of(ask(wire))['x-real-ip'] == client
     assert len(proxy.log_records(2)) == 2
+
+
+@pytest.mark.parametrize('secured', [False, True])
+def test_http2_follows_a_header_and_is_for_one_client_too(sentinel, origin, tmp_path, secured):
+    """Two proxies: what one sends, the other takes, and then they speak HTTP/2."""
+    server = origin([read_head, hold, response(b'late')])
+    authority = Authority(tmp_path / 'pki')
+    file, key = authority.issue('front', 'front.test')
+    spoken = (f'protocol "https"\ntls {{ certificate "{file}" key="{key}" }}' if secured
+              else 'h2c true')
+    second = sentinel(server, listener=f'{FROM}\n{spoken}')
+    more = f'tls {{ ca "{authority.ca}"; server-name "front.test" }}' if secured else ''
+    first = sentinel(f'127.0.0.1:{second.port}',
+                     upstream=f'send-proxy-protocol "v2"\nhttp-version "2"\n{more}')
+    clients = ['127.0.0.7', '127.0.0.8', '127.0.0.7']
+    wires = [first.connect(source=client) for client in clients]
+    for wire in wires:
+        wire.send(request_bytes('/', host='front.test'))
+    wait_for(lambda: len(server.requests) == 3, what='all requests')
+    assert first.metric('sentinel_upstream_connections') == 3
+    server.release()
+    assert [wire.read_response().body for wire in wires] == [b'late'] * 3
+    records = second.log_records(3)
+    assert sorted(record['client'] for record in records) == sorted(clients)
+    assert {record['protocol'] for record in records} == {'HTTP/2.0'}
+    wait_for(lambda: first.metric('sentinel_upstream_connections') == 0, what='their end')
