@@ -31,12 +31,16 @@ static int bio_read(BIO *bio, char *data, int size)
         tls->early = span_from(tls->early, count);
         return (int)count;
     }
+    if (tls->established && tls->taken - tls->useful > TLS_SILENCE_MAX) {
+        return -1; /* what it sends is work without end: OpenSSL would not come back from it */
+    }
     size_t got = 0;
     enum status status = io_read(transport->io, &transport->socket, data, (size_t)size, &got);
     if (status == AGAIN) {
         BIO_set_retry_read(bio);
         return -1;
     }
+    tls->taken += status == OK ? got : 0;
     tls->cut = status != OK;
     return status == OK ? (int)got : status == END ? 0 : -1;
 }
@@ -180,8 +184,12 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
     }
     size_t sum = 0;
     enum status status = AGAIN;
-    /* Asked only where something can have come: OpenSSL takes longer than this look. */
-    while (sum < size && transport_may_read(transport)) {
+    const uint64_t before = tls->taken;
+    /*
+     * Asked only where something can have come: OpenSSL takes longer than this look. Records of one
+     * byte each make much of little, so what was taken from the socket is bounded as well.
+     */
+    while (sum < size && tls->taken - before < size && transport_may_read(transport)) {
         size_t left = size - sum;
         int count = SSL_read(tls->ssl, (uint8_t *)data + sum, left < INT_MAX ? (int)left : INT_MAX);
         if (count <= 0) {
@@ -189,6 +197,7 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
             break;
         }
         sum += (size_t)count;
+        tls->useful = tls->taken;
     }
     if (sum == 0) {
         return status;
@@ -468,6 +477,7 @@ enum status tls_handshake(struct transport *transport, enum tls_failure *failure
     int result = SSL_do_handshake(tls->ssl);
     if (result == 1) {
         tls->established = true;
+        tls->useful = tls->taken;
         keep_session(tls);
         return OK;
     }

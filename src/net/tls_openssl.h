@@ -21,6 +21,8 @@ enum {
     TLS_TICKET_TIME_S = 12 * 60 * 60,
     TLS_CHAIN_MAX = 8,                /* certificates between a peer's and one that is trusted */
     TLS_PEER_CHAIN_BYTES = 32 * 1024, /* of the certificates that a peer shows */
+    TLS_SILENCE_MAX = 32 * 1024,      /* bytes without one of data among them: updates of keys,
+                                         tickets, attempts to renegotiate; and a record in part */
 };
 
 struct tls_engine {
@@ -78,6 +80,8 @@ struct tls {
     struct tls_resumption *resumption; /* of a client's; may be NULL */
     struct span early;                 /* read before TLS began */
     const char *detail;                /* of a failure */
+    uint64_t taken;                    /* bytes, from the socket */
+    uint64_t useful;                   /* of them, until data were last found */
     bool established;
     bool unknown_name; /* the client named nothing that is served */
     bool cut;          /* the socket has ended */

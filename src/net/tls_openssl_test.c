@@ -103,6 +103,68 @@ static void what_openssl_holds_is_found_without_the_socket(void **state)
     tls_server_destroy(server);
 }
 
+/* How a server's end takes it when its client changes keys so often, then again and again. */
+static enum status update_keys(struct fixture *fixture, struct ends *ends, int times)
+{
+    uint8_t bytes[64];
+    size_t got = 0;
+    enum status status = AGAIN;
+    SSL *ssl = ends->client.tls->ssl;
+    for (int i = 0; i < times && status == AGAIN; i++) {
+        assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(ssl), 1);
+        if (i % 100 == 99) {
+            turn(fixture);
+            status = ends->server.ops->read(&ends->server, bytes, sizeof(bytes), &got);
+        }
+    }
+    return status;
+}
+
+/* OpenSSL reads on as long as there is no data: a client that sends none must not keep it there. */
+static void a_flood_without_data_ends_its_connection(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ends ends;
+    struct tls_server *server = plain_server(fixture, (struct tls_server_settings){0});
+    struct tls_client *client = make_client(fixture, (struct tls_client_settings){0});
+    open_ends(fixture, &ends, server, client, "a.example", NULL);
+    for (int i = 0; i < 10; i++) { /* far more than the bound in sum, but data are between */
+        assert_int_equal(update_keys(fixture, &ends, 500), AGAIN);
+        send_text(&ends.client, "data");
+        expect_text(fixture, &ends.server, "data");
+    }
+    assert_int_equal(update_keys(fixture, &ends, 5000), ERROR);
+    close_ends(&ends);
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+}
+
+static void records_of_one_byte_do_not_hold_a_read(void **state)
+{
+    enum { RECORDS = 4000 };
+    struct fixture *fixture = *state;
+    static uint8_t bytes[TLS_RECORD_MAX];
+    struct ends ends;
+    size_t got = 0;
+    struct tls_server *server = plain_server(fixture, (struct tls_server_settings){0});
+    struct tls_client *client = make_client(fixture, (struct tls_client_settings){0});
+    open_ends(fixture, &ends, server, client, "a.example", NULL);
+    for (int i = 0; i < RECORDS; i++) {
+        send_text(&ends.client, "x");
+    }
+    turn(fixture);
+    assert_int_equal(ends.server.ops->read(&ends.server, bytes, sizeof(bytes), &got), OK);
+    assert_in_range(got, 1, RECORDS / 2);
+    for (size_t left = RECORDS - got; left > 0; left -= got) {
+        turn(fixture);
+        assert_int_equal(ends.server.ops->read(&ends.server, bytes, sizeof(bytes), &got), OK);
+    }
+    close_ends(&ends);
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+}
+
 static void an_end_that_is_told_is_an_end_and_a_cut_is_an_error(void **state)
 {
     struct fixture *fixture = *state;
@@ -584,6 +646,8 @@ int main(void)
         cmocka_unit_test(bytes_arrive_in_both_directions),
         cmocka_unit_test(a_slow_reader_gets_every_byte),
         cmocka_unit_test(what_openssl_holds_is_found_without_the_socket),
+        cmocka_unit_test(a_flood_without_data_ends_its_connection),
+        cmocka_unit_test(records_of_one_byte_do_not_hold_a_read),
         cmocka_unit_test(an_end_that_is_told_is_an_end_and_a_cut_is_an_error),
         cmocka_unit_test(the_name_chooses_the_certificate),
         cmocka_unit_test(a_name_that_nobody_serves_is_refused),
