@@ -21,7 +21,7 @@ static void refuse_twice(struct compilation *compilation, const struct setting_v
                   SPAN_ARGS(value->text), name);
 }
 
-/* All members, in their own order, where nothing else is said. */
+/* The usual members, in their own order, where nothing else is said. */
 static struct ref compile_fields(struct compilation *compilation, const struct section *section)
 {
     uint32_t fields[ACCESS_FIELD_COUNT];
@@ -29,7 +29,7 @@ static struct ref compile_fields(struct compilation *compilation, const struct s
     uint32_t seen = 0;
     ASSERT(schema_choices(schema_key(KEY_ACCESS_LOG_FIELDS)) == ACCESS_FIELD_COUNT);
     const struct setting_value *value = values_of(section, KEY_ACCESS_LOG_FIELDS);
-    while (value == NULL && count < ACCESS_FIELD_COUNT) {
+    while (value == NULL && count < ACCESS_FIELD_USUAL) {
         fields[count] = count;
         count++;
     }

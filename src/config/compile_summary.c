@@ -77,6 +77,7 @@ static void print_tls(FILE *stream, const struct generation *generation,
         (void)fprintf(stream, ", %s", protocols[alpn[i]]);
     }
     (void)fputs(clients[server->client_auth], stream);
+    (void)fputs(server->forward_client != 0 ? " and told upstreams" : "", stream);
 }
 
 static void print_listeners(FILE *stream, const struct generation *generation)

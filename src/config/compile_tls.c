@@ -265,12 +265,15 @@ static void compile_client_auth(struct compilation *compilation, const struct se
     if (mode->number == CLIENT_AUTH_OFF) {
         compile_refuse_setting(compilation, section, KEY_CLIENT_AUTH_CA,
                                "client certificates are off");
+        compile_refuse_setting(compilation, section, KEY_CLIENT_AUTH_FORWARD,
+                               "client certificates are off");
     } else if (section_setting(section, KEY_CLIENT_AUTH_CA) == NULL) {
         COMPILE_ERROR(compilation, mode->position,
                       "for example: client-auth \"required\" ca=\"clients.pem\"",
                       "`client-auth` lacks its `ca`: nobody's certificate could be believed");
     } else if (ca != NULL) {
         server->client_ca = certificate_set_bundle(compilation, compilation->tls->certificates, ca);
+        server->forward_client = section_number32(section, KEY_CLIENT_AUTH_FORWARD);
     }
 }
 

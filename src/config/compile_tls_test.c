@@ -196,7 +196,8 @@ static void a_listener_shows_what_is_configured(void **state)
                               "host \"A.test\" \"*.b.test\" { certificate \"/etc/s/a.pem\" "
                               "key=\"a.key\" }\n"
                               "min-version \"1.3\"; alpn \"http/1.1\" \"h2\"\n"
-                              "session-tickets false; client-auth \"optional\" ca=\"/ca.pem\"");
+                              "session-tickets false; client-auth \"optional\" ca=\"/ca.pem\" "
+                              "forward=true");
     assert_good(fixture);
     const struct generation *generation = &fixture->generation;
     assert_int_equal(generation->header->certificates.count, 2); /* one is named twice */
@@ -221,6 +222,7 @@ static void a_listener_shows_what_is_configured(void **state)
     assert_int_equal(server->version_max, TLS_VERSION_1_3);
     assert_int_equal(server->session_tickets, 0);
     assert_int_equal(server->client_auth, CLIENT_AUTH_OPTIONAL);
+    assert_int_equal(server->forward_client, 1);
     assert_true(span_starts_with(text_of(fixture, server->client_ca), SPAN("-----BEGIN CERT")));
 }
 
@@ -418,6 +420,8 @@ static void clients_are_never_believed_without_who_signs_them(void **state)
     assert_refused(fixture, "`client-auth` lacks its `ca`");
     compile_listener(fixture, "certificate \"rsa.pem\"; client-auth \"optional\"");
     assert_refused(fixture, "`client-auth` lacks its `ca`");
+    compile_listener(fixture, "certificate \"rsa.pem\"; client-auth \"off\" forward=true");
+    assert_refused(fixture, "client certificates are off");
     compile_listener(fixture, "certificate \"rsa.pem\"; client-auth \"off\" ca=\"/ca.pem\"");
     assert_refused(fixture, "`ca` has no effect here");
     add_file("/empty.pem", "");
@@ -556,6 +560,8 @@ static void damaged_records_of_tls_are_refused(void **state)
     REFUSED(server->client_auth, CLIENT_AUTH_OFF); /* with a bundle */
     REFUSED(server->client_ca, none);              /* everybody would get in */
     REFUSED(server->session_tickets, 2);
+    REFUSED(server->forward_client, 2);
+    REFUSED(server->reserved, 1);
 }
 
 static void damaged_tls_of_upstreams_is_refused(void **state)

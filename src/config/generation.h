@@ -111,6 +111,14 @@ enum generation_access_field {
     ACCESS_FIELD_TOTAL,
     ACCESS_FIELD_PLACE,
     ACCESS_FIELD_HINT,
+    ACCESS_FIELD_USUAL, /* so many stand in a record where nothing else is said */
+    ACCESS_FIELD_TLS_VERSION = ACCESS_FIELD_USUAL,
+    ACCESS_FIELD_TLS_CIPHER,
+    ACCESS_FIELD_TLS_RESUMED,
+    ACCESS_FIELD_SNI,
+    ACCESS_FIELD_CLIENT_SUBJECT,
+    ACCESS_FIELD_CLIENT_FINGERPRINT,
+    ACCESS_FIELD_CLIENT_VERIFIED,
     ACCESS_FIELD_COUNT
 };
 
@@ -222,9 +230,12 @@ struct generation_tls_server {
     struct ref alpn;          /* uint32_t[]: enum generation_alpn, the preferred one first */
     uint32_t client_auth;     /* enum generation_client_auth */
     uint32_t session_tickets; /* boolean */
-    struct ref client_ca;     /* text: PEM of those who may have signed a client's certificate;
-                                 empty where client_auth is off. Equal bundles are one text, of one
-                                 offset */
+    uint32_t forward_client;  /* boolean: upstreams are told of the client's certificate; false
+                                 where client_auth is off */
+    uint32_t reserved;
+    struct ref client_ca; /* text: PEM of those who may have signed a client's certificate;
+                             empty where client_auth is off. Equal bundles are one text, of one
+                             offset */
 };
 
 /* TLS towards the endpoints of an upstream. */

@@ -23,7 +23,7 @@ static const char configuration[] =
     "    health-check { type \"http\" path=\"/health\" host=\"h\" } }\n"
     "listener \"t\" { address \"127.0.0.1:443\"; protocol \"https\"; tls { certificate \"c\"\n"
     "    host \"a.test\" \"*.a.test\" { certificate \"d\" }\n"
-    "    client-auth \"optional\" ca=\"e\" } }\n"
+    "    client-auth \"optional\" ca=\"e\" forward=true } }\n"
     "upstream \"v\" { target \"127.0.0.1:82\"; tls { ca \"e\"; server-name \"a.test\"\n"
     "    certificate \"c\" } }\n"
     "route \"a\" { upstream \"u\"; match { path-prefix \"/a\" \"/b\"; host \"*.x.test\"\n"

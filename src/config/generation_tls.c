@@ -109,7 +109,9 @@ static bool check_client_auth(const struct generation_check *check,
 {
     return server->client_auth <= CLIENT_AUTH_REQUIRED &&
            generation_check_text_or_none(check, server->client_ca, is_certificates) &&
-           (server->client_auth == CLIENT_AUTH_OFF) == (server->client_ca.count == 0);
+           (server->client_auth == CLIENT_AUTH_OFF) == (server->client_ca.count == 0) &&
+           server->forward_client <= (server->client_auth != CLIENT_AUTH_OFF ? 1U : 0U) &&
+           server->reserved == 0;
 }
 
 bool generation_check_tls(const struct generation_check *check)

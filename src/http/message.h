@@ -51,6 +51,7 @@ enum field_flag {
     FIELD_IS_PROTECTED = 2,
     FIELD_IS_FORWARDED = 4,
     FIELD_IS_SINGLE = 8,
+    FIELD_IS_OURS = 16,
 };
 
 /* One field line. The value has no OWS at its ends and no control byte but HTAB. */

@@ -28,11 +28,14 @@ enum {
     TLS_HEAP_BASE = 2 * 1024 * 1024, /* the library itself */
     TLS_HEAP_HOST = 64 * 1024,       /* the certificates and settings of one host name */
     TLS_HEAP_IDLE = 15 * 1024,       /* a connection on which nothing is under way */
-    TLS_HEAP_PEER = 12 * 1024,       /* and the certificate that its peer has shown */
+    TLS_HEAP_PEER = 14 * 1024,       /* and the certificate that its peer has shown */
     TLS_HEAP_BUSY = 40 * 1024,       /* what one takes on top while bytes are read and written */
     TLS_HEAP_HANDSHAKE = 64 * 1024,  /* the same during its handshake */
     TLS_HOST_NAME_MAX = 255,
     TLS_ERROR_MAX = 256,
+    TLS_SUBJECT_MAX = 512, /* bytes of a certificate's subject, and of its names, as text */
+    TLS_NAMES_MAX = 1024,
+    TLS_FINGERPRINT_SIZE = 64, /* a SHA-256 in hexadecimal */
 };
 
 enum tls_version { TLS_1_2, TLS_1_3 };
@@ -111,6 +114,19 @@ struct tls_info {
 };
 
 /*
+ * Whom a client's certificate, which holds, is for, as printable ASCII that no other certificate of
+ * other names can have. A text that is longer than its bound is empty: a part of a name could be
+ * someone else's.
+ */
+struct tls_certificate {
+    struct span subject; /* as RFC 4514 writes it, the most specific part first: CN=user,O=a */
+    struct span names;   /* subjectAltName: DNS:a.example, email:user@a.example, URI:..., IP:...;
+                            in each of them what is no visible character, `%`, `,`, `"` and `\` as
+                            %XX; other kinds are left out */
+    struct span fingerprint; /* SHA-256 of its DER, in lower-case hexadecimal */
+};
+
+/*
  * The bytes that tls_engine_create allocates besides the library's heap for so many connections.
  */
 uint64_t tls_engine_bytes(uint32_t connections);
@@ -183,6 +199,9 @@ const char *tls_handshake_detail(const struct transport *transport);
 
 /* After the handshake: what the connection is. */
 void tls_describe(const struct transport *transport, struct tls_info *info);
+
+/* Of a server's: what the client has shown; NULL: nothing. Borrowed from the transport. */
+const struct tls_certificate *tls_client_certificate(const struct transport *transport);
 
 /*
  * Whether a client of this connection, had it named that host (any case, no port), would have been

@@ -75,6 +75,28 @@ static inline void made_make(struct made *made, const char *name, const char *na
                                            .key_pem = span_of_string(made->key_pem)};
 }
 
+/* The same certificate with another subject (a common name in UTF-8) and names. */
+static inline void made_rename(struct made *made, const struct made *by, struct span name,
+                               GENERAL_NAMES *names)
+{
+    X509 *certificate = made->certificate;
+    X509_NAME *subject = X509_NAME_new();
+    ASSERT(X509_NAME_add_entry_by_txt(subject, "O", MBSTRING_UTF8, (const unsigned char *)"a, b",
+                                      -1, -1, 0) == 1);
+    if (name.size > 0) {
+        ASSERT(X509_NAME_add_entry_by_txt(subject, "description", MBSTRING_UTF8, name.data,
+                                          (int)name.size, -1, 0) == 1);
+    }
+    X509_set_subject_name(certificate, subject);
+    X509_NAME_free(subject);
+    ASSERT(X509_add1_ext_i2d(certificate, NID_subject_alt_name, names, 0, X509V3_ADD_REPLACE) == 1);
+    ASSERT(X509_sign(certificate, by->key, EVP_sha256()) > 0);
+    BIO *bio = BIO_new(BIO_s_mem());
+    PEM_write_bio_X509(bio, certificate);
+    made_print(bio, made->chain_pem);
+    made->identity.chain_pem = span_of_string(made->chain_pem);
+}
+
 static inline void made_drop(struct made *made)
 {
     X509_free(made->certificate);

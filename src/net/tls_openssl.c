@@ -108,10 +108,12 @@ struct tls_engine *tls_engine_create(uint32_t connections, uint64_t heap_max)
         slab_init(&engine->connections, sizeof(struct tls), connections) &&
         OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_LOAD_SSL_STRINGS, NULL) == 1) {
         engine->bio = make_bio_method();
+        engine->text_bio = tls_text_method();
         engine->ticket_cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
         engine->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
     }
-    if (engine->bio == NULL || engine->ticket_cipher == NULL || engine->sha256 == NULL) {
+    if (engine->bio == NULL || engine->text_bio == NULL || engine->ticket_cipher == NULL ||
+        engine->sha256 == NULL) {
         tls_engine_destroy(engine);
         errno = ENOMEM;
         return NULL;
@@ -126,6 +128,7 @@ void tls_engine_destroy(struct tls_engine *engine)
     }
     ASSERT(engine->connections.in_use == 0);
     BIO_meth_free(engine->bio);
+    BIO_meth_free(engine->text_bio);
     EVP_CIPHER_free(engine->ticket_cipher);
     EVP_MD_free(engine->sha256);
     slab_deinit(&engine->connections);
@@ -300,6 +303,7 @@ void tls_abandon(struct transport *transport)
     struct tls *tls = transport->tls;
     struct slab *connections = &tls->engine->connections;
     SSL_free(tls->ssl);
+    OPENSSL_free(tls->peer);
     ERR_clear_error();
     transport_restore_tcp(transport);
     slab_release(connections, tls);
@@ -475,6 +479,11 @@ enum status tls_handshake(struct transport *transport, enum tls_failure *failure
     struct tls *tls = transport->tls;
     ASSERT(!tls->established && !tls->broken);
     int result = SSL_do_handshake(tls->ssl);
+    if (result == 1 && tls->server != NULL && !tls_peer_read(tls)) {
+        *failure = TLS_FAILURE_MEMORY;
+        tls->broken = true;
+        return ERROR;
+    }
     if (result == 1) {
         tls->established = true;
         tls->useful = tls->taken;
@@ -522,6 +531,11 @@ void tls_describe(const struct transport *transport, struct tls_info *info)
         .peer_verified = peer != NULL && SSL_get_verify_result(ssl) == X509_V_OK,
     };
     X509_free(peer);
+}
+
+const struct tls_certificate *tls_client_certificate(const struct transport *transport)
+{
+    return transport->tls->peer;
 }
 
 bool tls_serves_host(const struct transport *transport, struct span host)

@@ -28,10 +28,11 @@ enum {
 struct tls_engine {
     struct slab connections; /* struct tls */
     BIO_METHOD *bio;
+    BIO_METHOD *text_bio;      /* writes to a struct output */
     EVP_CIPHER *ticket_cipher; /* found once: looking one up takes longer than using it */
     EVP_MD *sha256;
     const struct ticket_keys *ticket_keys; /* borrowed; NULL: none */
-    uint8_t gather[TLS_RECORD_MAX];        /* pieces of one record, while it is written */
+    uint8_t gather[TLS_RECORD_MAX];        /* pieces of one record, while it is written; a text */
 };
 
 /* An OCSP response, in OpenSSL's heap, and whose it is. */
@@ -78,6 +79,7 @@ struct tls {
     struct tls_server *server;         /* NULL: we are the client */
     struct tls_served_host *host;      /* of a server's: what the client's name led to */
     struct tls_resumption *resumption; /* of a client's; may be NULL */
+    struct tls_certificate *peer;      /* of a server's, with its texts: in OpenSSL's heap */
     struct span early;                 /* read before TLS began */
     const char *detail;                /* of a failure */
     uint64_t taken;                    /* bytes, from the socket */
@@ -118,6 +120,17 @@ NODISCARD STACK_OF(X509_NAME) * tls_trust_names(struct span pem);
 
 /* What both sides' contexts have in common: versions, ciphers, no old features. */
 NODISCARD bool tls_context_harden(SSL_CTX *context, enum tls_version min, enum tls_version max);
+
+/* tls_openssl_peer.c */
+
+/* What writes to a struct output, which is its data; whatever does not fit marks that. */
+BIO_METHOD *tls_text_method(void);
+
+/*
+ * After a server's handshake: reads who the client is into tls->peer, if it has shown that. False:
+ * no memory.
+ */
+NODISCARD bool tls_peer_read(struct tls *tls);
 
 /* The library's last complaint as a text; empties its queue. */
 void tls_complain(char error[TLS_ERROR_MAX], const char *what);

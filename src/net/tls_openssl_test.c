@@ -346,6 +346,101 @@ static void clients_show_their_certificates(void **state)
     tls_server_destroy(optional);
 }
 
+static void add_name(GENERAL_NAMES *names, int kind, struct span value)
+{
+    GENERAL_NAME *name = GENERAL_NAME_new();
+    ASN1_STRING *text = kind == GEN_IPADD ? ASN1_OCTET_STRING_new() : ASN1_IA5STRING_new();
+    assert_int_equal(ASN1_STRING_set(text, value.data, (int)value.size), 1);
+    GENERAL_NAME_set0_value(name, kind, text);
+    assert_true(sk_GENERAL_NAME_push(names, name) > 0);
+}
+
+/* One connection of this user; the texts are good until it is closed. */
+static const struct tls_certificate *show(struct fixture *fixture, struct tls_server *server,
+                                          const struct made *user, struct ends *ends)
+{
+    const struct tls_identity *identity = user == NULL ? NULL : &user->identity;
+    struct tls_client *client =
+        make_client(fixture, (struct tls_client_settings){.verify = true, .identity = identity});
+    open_ends(fixture, ends, server, client, "a.example", NULL);
+    assert_int_equal(ends->server_status, OK);
+    tls_client_destroy(client);
+    return tls_client_certificate(&ends->server);
+}
+
+static void expect_span(struct span actual, const char *expected)
+{
+    if (!span_equal(actual, span_of_string(expected))) {
+        fail_msg("%.*s is not %s", SPAN_ARGS(actual), expected);
+    }
+}
+
+static void a_clients_certificate_is_told_so_that_nothing_can_be_taken_for_another(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tls_server *server = plain_server(
+        fixture,
+        (struct tls_server_settings){.client_auth = TLS_CLIENT_AUTH_OPTIONAL,
+                                     .client_ca_pem = span_of_string(fixture->ca.chain_pem)});
+    struct ends ends;
+    assert_null(show(fixture, server, NULL, &ends));
+    close_ends(&ends);
+    const struct tls_certificate *shown = show(fixture, server, &fixture->user, &ends);
+    expect_span(shown->subject, "CN=user");
+    expect_span(shown->names, "email:user@a.example");
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    char print[TLS_FINGERPRINT_SIZE + 1];
+    assert_int_equal(X509_digest(fixture->user.certificate, EVP_sha256(), digest, NULL), 1);
+    for (size_t i = 0; i < TLS_FINGERPRINT_SIZE / 2; i++) {
+        (void)snprintf(print + 2 * i, 3, "%02x", digest[i]);
+    }
+    expect_span(shown->fingerprint, print);
+    close_ends(&ends);
+
+    GENERAL_NAMES *names = GENERAL_NAMES_new();
+    static const uint8_t six[16] = {0x20, 0x01, 0x0d, 0xb8, [15] = 1};
+    add_name(names, GEN_DNS, SPAN("a.example, DNS:b.example"));
+    add_name(names, GEN_URI, SPAN("spiffe://a/%2C\r\nX-Role: admin"));
+    add_name(names, GEN_IPADD, span_of(six, sizeof(six)));
+    add_name(names, GEN_IPADD, SPAN("\xc0\x00\x02\x01"));
+    made_rename(&fixture->user, &fixture->ca, SPAN("x,CN=root\r\nX-Role: \xc3\xa4\"\\"), names);
+    shown = show(fixture, server, &fixture->user, &ends);
+    expect_span(shown->subject, "description=x\\,CN=root\\0D\\0AX-Role: \\C3\\A4\\\"\\\\,O=a\\, b");
+    expect_span(shown->names, "DNS:a.example%2c%20DNS:b.example, "
+                              "URI:spiffe://a/%252C%0d%0aX-Role:%20admin, IP:2001:db8::1, "
+                              "IP:192.0.2.1");
+    close_ends(&ends);
+    GENERAL_NAMES_free(names);
+    tls_server_destroy(server);
+}
+
+static void a_text_that_is_too_long_is_left_out_and_not_cut(void **state)
+{
+    struct fixture *fixture = *state;
+    static uint8_t long_name[TLS_NAMES_MAX];
+    struct tls_server *server = plain_server(
+        fixture,
+        (struct tls_server_settings){.client_auth = TLS_CLIENT_AUTH_REQUIRED,
+                                     .client_ca_pem = span_of_string(fixture->ca.chain_pem)});
+    memset(long_name, 'a', sizeof(long_name));
+    for (int longer = 0; longer < 2; longer++) { /* what just fits; a byte more */
+        const size_t subject = sizeof("description=,O=a\\, b") - 1;
+        const size_t one = (size_t)(TLS_SUBJECT_MAX + longer) - subject;
+        const size_t two = (size_t)(TLS_NAMES_MAX + longer) - (sizeof("email:") - 1);
+        struct ends ends;
+        GENERAL_NAMES *names = GENERAL_NAMES_new();
+        add_name(names, GEN_EMAIL, span_of(long_name, two));
+        made_rename(&fixture->user, &fixture->ca, span_of(long_name, one), names);
+        const struct tls_certificate *shown = show(fixture, server, &fixture->user, &ends);
+        assert_int_equal(shown->subject.size, longer ? 0 : TLS_SUBJECT_MAX);
+        assert_int_equal(shown->names.size, longer ? 0 : TLS_NAMES_MAX);
+        assert_int_equal(shown->fingerprint.size, TLS_FINGERPRINT_SIZE);
+        close_ends(&ends);
+        GENERAL_NAMES_free(names);
+    }
+    tls_server_destroy(server);
+}
+
 /* One connection; whether it went on with an earlier session. */
 static bool resumes(struct fixture *fixture, struct tls_server *server, struct tls_client *client,
                     const char *name, struct tls_resumption *resumption)
@@ -606,8 +701,12 @@ static void an_idle_connection_takes_no_more_than_is_planned(void **state)
 static void a_failing_allocation_ends_one_connection(void **state)
 {
     struct fixture *fixture = *state;
-    struct tls_server *server = plain_server(fixture, (struct tls_server_settings){0});
-    struct tls_client *client = make_client(fixture, (struct tls_client_settings){.verify = true});
+    struct tls_server *server = plain_server(
+        fixture,
+        (struct tls_server_settings){.client_auth = TLS_CLIENT_AUTH_OPTIONAL,
+                                     .client_ca_pem = span_of_string(fixture->ca.chain_pem)});
+    struct tls_client *client = make_client(
+        fixture, (struct tls_client_settings){.verify = true, .identity = &fixture->user.identity});
     struct ends neighbour;
     int failed = 0;
     int good = 0;
@@ -625,6 +724,11 @@ static void a_failing_allocation_ends_one_connection(void **state)
             shake_hands(fixture, &ends);
         }
         bool whole = begun && ends.client_status == OK && ends.server_status == OK;
+        if (whole) { /* as it is, not as far as there was memory */
+            const struct tls_certificate *shown = tls_client_certificate(&ends.server);
+            assert_int_equal(shown->subject.size, sizeof("CN=user") - 1);
+            assert_int_equal(shown->names.size, sizeof("email:user@a.example") - 1);
+        }
         good = whole ? good + 1 : 0;
         failed += !whole;
         close_ends(&ends);
@@ -654,6 +758,11 @@ int main(void)
         cmocka_unit_test(a_client_without_ecdsa_is_shown_rsa),
         cmocka_unit_test(a_client_believes_the_right_certificate_only),
         cmocka_unit_test(clients_show_their_certificates),
+        cmocka_unit_test_setup_teardown(
+            a_clients_certificate_is_told_so_that_nothing_can_be_taken_for_another, set_up,
+            tear_down),
+        cmocka_unit_test_setup_teardown(a_text_that_is_too_long_is_left_out_and_not_cut, set_up,
+                                        tear_down),
         cmocka_unit_test(sessions_go_on_with_tickets_of_the_same_scope),
         cmocka_unit_test(a_client_may_prefer_any_protocol_that_is_served),
         cmocka_unit_test(versions_that_are_not_allowed_are_refused),

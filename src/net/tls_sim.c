@@ -429,7 +429,9 @@ bool tls_begin_client(struct transport *transport, struct tls_client *client,
         return false;
     }
     ASSERT(peer->server_name.size <= sizeof(tls->name));
-    memcpy(tls->name, peer->server_name.data, peer->server_name.size);
+    if (peer->server_name.size > 0) {
+        memcpy(tls->name, peer->server_name.data, peer->server_name.size);
+    }
     tls->name_size = peer->server_name.size;
     put_record(tls, RECORD_HELLO, span_of(tls->name, tls->name_size));
     return true;
@@ -529,6 +531,12 @@ void tls_describe(const struct transport *transport, struct tls_info *info)
                               .cipher = SPAN("toy"),
                               .server_name = span_of(tls->name, tls->name_size),
                               .alpn = tls->alpn};
+}
+
+const struct tls_certificate *tls_client_certificate(const struct transport *transport)
+{
+    (void)transport;
+    return NULL; /* there are none here */
 }
 
 bool tls_serves_host(const struct transport *transport, struct span host)

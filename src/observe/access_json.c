@@ -5,18 +5,21 @@
 #include "observe/json_write.h"
 
 enum {
-    HINT_MAX = 512,
+    HINT_MAX = 384,
     KEYS_MAX = 512,    /* all names, quotes, colons and braces */
-    NUMBERS_MAX = 512, /* all numbers and the time */
-    TEXTS = 10,        /* members of ACCESS_TEXT_MAX */
+    NUMBERS_MAX = 320, /* all numbers and the time */
+    TEXTS = 12,        /* members of ACCESS_TEXT_MAX */
+    VERSION_MAX = 16,  /* of TLS */
+    SHORT_TEXT = 64,   /* a cipher, a fingerprint */
     KEY_SLOT = 24,     /* every key is copied with as many bytes: a few stores */
     DATE_SIZE = 20,    /* "2026-01-31T12:00:00." */
     /* Of a recorded field: name, value, quotes, colon, comma. */
     CAPTURED_MAX = GENERATION_CAPTURED_NAME_MAX + ACCESS_HEADER_MAX + 8,
 };
 
-static_assert(ACCESS_PATH_MAX + ACCESS_HOST_MAX + TEXTS * ACCESS_TEXT_MAX + HINT_MAX + KEYS_MAX +
-                      NUMBERS_MAX + GENERATION_CAPTURED_MAX * CAPTURED_MAX + KEY_SLOT <=
+static_assert(ACCESS_PATH_MAX + ACCESS_HOST_MAX + TEXTS * ACCESS_TEXT_MAX + VERSION_MAX +
+                      2 * SHORT_TEXT + HINT_MAX + KEYS_MAX + NUMBERS_MAX +
+                      GENERATION_CAPTURED_MAX * CAPTURED_MAX + KEY_SLOT <=
                   ACCESS_LINE_MAX,
               "a record of the longest texts fits into a line");
 static_assert((int)DATE_SIZE <= (int)ACCESS_DATE_MAX, "room for the date");
@@ -29,6 +32,7 @@ enum member_kind {
     MEMBER_ATTEMPTS,
     MEMBER_STATUS,
     MEMBER_REASON,
+    MEMBER_ANSWER,
     MEMBER_DURATION,
     MEMBER_PLACE,
     MEMBER_HINT,
@@ -77,6 +81,16 @@ static const struct member MEMBERS[ACCESS_FIELD_COUNT] = {
     [ACCESS_FIELD_TOTAL] = MEMBER("total_ms", MEMBER_DURATION, total, 0, 0),
     [ACCESS_FIELD_PLACE] = MEMBER("place", MEMBER_PLACE, place_file, 0, ACCESS_TEXT_MAX),
     [ACCESS_FIELD_HINT] = MEMBER("hint", MEMBER_HINT, reason, 0, HINT_MAX),
+    [ACCESS_FIELD_TLS_VERSION] = MEMBER("tls_version", MEMBER_TEXT, tls_version, 0, VERSION_MAX),
+    [ACCESS_FIELD_TLS_CIPHER] = MEMBER("tls_cipher", MEMBER_TEXT, tls_cipher, 0, SHORT_TEXT),
+    [ACCESS_FIELD_TLS_RESUMED] = MEMBER("tls_resumed", MEMBER_ANSWER, tls_resumed, 0, 0),
+    [ACCESS_FIELD_SNI] = HIDDEN("sni", sni, ACCESS_REDACT_HOST, ACCESS_TEXT_MAX),
+    [ACCESS_FIELD_CLIENT_SUBJECT] =
+        HIDDEN("client_subject", client_subject, ACCESS_REDACT_CLIENT, ACCESS_TEXT_MAX),
+    [ACCESS_FIELD_CLIENT_FINGERPRINT] =
+        HIDDEN("client_fingerprint", client_fingerprint, ACCESS_REDACT_CLIENT, SHORT_TEXT),
+    [ACCESS_FIELD_CLIENT_VERIFIED] =
+        MEMBER("client_verified", MEMBER_ANSWER, client_verified, 0, 0),
 };
 
 static void put_key(struct output *line, const struct member *member)
@@ -150,6 +164,13 @@ static void put_status(struct output *line, uint16_t status)
     }
 }
 
+static void put_answer(struct output *line, enum access_answer answer)
+{
+    output_span(line, answer == ACCESS_NO_ANSWER ? SPAN("null")
+                      : answer == ACCESS_YES     ? SPAN("true")
+                                                 : SPAN("false"));
+}
+
 static struct span label_of(enum reason reason)
 {
     return reason == REASON_NONE ? SPAN_EMPTY : span_of_string(reason_info(reason)->label);
@@ -204,6 +225,9 @@ static void put_member(struct access_log *log, struct output *line, const struct
         return;
     case MEMBER_REASON:
         put_text(line, label_of(record->reason), ACCESS_TEXT_MAX);
+        return;
+    case MEMBER_ANSWER:
+        put_answer(line, *(const enum access_answer *)value);
         return;
     case MEMBER_DURATION:
         put_duration(line, *(const uint64_t *)value);

@@ -11,6 +11,18 @@ size_t access_log_size(const struct generation *generation)
     return span_equal(where, SPAN("off")) ? 0 : ring_size(RING_CAPACITY_DEFAULT);
 }
 
+bool access_log_tells_tls(const struct generation *generation)
+{
+    struct ref ref = generation->header->server.access.fields;
+    const uint32_t *fields = generation_array(generation, ref);
+    for (uint32_t i = 0; i < ref.count; i++) {
+        if (fields[i] >= ACCESS_FIELD_TLS_VERSION) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void access_log_init(struct access_log *log, void *memory, uint64_t incarnation,
                      struct metrics *metrics, const struct generation *generation)
 {
@@ -18,6 +30,7 @@ void access_log_init(struct access_log *log, void *memory, uint64_t incarnation,
     *log = (struct access_log){
         .metrics = metrics,
         .enabled = memory != NULL,
+        .tells_tls = memory != NULL && access_log_tells_tls(generation),
         .generation = generation,
         .access = access,
         .fields = generation_array(generation, access->fields),

@@ -10,6 +10,10 @@
  *   time request_id client listener route method host path protocol status reason bytes_in
  *   bytes_out upstream endpoint attempts queue_ms connect_ms first_byte_ms total_ms
  *
+ * and only where `fields` names them, null on a connection without TLS:
+ *
+ *   tls_version tls_cipher tls_resumed sni client_subject client_fingerprint client_verified
+ *
  * and only where there is a reason: place (file:line of the route in the configuration) and hint;
  * only where records are sampled: sample_rate; where fields are recorded: request_headers and
  * response_headers. Times are milliseconds with three decimals. Long texts are cut with a visible
@@ -40,6 +44,9 @@ enum {
 
 #define ACCESS_NO_TIME UINT64_MAX /* "this never happened", for the durations below */
 
+/* Whether something is so, where it may be that the question has no sense. */
+enum access_answer { ACCESS_NO_ANSWER, ACCESS_NO, ACCESS_YES };
+
 /* Spans are borrowed for the call; NULL data means absent. Durations are microseconds. */
 struct access_record {
     uint64_t time; /* microseconds since the Unix epoch: the request's begin */
@@ -64,6 +71,13 @@ struct access_record {
     uint64_t connect;
     uint64_t first_byte;
     uint64_t total;
+    struct span tls_version;
+    struct span tls_cipher;
+    struct span sni;
+    struct span client_subject;
+    struct span client_fingerprint;
+    enum access_answer tls_resumed;
+    enum access_answer client_verified;   /* it has shown a certificate, which holds */
     const struct fields *request_fields;  /* as received; NULL: the head was none */
     const struct fields *response_fields; /* the upstream's; NULL: its response was not sent on */
 };
@@ -72,6 +86,7 @@ struct access_log {
     struct ring_writer ring;
     struct metrics *metrics; /* borrowed: counts what is written, sampled out and dropped */
     bool enabled;
+    bool tells_tls; /* a record has members that tell of TLS */
     const struct generation *generation;
     const struct generation_access *access;
     const uint32_t *fields; /* what follows: the arrays of `access`, resolved */
@@ -83,6 +98,9 @@ struct access_log {
 
 /* Bytes of ring memory: 0 where the generation says `access-log "off"`. */
 size_t access_log_size(const struct generation *generation);
+
+/* Whether records have members that tell of TLS. */
+bool access_log_tells_tls(const struct generation *generation);
 
 /*
  * Starts an empty log over memory of access_log_size bytes, aligned to 64; NULL: nothing is logged.

@@ -116,6 +116,13 @@ static struct access_record good_record(void)
         .connect = 1234,
         .first_byte = 20005,
         .total = 21000,
+        .tls_version = SPAN("TLSv1.3"),
+        .tls_cipher = SPAN("TLS_AES_256_GCM_SHA384"),
+        .tls_resumed = ACCESS_NO,
+        .sni = SPAN("example.com"),
+        .client_subject = SPAN("CN=user"),
+        .client_fingerprint = SPAN("0123"),
+        .client_verified = ACCESS_YES,
     };
 }
 
@@ -188,6 +195,11 @@ static void what_is_absent_is_null_and_a_failure_says_where_and_why(void **state
 }
 
 static const char *const kinds[] = {
+    "fields \"time\" \"request_id\" \"client\" \"listener\" \"route\" \"method\" \"host\" \"path\" "
+    "\"protocol\" \"status\" \"reason\" \"bytes_in\" \"bytes_out\" \"upstream\" \"endpoint\" "
+    "\"attempts\" \"queue_ms\" \"connect_ms\" \"first_byte_ms\" \"total_ms\" \"place\" \"hint\" "
+    "\"tls_version\" \"tls_cipher\" \"tls_resumed\" \"sni\" \"client_subject\" "
+    "\"client_fingerprint\" \"client_verified\"\n"
     "redact-query \"a\"\n"
     "request-header \"A\" \"B\" \"C\" \"D\" \"E\" \"F\" \"G\" \"Referer\"\n"
     "response-header \"A\" \"B\" \"C\" \"D\" \"E\" \"F\" \"G\" \"Location\"",
@@ -224,6 +236,13 @@ static void the_longest_texts_fit_into_a_line_and_cannot_break_it(void **state)
             .endpoint = text,
             .place_file = text,
             .place_line = UINT32_MAX,
+            .tls_version = text,
+            .tls_cipher = text,
+            .sni = text,
+            .client_subject = text,
+            .client_fingerprint = text,
+            .tls_resumed = ACCESS_YES,
+            .client_verified = ACCESS_NO,
             .status = UINT16_MAX,
             .reason = (enum reason)reason,
             .attempts = UINT32_MAX,
@@ -268,6 +287,27 @@ static void the_members_are_those_that_were_chosen_in_their_order(void **state)
     record.reason = REASON_NONE;
     access_log_write(&fixture->log, &record);
     expect_line(fixture, SPAN("{}\n"));
+}
+
+static void members_of_tls_are_null_without_tls(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    assert_false(fixture->log.tells_tls);
+    configure(fixture, "fields \"tls_version\" \"tls_cipher\" \"tls_resumed\" \"sni\" "
+                       "\"client_subject\" \"client_fingerprint\" \"client_verified\"");
+    assert_true(fixture->log.tells_tls);
+    struct access_record record = good_record();
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture,
+                SPAN("{\"tls_version\":\"TLSv1.3\",\"tls_cipher\":\"TLS_AES_256_GCM_SHA384\","
+                     "\"tls_resumed\":false,\"sni\":\"example.com\","
+                     "\"client_subject\":\"CN=user\",\"client_fingerprint\":\"0123\","
+                     "\"client_verified\":true}\n"));
+    record = (struct access_record){.status = 200};
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"tls_version\":null,\"tls_cipher\":null,\"tls_resumed\":null,"
+                              "\"sni\":null,\"client_subject\":null,\"client_fingerprint\":null,"
+                              "\"client_verified\":null}\n"));
 }
 
 /* The key's choices and the writer's members are two lists: they must agree. */
@@ -372,6 +412,11 @@ static void what_must_not_be_read_is_replaced_by_a_mark(void **state)
     expect_line(fixture, SPAN("{\"client\":\"[redacted]\",\"host\":\"[redacted]\","
                               "\"method\":\"[redacted]\",\"request_id\":\"[redacted]\","
                               "\"path\":\"/api/users?[redacted]\"}\n"));
+    configure(fixture, "fields \"sni\" \"client_subject\" \"client_fingerprint\"\n"
+                       "redact \"client\" \"host\"");
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"sni\":\"[redacted]\",\"client_subject\":\"[redacted]\","
+                              "\"client_fingerprint\":\"[redacted]\"}\n"));
     configure(fixture, "fields \"path\"\nredact \"path\"");
     access_log_write(&fixture->log, &record);
     expect_line(fixture, SPAN("{\"path\":\"[redacted]\"}\n"));
@@ -594,6 +639,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(the_longest_texts_fit_into_a_line_and_cannot_break_it,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(members_of_tls_are_null_without_tls, setup, teardown),
         cmocka_unit_test_setup_teardown(the_members_are_those_that_were_chosen_in_their_order,
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(each_member_is_called_as_it_is_chosen, setup, teardown),

@@ -721,6 +721,9 @@ bool exchange_begin(struct proxy *proxy, struct stream *client)
     timer_init(&exchange->timer, TIMER_EXCHANGE);
     arena_init(&exchange->arena, exchange + 1, proxy->arena_size);
     client->holder = exchange;
+    if (proxy->access_log->tells_tls) {
+        exchange_note_tls(exchange);
+    }
     exchange_note_begin(exchange);
     exchange_wake(exchange);
     return true;

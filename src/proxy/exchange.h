@@ -66,6 +66,21 @@ struct upload {
 };
 
 /*
+ * What the access record is to tell of TLS, in the arena: taken at the begin, since the connection
+ * may be gone at the end.
+ */
+struct exchange_tls {
+    struct tls_info info;
+    struct tls_certificate client; /* empty where none was shown */
+};
+
+enum {
+    /* Arena bytes of it, where records tell of it. */
+    EXCHANGE_TLS_MAX = sizeof(struct exchange_tls) + TLS_HOST_NAME_MAX + TLS_SUBJECT_MAX +
+                       TLS_FINGERPRINT_SIZE + 64
+};
+
+/*
  * Its members stand in the order in which a request touches them: thousands in flight are more than
  * the caches hold, and then each line is waited for. First what every run looks at and what the
  * response needs, then what is set once when the head is read, last what few requests need.
@@ -103,8 +118,9 @@ struct exchange {
     const struct generation_route *route; /* NULL: none yet */
     const struct generation_rule *rule;
 
-    uint64_t drained;    /* bytes of a request body read only to be forgotten */
-    uint64_t wall_began; /* as `began`, on the wall clock */
+    const struct exchange_tls *tls; /* of its connection; NULL: not asked for, or plain */
+    uint64_t drained;               /* bytes of a request body read only to be forgotten */
+    uint64_t wall_began;            /* as `began`, on the wall clock */
     struct request_head request;
     struct address client_address; /* behind trusted proxies: who they say it is */
     enum origin_chain chain;       /* in what they said it */
@@ -174,6 +190,9 @@ static inline void exchange_note_stage(struct exchange *exchange)
 
 /* Tells the flight recorder that the exchange has begun. exchange_record.c */
 void exchange_note_begin(struct exchange *exchange);
+
+/* Takes what the record is to tell of the connection's TLS. exchange_record.c */
+void exchange_note_tls(struct exchange *exchange);
 
 /* Tells the flight recorder what is asked, and from route on, of which route. */
 void exchange_note_request(struct exchange *exchange);

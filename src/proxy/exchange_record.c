@@ -88,6 +88,48 @@ static struct span protocol_name(enum http_version version)
                                  : SPAN("HTTP/1.1");
 }
 
+void exchange_note_tls(struct exchange *exchange)
+{
+    const struct transport *transport = &exchange->client->session->transport;
+    if (!tls_is_on(transport)) {
+        return;
+    }
+    const struct tls_certificate *client = tls_client_certificate(transport);
+    struct arena *arena = &exchange->arena;
+    struct exchange_tls *tls = arena_calloc(arena, 1, sizeof(*tls));
+    ASSERT(tls != NULL); /* arenas are sized for it, and copies of nothing have no data */
+    tls_describe(transport, &tls->info);
+    if (tls->info.server_name.size > 0) {
+        tls->info.server_name = arena_copy(arena, tls->info.server_name);
+    }
+    if (client != NULL && client->subject.size > 0) {
+        tls->client.subject = arena_copy(arena, client->subject);
+    }
+    if (client != NULL) {
+        tls->client.fingerprint = arena_copy(arena, client->fingerprint);
+    }
+    exchange->tls = tls;
+}
+
+static enum access_answer answer_of(bool yes)
+{
+    return yes ? ACCESS_YES : ACCESS_NO;
+}
+
+static void describe_tls(const struct exchange *exchange, struct access_record *record)
+{
+    const struct exchange_tls *tls = exchange->tls;
+    if (tls != NULL) {
+        record->tls_version = tls->info.version;
+        record->tls_cipher = tls->info.cipher;
+        record->tls_resumed = answer_of(tls->info.resumed);
+        record->sni = tls->info.server_name;
+        record->client_subject = tls->client.subject;
+        record->client_fingerprint = tls->client.fingerprint;
+        record->client_verified = answer_of(tls->info.peer_verified);
+    }
+}
+
 static void write_access_record(const struct exchange *exchange, uint64_t total)
 {
     struct proxy *proxy = exchange->proxy;
@@ -118,6 +160,7 @@ static void write_access_record(const struct exchange *exchange, uint64_t total)
         .response_fields = exchange->relayed ? &exchange->response.fields : NULL,
     };
     describe_route(exchange, &record);
+    describe_tls(exchange, &record);
     access_log_write(proxy->access_log, &record);
 }
 

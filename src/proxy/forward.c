@@ -153,7 +153,8 @@ static bool is_replaced(const struct field *field)
                               UINT64_C(1) << FIELD_CONTENT_LENGTH |
                               UINT64_C(1) << FIELD_MAX_FORWARDS | UINT64_C(1) << FIELD_TRACEPARENT |
                               UINT64_C(1) << FIELD_TRACESTATE | UINT64_C(1) << FIELD_VIA;
-    return (replaced >> field->id & 1) != 0 || (field_flags(field->id) & FIELD_IS_FORWARDED) != 0;
+    return (replaced >> field->id & 1) != 0 ||
+           (field_flags(field->id) & (FIELD_IS_FORWARDED | FIELD_IS_OURS)) != 0;
 }
 
 static bool add_conditional(struct exchange *exchange, struct fields *fields)
@@ -169,6 +170,27 @@ static bool add_conditional(struct exchange *exchange, struct fields *fields)
         return left.data != NULL && add(fields, FIELD_MAX_FORWARDS, left);
     }
     return true;
+}
+
+/* Who the client is by its certificate, where the listener is to tell it. */
+static bool add_client_certificate(const struct exchange *exchange, struct fields *fields)
+{
+    const struct connection *connection = connection_of(exchange);
+    const struct generation *generation = exchange->proxy->generation;
+    uint32_t index = generation_listener(generation, connection->listener)->tls;
+    if (index == GENERATION_NONE || generation_tls_server(generation, index)->forward_client == 0) {
+        return true;
+    }
+    const struct tls_certificate *shown =
+        connection_is_secure(connection) ? tls_client_certificate(&connection->session.transport)
+                                         : NULL;
+    if (shown == NULL) {
+        return add(fields, FIELD_X_CLIENT_VERIFY, SPAN("NONE"));
+    }
+    return add(fields, FIELD_X_CLIENT_VERIFY, SPAN("SUCCESS")) &&
+           add(fields, FIELD_X_CLIENT_FINGERPRINT, shown->fingerprint) &&
+           (shown->subject.size == 0 || add(fields, FIELD_X_CLIENT_SUBJECT, shown->subject)) &&
+           (shown->names.size == 0 || add(fields, FIELD_X_CLIENT_SAN, shown->names));
 }
 
 static bool copy_request_fields(const struct fields *given, struct fields *fields)
@@ -208,7 +230,7 @@ bool forward_request(struct exchange *exchange, struct request_message *message)
     if (fields == NULL || !fields_init(fields, draft, capacity) ||
         !copy_request_fields(&request->fields, fields) || !add_conditional(exchange, fields) ||
         !add_via(exchange, fields) || !origin_add(exchange, fields) ||
-        !add_trace(exchange, fields)) {
+        !add_client_certificate(exchange, fields) || !add_trace(exchange, fields)) {
         return false;
     }
     if (request->te_trailers && (!add(fields, FIELD_TE, SPAN("trailers")))) {

@@ -145,6 +145,12 @@ static size_t security_fields(const struct generation *generation)
     return most;
 }
 
+/* Arena bytes of what records tell of TLS. */
+static size_t notes_of_tls(const struct generation *generation)
+{
+    return access_log_tells_tls(generation) && tls_setup_serves(generation) ? EXCHANGE_TLS_MAX : 0;
+}
+
 static struct http1_limits head_limits(const struct generation *generation)
 {
     const struct generation_limits *limits = &generation->header->server.limits;
@@ -177,7 +183,7 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         .upstream_connections =
             worker_plan_share(limits->upstream_connections, server->workers, index),
         .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),
-        .arena_size = exchange_arena_size(&heads),
+        .arena_size = exchange_arena_size(&heads) + notes_of_tls(generation),
         .draft_size = exchange_draft_size(&heads, security_fields(generation)),
     };
     uint32_t reserve = reserve_of(server->workers);

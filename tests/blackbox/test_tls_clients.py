@@ -1,0 +1,105 @@
+"""Clients with certificates: what upstreams and the log are told of them, and what nobody can claim."""
+import hashlib
+import ssl
+
+import pytest
+
+from harness.certificates import Authority
+from harness.origins import hold, read_request
+from harness.wire import connect, request_bytes
+from test_tls import ask, context_of, secure, tls
+
+TOLD = ('X-Client-Verify', 'X-Client-Fingerprint', 'X-Client-Subject', 'X-Client-SAN')
+CLAIMS = [(name.replace('-', mark, 1), 'a lie') for name in TOLD for mark in '-_']
+LOG = """access-log "stdout" {
+    fields "status" "reason" "hint" "tls_version" "tls_cipher" "tls_resumed" "sni" "client_subject" \\
+        "client_fingerprint" "client_verified"
+}"""
+
+
+@pytest.fixture(scope='module')
+def authority(tmp_path_factory):
+    authority = Authority(tmp_path_factory.mktemp('certificates'))
+    authority.issue('a', 'a.example')
+    authority.issue('b', 'b.example')
+    authority.issue('user', 'email:user@a.example', 'URI:spiffe://a.example/user')
+    return authority
+
+
+def auth(authority, mode, more=''):
+    return tls(authority, f'client-auth "{mode}" ca="{authority.ca}" {more}')
+
+
+def fingerprint(authority):
+    pem = (authority.folder / 'user.pem').read_text()
+    pem = pem[pem.index('-----BEGIN'):pem.index('-----END CERTIFICATE-----') + 25]
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+
+def told(request):
+    """What the request says by names that could mean the client's certificate, also to CGI."""
+    return {name: value for name, value in request.fields
+            if name.lower().replace('_', '-').startswith('x-client-')}
+
+
+def test_upstreams_are_told_of_the_certificate(sentinel, echo, authority):
+    proxy = sentinel(echo, listener=auth(authority, 'optional', 'forward=true'))
+    expected = {'X-Client-Verify': 'SUCCESS', 'X-Client-Fingerprint': fingerprint(authority),
+                'X-Client-Subject': 'CN=user',
+                'X-Client-SAN': 'email:user@a.example, URI:spiffe://a.example/user'}
+    context = context_of(authority, 'user')
+    session = None
+    for resumed in (False, True):
+        with secure(proxy, context, session=session) as client:
+            assert ask(client, more=CLAIMS)[0] == 200
+            assert client.session_reused == resumed
+            assert told(echo.requests[-1]) == expected
+            session = client.session
+    with secure(proxy, context_of(authority)) as client:
+        assert ask(client, more=CLAIMS)[0] == 200
+        assert told(echo.requests[-1]) == {'X-Client-Verify': 'NONE'}
+
+
+def test_nobody_can_claim_a_certificate(sentinel, echo, authority):
+    plain = sentinel(echo, listener='trusted-proxies "127.0.0.1"')
+    with connect(plain.port) as client:
+        client.send(request_bytes(fields=CLAIMS))
+        assert client.read_response().status == 200
+    assert told(echo.requests[-1]) == {}
+    silent = sentinel(echo, listener=auth(authority, 'required'))
+    with secure(silent, context_of(authority, 'user')) as client:
+        assert ask(client, more=CLAIMS)[0] == 200
+    assert told(echo.requests[-1]) == {}
+    assert len(echo.requests) == 2
+
+
+def test_the_log_tells_of_tls_and_the_certificate(sentinel, echo, authority):
+    proxy = sentinel(echo, listener=auth(authority, 'optional'), observability=LOG)
+    session = None
+    context = context_of(authority, 'user', maximum_version=ssl.TLSVersion.TLSv1_2)
+    for _ in range(2):
+        with secure(proxy, context, session=session) as client:
+            assert ask(client)[0] == 200
+            session = client.session
+    with secure(proxy, context_of(authority)) as client:
+        assert ask(client)[0] == 200
+    first, second, third = proxy.log_records(3)
+    cipher = first.pop('tls_cipher')
+    assert cipher.startswith('TLS_ECDHE_')
+    expected = {'status': 200, 'reason': None, 'tls_version': 'TLSv1.2', 'tls_resumed': False,
+                'sni': 'a.example', 'client_subject': 'CN=user',
+                'client_fingerprint': fingerprint(authority), 'client_verified': True}
+    assert first == expected
+    assert second == {**expected, 'tls_resumed': True, 'tls_cipher': cipher}
+    assert third['tls_version'] == 'TLSv1.3' and third['client_verified'] is False
+    assert third['client_subject'] is None and third['client_fingerprint'] is None
+
+
+def test_the_log_knows_who_left(sentinel, origin, authority):
+    silent = origin([read_request, hold])
+    proxy = sentinel(silent, listener=auth(authority, 'required'), observability=LOG)
+    with secure(proxy, context_of(authority, 'user')) as client:
+        client.sendall(b'GET / HTTP/1.1\r\nHost: a.example\r\n\r\n')
+        silent.wait_requests(1)
+    record = proxy.logged('client_closed')
+    assert record['client_subject'] == 'CN=user' and record['sni'] == 'a.example'
