@@ -32,6 +32,8 @@ enum reason dialing_tls_reason(enum tls_failure failure)
         return REASON_UPSTREAM_TLS_CERTIFICATE;
     case TLS_FAILURE_REFUSED:
         return REASON_UPSTREAM_TLS_REFUSED;
+    case TLS_FAILURE_NO_ALPN:
+        return REASON_UPSTREAM_TLS_NO_ALPN;
     case TLS_FAILURE_MEMORY:
         return REASON_BUFFERS_FULL;
     case TLS_FAILURE_CLOSED:
@@ -39,7 +41,6 @@ enum reason dialing_tls_reason(enum tls_failure failure)
     case TLS_FAILURE_PROTOCOL:
     case TLS_FAILURE_NO_COMMON:
     case TLS_FAILURE_UNKNOWN_NAME:
-    case TLS_FAILURE_NO_ALPN:
         break;
     }
     return REASON_UPSTREAM_TLS_FAILED;

@@ -438,6 +438,7 @@ static enum tls_failure failure_of(int reason)
     case SSL_R_INAPPROPRIATE_FALLBACK:
         return TLS_FAILURE_NO_COMMON;
     case SSL_R_NO_APPLICATION_PROTOCOL:
+    case SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL:
         return TLS_FAILURE_NO_ALPN;
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
         return TLS_FAILURE_NO_CERTIFICATE;

@@ -15,7 +15,7 @@ static struct stream *start_http(struct pool_connection *connection)
         struct tls_info info;
         tls_describe(&session->transport, &info);
         if (info.alpn != TLS_ALPN_HTTP2) {
-            connection->reason = REASON_UPSTREAM_TLS_REFUSED;
+            connection->reason = REASON_UPSTREAM_TLS_NO_ALPN;
             return NULL;
         }
     }

@@ -73,6 +73,20 @@ def tls_origin(stack, authority):
     return start
 
 
+@pytest.fixture
+def tls_listener(sentinel, authority):
+    """tls_listener(origin): (a second Sentinel in front of it with TLS, what trusts it)."""
+    def start(origin, more=''):
+        chain, key = authority.issue('listener', ADDRESS)
+        second = sentinel(origin, policies='max-body-size "10MiB"', listener=f'''protocol "https"
+tls {{
+    certificate "{chain}" key="{key}"
+    {more}
+}}''')
+        return second, trusting(authority)
+    return start
+
+
 def trusting(authority, lines=''):
     return f'tls {{\n    ca "{authority.ca}"\n    {lines}\n}}'
 
@@ -177,6 +191,40 @@ def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin
     proxy = sentinel(server, upstream=trusting(authority))
     assert_own_answer(proxy.request(), 502, 'upstream_tls_refused')
     proxy.logged('upstream_tls_refused')
+
+
+@pytest.mark.parametrize('spoken', [[], ['http/1.1']])
+def test_an_endpoint_without_the_http_version_is_502_with_its_reason(sentinel, tls_origin,
+                                                                     authority, spoken):
+    # Python's server goes on without ALPN where nothing is in common.
+    context = server_context(authority.issue('origin', ADDRESS))
+    context.set_alpn_protocols(spoken)
+    server = tls_origin(context=context)
+    proxy = sentinel(server, upstream=trusting(authority) + '\nhttp-version "2"')
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_no_alpn')
+    proxy.logged('upstream_tls_no_alpn')
+    assert not server.requests, 'it got no request'
+
+
+def test_an_endpoint_that_insists_on_http2_tells_so_by_its_alert(sentinel, tls_listener, echo):
+    second, tls = tls_listener(echo, 'alpn "h2"')
+    proxy = sentinel(f'127.0.0.1:{second.port}', upstream=tls)
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_no_alpn')
+    proxy = sentinel(f'127.0.0.1:{second.port}', upstream=tls + '\nhttp-version "2"')
+    assert proxy.request().status == 200
+
+
+@pytest.mark.parametrize('version, spoken', [('auto', 'HTTP/1.1'), ('1', 'HTTP/1.1'),
+                                             ('2', 'HTTP/2.0')])
+def test_the_http_version_is_what_alpn_agrees_on(sentinel, tls_listener, echo, version, spoken):
+    second, tls = tls_listener(echo)
+    proxy = sentinel(f'127.0.0.1:{second.port}', upstream=f'{tls}\nhttp-version "{version}"',
+                     policies='max-body-size "10MiB"')
+    for _ in range(3):
+        answer = proxy.request('/up', 'POST', [('Content-Length', str(SIZE))], BODY)
+        assert answer.status == 200 and answer.json()['length'] == SIZE
+    assert [record['protocol'] for record in second.log_records(3)] == [spoken] * 3
+    assert proxy.metric('sentinel_upstream_connections_opened_total') == 1
 
 
 def test_a_plain_endpoint_is_no_tls_endpoint(sentinel, origin, authority):
