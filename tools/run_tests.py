@@ -9,9 +9,11 @@ scenarios, which look at clocks, run after them, a file at a time per process. E
 printed by a failed case goes to build/test-logs. Standard library only.
 """
 import argparse
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,6 +86,16 @@ def environment():
     return values
 
 
+RUNNING = set()  # process groups: whatever a case started belongs to its group
+
+
+def give_up(number, _):
+    for group in tuple(RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
+
+
 def execute(command, seconds, cwd=ROOT):
     """(exit status, everything printed, seconds); the status is None after a timeout."""
     start = time.monotonic()
@@ -91,15 +103,18 @@ def execute(command, seconds, cwd=ROOT):
         return 127, f'{command[0]} is not there\n', 0.0
     with subprocess.Popen([str(word) for word in command], cwd=cwd, env=environment(),
                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT) as process:
+                          stderr=subprocess.STDOUT, start_new_session=True) as process:
+        RUNNING.add(process.pid)
         try:
             output, _ = process.communicate(timeout=seconds)
             status = process.returncode
         except subprocess.TimeoutExpired:
-            process.kill()
+            # Its children, too: one that lives on would hold the pipe, and us.
+            os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             output += f'\nkilled after {seconds} s\n'.encode()
             status = None
+        RUNNING.discard(process.pid)
     return status, output.decode('utf-8', 'replace'), time.monotonic() - start
 
 
@@ -279,6 +294,8 @@ def main():
     parser.add_argument('--fuzz-seconds', type=int, help='for all fuzzers together')
     parser.add_argument('--no-build', action='store_true', help='take the programs as they are')
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, give_up)
     start = time.monotonic()
     chosen = options.only.split(',')
     unknown = set(chosen) - set(suites)
