@@ -272,6 +272,8 @@ static void compile_action(struct compilation *compilation, const struct section
     if (upstream == NULL && actions > 0) {
         compile_refuse_setting(compilation, section, KEY_ROUTE_UPSTREAM_HOST,
                                "the route has no upstream");
+        compile_refuse_setting(compilation, section, KEY_ROUTE_UPGRADE,
+                               "the route has no upstream");
         const struct section *policies = section_child(section, BLOCK_POLICIES);
         const struct section *retry = section_child(policies, BLOCK_RETRY_POLICY);
         compile_refuse_setting(compilation, policies, KEY_POLICIES_TIMEOUT,
@@ -318,6 +320,28 @@ static void compile_allowed(const struct section *section, struct generation_rou
     }
 }
 
+/* HTTP itself is not switched to by Upgrade: h2c is for those who begin with it. */
+static bool is_http(struct span protocol)
+{
+    return span_equal_nocase(protocol, SPAN("h2c")) || span_equal_nocase(protocol, SPAN("h2")) ||
+           span_equal_nocase(protocol, SPAN("http"));
+}
+
+static void compile_upgrades(struct compilation *compilation, const struct section *section,
+                             struct generation_route *route)
+{
+    const struct setting *setting = section_setting(section, KEY_ROUTE_UPGRADE);
+    const struct setting_value *at = setting == NULL ? NULL : setting->values;
+    for (; at != NULL; at = at->next) {
+        if (!at->bad && is_http(at->text)) {
+            COMPILE_ERROR(compilation, at->position,
+                          "see `h2c` of a listener and `http-version` of an upstream",
+                          "\"%.*s\" is HTTP, which is not switched to", SPAN_ARGS(at->text));
+        }
+    }
+    route->upgrades = compile_texts(compilation, section, KEY_ROUTE_UPGRADE);
+}
+
 /* Metrics have one name for all requests that no route took. */
 static void check_route_name(struct compilation *compilation, const struct section *section)
 {
@@ -342,6 +366,7 @@ static bool compile_route(struct compilation *compilation, const struct section 
     compile_action(compilation, section, route);
     compile_policies(compilation, section_child(section, BLOCK_POLICIES), route);
     compile_allowed(section, route);
+    compile_upgrades(compilation, section, route);
     route->hsts = compile_hsts(compilation, section_child(section, BLOCK_ROUTE_HSTS), &hsts);
     return compile_security(compilation, section_child(section, BLOCK_SECURITY_HEADERS), route);
 }

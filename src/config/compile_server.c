@@ -107,6 +107,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->requests = section_number32(section, KEY_LIMITS_MAX_REQUESTS);
     limits->handshakes = section_number32(section, KEY_LIMITS_MAX_HANDSHAKES);
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
+    limits->tunnels = section_number32(section, KEY_LIMITS_MAX_TUNNELS);
     limits->http2_streams = section_number32(section, KEY_LIMITS_HTTP2_STREAMS);
     limits->http2_window = section_number32(section, KEY_LIMITS_HTTP2_WINDOW);
     limits->http2_glitches = section_number32(section, KEY_LIMITS_HTTP2_GLITCHES);
@@ -139,6 +140,8 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
         .continue_wait = section_number(section, KEY_TIMEOUTS_CONTINUE),
         .upstream_body_idle = section_number(section, KEY_TIMEOUTS_UPSTREAM_BODY_IDLE),
         .upstream_keep_alive = section_number(section, KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE),
+        .tunnel_idle = section_number(section, KEY_TIMEOUTS_TUNNEL_IDLE),
+        .tunnel_half_closed = section_number(section, KEY_TIMEOUTS_TUNNEL_HALF_CLOSED),
         .linger = section_number(section, KEY_TIMEOUTS_LINGER),
         .request_body_min_rate = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE),
     };

@@ -107,12 +107,13 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_MAX_REQUESTS, limits->requests) &&
            schema_in_range(KEY_LIMITS_MAX_HANDSHAKES, limits->handshakes) &&
            schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
+           schema_in_range(KEY_LIMITS_MAX_TUNNELS, limits->tunnels) &&
            schema_in_range(KEY_LIMITS_HTTP2_STREAMS, limits->http2_streams) &&
            schema_in_range(KEY_LIMITS_HTTP2_WINDOW, limits->http2_window) &&
            schema_in_range(KEY_LIMITS_HTTP2_GLITCHES, limits->http2_glitches) &&
            schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) &&
            schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
-           schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes);
+           schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes) && limits->reserved == 0;
 }
 
 static bool check_timeouts(const struct generation_timeouts *timeouts)
@@ -128,6 +129,8 @@ static bool check_timeouts(const struct generation_timeouts *timeouts)
            schema_in_range(KEY_TIMEOUTS_CONTINUE, timeouts->continue_wait) &&
            schema_in_range(KEY_TIMEOUTS_UPSTREAM_BODY_IDLE, timeouts->upstream_body_idle) &&
            schema_in_range(KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE, timeouts->upstream_keep_alive) &&
+           schema_in_range(KEY_TIMEOUTS_TUNNEL_IDLE, timeouts->tunnel_idle) &&
+           schema_in_range(KEY_TIMEOUTS_TUNNEL_HALF_CLOSED, timeouts->tunnel_half_closed) &&
            schema_in_range(KEY_TIMEOUTS_LINGER, timeouts->linger) &&
            schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE, timeouts->request_body_min_rate);
 }
@@ -425,6 +428,22 @@ static bool check_head_fits(const struct generation_check *check, struct ref sec
     return generation_head_fits(&check->header->server.limits, security.count, bytes);
 }
 
+/* They are written into heads as they are, and only an upstream can agree to one. */
+static bool check_upgrades(const struct generation_check *check,
+                           const struct generation_route *route)
+{
+    if (!generation_check_texts(check, route->upgrades)) {
+        return false;
+    }
+    const struct ref *names = (const void *)(check->base + route->upgrades.offset);
+    for (uint32_t i = 0; i < route->upgrades.count; i++) {
+        if (!generation_check_text_as(check, names[i], text_is_token)) {
+            return false;
+        }
+    }
+    return route->upgrades.count == 0 || route->action == ACTION_UPSTREAM;
+}
+
 static bool check_routes(const struct generation_check *check)
 {
     struct ref ref = check->header->routes;
@@ -437,7 +456,7 @@ static bool check_routes(const struct generation_check *check)
             !check_action(check, &routes[i]) || !check_policies(&routes[i]) ||
             !check_fields(check, routes[i].security) ||
             !generation_check_text_or_none(check, routes[i].hsts, text_is_field_value) ||
-            !check_head_fits(check, routes[i].security) ||
+            !check_head_fits(check, routes[i].security) || !check_upgrades(check, &routes[i]) ||
             !generation_check_place(check, routes[i].place)) {
             return false;
         }
@@ -633,6 +652,16 @@ static bool offers_http2(const struct generation *generation, uint32_t tls)
     const uint32_t *protocols = generation_array(generation, alpn);
     for (uint32_t i = 0; i < alpn.count; i++) {
         if (protocols[i] == ALPN_HTTP2) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool generation_switches(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
+        if (generation_route(generation, i)->upgrades.count > 0) {
             return true;
         }
     }

@@ -53,14 +53,16 @@ struct generation_limits {
     uint32_t requests;                /* in flight, all workers */
     uint32_t handshakes;              /* under way, all workers */
     uint32_t upstream_connections;    /* all workers */
+    uint32_t tunnels;                 /* open, all workers */
     uint32_t request_rate;            /* of one client, a second; 0: any */
     uint32_t request_burst;           /* of one client, at once; 0 without a rate */
     uint32_t splice_pipes;            /* all workers; 0: bodies are always copied */
     uint32_t http2_streams;           /* of one client connection at a time */
     uint32_t http2_window;            /* bytes that a peer may send ahead */
     uint32_t http2_glitches;          /* points: the budget of one connection */
-    uint64_t http2_pool;              /* bytes per worker, where HTTP/2 is spoken */
-    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
+    uint32_t reserved;
+    uint64_t http2_pool;  /* bytes per worker, where HTTP/2 is spoken */
+    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
 };
 
 struct generation_timeouts {
@@ -75,6 +77,8 @@ struct generation_timeouts {
     uint64_t continue_wait; /* for 100 Continue from the upstream, then the body is sent */
     uint64_t upstream_body_idle;
     uint64_t upstream_keep_alive;
+    uint64_t tunnel_idle;           /* nothing in either direction */
+    uint64_t tunnel_half_closed;    /* the same once one side has ended */
     uint64_t linger;                /* after an early close */
     uint64_t request_body_min_rate; /* bytes per second, judged after 10 s; 0: no minimum */
 };
@@ -331,6 +335,7 @@ struct generation_route {
     uint32_t allow_encoded_slash;
     uint32_t allow_encoded_backslash;
     uint32_t upstream_wins; /* the upstream's own security fields are kept */
+    struct ref upgrades;    /* struct ref[] of text: protocols that a request may switch to */
     struct ref security;    /* struct generation_field[]: set on every response */
     struct ref hsts;        /* text: in place of the listener's; empty: that one */
     struct generation_place place;
@@ -435,6 +440,9 @@ static inline const void *generation_array(const struct generation *generation, 
 const struct generation_listener *generation_listener(const struct generation *, uint32_t index);
 /* Whether any listener or upstream may speak HTTP/2: then workers need memory for it. */
 bool generation_speaks_http2(const struct generation *);
+
+/* Whether a route may switch protocols: clients of HTTP/2 are told then. */
+bool generation_switches(const struct generation *);
 
 const struct generation_upstream *generation_upstream(const struct generation *, uint32_t index);
 const struct generation_endpoint *generation_endpoint(const struct generation *, uint32_t index);

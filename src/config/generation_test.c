@@ -249,6 +249,11 @@ static void collect_routes(struct block *block, struct refs *refs)
             add_ref(refs, all[j]);
         }
         collect_fields(block, refs, routes[i].security);
+        add_ref(refs, &routes[i].upgrades);
+        struct ref *upgrades = records(block, routes[i].upgrades);
+        for (uint32_t j = 0; j < routes[i].upgrades.count; j++) {
+            add_ref(refs, &upgrades[j]);
+        }
     }
     collect_fields(block, refs, block->header->default_security);
 }

@@ -147,7 +147,7 @@ static bool render_request(struct health_checks *checks, struct health_check *ch
     };
     const size_t count = sizeof(entries) / sizeof(entries[0]);
     struct fields fields = {.entries = entries, .count = count, .capacity = count};
-    struct http1_delivery delivery = {FRAMING_NONE, 0, HTTP1_CONNECTION_CLOSE};
+    const struct http1_delivery delivery = {.connection = HTTP1_CONNECTION_CLOSE};
     struct output output = output_over(check->bytes, HEALTH_HEAD_MAX);
     if (!http1_write_request(&output, &line, &fields, &delivery)) {
         return false;

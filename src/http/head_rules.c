@@ -124,6 +124,14 @@ enum reason head_read_options(struct request_head *head, const struct field_pres
     return REASON_NONE;
 }
 
+bool head_asks_upgrade(const struct request_head *head, const struct field_presence *presence)
+{
+    bool has_body = head->framing == FRAMING_CHUNKED || head->content_length > 0;
+    return head->version == HTTP_1_1 && !has_body && field_is_present(presence, FIELD_UPGRADE) &&
+           field_is_present(presence, FIELD_CONNECTION) &&
+           field_list_has(&head->fields, presence, FIELD_CONNECTION, SPAN("upgrade"));
+}
+
 bool head_decide_framing(struct response_head *head, enum method method,
                          const struct head_body *body)
 {

@@ -62,6 +62,12 @@ enum reason head_read_host(struct request_head *head, const struct field_presenc
 /* Expect, TE and Max-Forwards. The framing must be known. */
 enum reason head_read_options(struct request_head *head, const struct field_presence *presence);
 
+/*
+ * Whether an Upgrade field is meant: Connection names it (RFC 9110, 7.8), and the request has no
+ * body, behind which it would be unclear where the other protocol begins. HTTP/1.1 only.
+ */
+bool head_asks_upgrade(const struct request_head *head, const struct field_presence *presence);
+
 /* RFC 9112, 6.3: which rule ends the body of a response. false: it may not be framed like that. */
 bool head_decide_framing(struct response_head *head, enum method method,
                          const struct head_body *body);

@@ -14,6 +14,7 @@ static void begin_exchange(struct http1_client *client)
     wire->session.step = SESSION_BUSY;
     client->persistent = false;
     client->head_read = false;
+    client->switches = false;
     http1_scan_init(&wire->scan, HTTP1_RESPONSE);
     timer_pause(&wire->session.timer);
 }
@@ -133,6 +134,20 @@ static uint64_t idle_timeout(const struct http1_client *client, const struct res
     return theirs < ours ? theirs : ours;
 }
 
+/* RFC 9110, 7.8: only who was asked for it may switch. To what, the caller sees in Upgrade. */
+static enum status grant_switch(struct http1_client *client, struct response_head *head,
+                                enum reason *reason)
+{
+    if (!client->switches) {
+        *reason = REASON_BAD_RESPONSE;
+        return ERROR;
+    }
+    client->head_read = true;
+    head->framing = FRAMING_TUNNEL;
+    http1_wire_begin_tunnel(&client->wire);
+    return OK;
+}
+
 static enum status read_response(struct stream *stream, struct arena *arena, enum method method,
                                  struct response_head *head, enum reason *reason)
 {
@@ -157,6 +172,9 @@ static enum status read_response(struct stream *stream, struct arena *arena, enu
         return ERROR;
     }
     http1_scan_init(&wire->scan, HTTP1_RESPONSE);
+    if (head->status == 101) {
+        return grant_switch(client, head, reason);
+    }
     if (head->status < 200) {
         return OK;
     }
@@ -186,13 +204,15 @@ static enum status splice_body(struct stream *stream, struct io_pipe *pipe, size
 
 static enum status write_request(struct stream *stream, const struct request_message *message)
 {
-    struct http1_wire *wire = http1_wire_of_stream(stream);
+    struct http1_client *client = http1_client_of_stream(stream);
+    struct http1_wire *wire = &client->wire;
     const struct http1_request_line line = {.method = message->method,
                                             .path = message->path,
                                             .query = message->query,
                                             .host = message->host};
     const struct http1_delivery delivery = {.framing = message->framing,
-                                            .content_length = message->content_length};
+                                            .content_length = message->content_length,
+                                            .switching = message->switching};
     struct output output = http1_wire_begin_output(wire);
     if (!http1_write_request(&output, &line, message->fields, &delivery)) {
         return ERROR; /* a head at its limit, and our own fields on top */
@@ -200,6 +220,7 @@ static enum status write_request(struct stream *stream, const struct request_mes
     if (!http1_wire_commit_output(wire, &output)) {
         return AGAIN;
     }
+    client->switches = message->switching != NULL;
     bool body = message->framing == FRAMING_CHUNKED ||
                 (message->framing == FRAMING_LENGTH && message->content_length > 0);
     http1_wire_begin_out(wire, body ? message->framing : FRAMING_NONE, message->content_length);
@@ -219,7 +240,7 @@ static bool is_reusable(const struct http1_client *client)
     return client->persistent && client->head_read && stream->in_ended && stream->out_ended &&
            stream->unsent == 0 && http1_wire_pending(wire).size == 0 && !wire->in_broken &&
            !wire->out_broken && !wire->in_ended_by_peer && client->idle_timeout > 0 &&
-           !wire->session.context->draining;
+           !wire->tunnel && !wire->session.context->draining;
 }
 
 static void release(struct stream *stream, bool keep)
@@ -230,7 +251,9 @@ static void release(struct stream *stream, bool keep)
     stream->holder = NULL;
     wire->event_wake = false;
     if (!keep || !is_reusable(client)) {
-        bool whole = stream->in_ended && stream->out_ended && stream->unsent == 0;
+        bool told =
+            stream->in_ended || wire->tunnel; /* the end of a tunnel needs no more of theirs */
+        bool whole = told && stream->out_ended && stream->unsent == 0;
         http1_wire_close(wire, !whole);
         wire->event_closed = false; /* told by the step, here and now */
         return;

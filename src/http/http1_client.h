@@ -13,6 +13,7 @@ struct http1_client {
     struct http1_wire wire;
     bool persistent;       /* the last response lets the connection persist */
     bool head_read;        /* the final head of the current response was read */
+    bool switches;         /* the request asks to switch protocols */
     uint64_t idle_timeout; /* microseconds this connection may idle */
 };
 

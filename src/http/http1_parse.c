@@ -225,6 +225,7 @@ static enum reason read_request(struct span rest, const struct http1_limits *lim
                     : body.has_length ? FRAMING_LENGTH
                                       : FRAMING_NONE;
     head->keep_alive = connection_persists(&head->fields, &reader.presence, head->version);
+    head->upgrade = head_asks_upgrade(head, &reader.presence);
     reason = head_read_options(head, &reader.presence);
     bool tunnel = head->method == METHOD_CONNECT;
     return reason == REASON_NONE && tunnel ? REASON_CONNECT_REFUSED : reason;

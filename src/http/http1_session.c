@@ -386,12 +386,29 @@ static enum status render(struct http1_session *session, const struct response_m
     return http1_wire_commit_output(wire, &output) ? OK : AGAIN;
 }
 
+static enum status switch_protocol(struct http1_session *session,
+                                   const struct response_message *message)
+{
+    const struct http1_delivery delivery = {.framing = FRAMING_TUNNEL,
+                                            .switching = message->switching};
+    enum status status = render(session, message, &delivery);
+    if (status == OK) {
+        session->keep_alive = false;
+        session->wire.stream.closing = true;
+        http1_wire_begin_tunnel(&session->wire);
+    }
+    return status;
+}
+
 static enum status write_response(struct stream *stream, const struct response_message *message)
 {
     struct http1_session *session = of_stream(stream);
     struct http1_wire *wire = &session->wire;
     struct http1_delivery delivery = {.framing = message->framing,
                                       .content_length = message->content_length};
+    if (message->switching != NULL) {
+        return switch_protocol(session, message);
+    }
     if (message->status < 200) {
         return render(session, message, &delivery);
     }

@@ -323,6 +323,16 @@ void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_
     wire->stream.out_ended = framing == FRAMING_NONE;
 }
 
+void http1_wire_begin_tunnel(struct http1_wire *wire)
+{
+    wire->tunnel = true;
+    wire->in_framing = FRAMING_CLOSE;
+    wire->in_remaining = 0;
+    wire->chunked = NULL;
+    wire->stream.in_ended = false;
+    http1_wire_begin_out(wire, FRAMING_CLOSE, 0);
+}
+
 size_t http1_wire_room(struct stream *stream)
 {
     struct http1_wire *wire = http1_wire_of_stream(stream);
@@ -450,6 +460,7 @@ enum status http1_wire_write_end(struct stream *stream, const struct fields *tra
         }
     }
     stream->out_ended = true;
+    wire->fin_due = wire->tunnel;
     return OK;
 }
 
@@ -468,6 +479,10 @@ enum status http1_wire_flush(struct stream *stream)
     }
     if (wire->pipe != NULL) {
         return http1_wire_flush_pipe(wire);
+    }
+    if (wire->fin_due && !wire->out_broken) {
+        wire->fin_due = false;
+        wire->session.transport.ops->shutdown(&wire->session.transport);
     }
     return wire->out_broken ? ERROR : OK;
 }

@@ -28,6 +28,8 @@ struct http1_wire {
     uint8_t out_framing;
     bool upstream;         /* the peer answers: bytes behind its message are an error */
     bool in_spliced;       /* some of this body has come through a pipe */
+    bool tunnel;           /* bytes both ways since http1_wire_begin_tunnel */
+    bool fin_due;          /* our end of a tunnel is to be told when all before it has left */
     bool in_ended_by_peer; /* the transport said END */
     bool in_broken;        /* nothing more can be read */
     bool out_broken;       /* nothing more can be written; an answer may still be read */
@@ -119,6 +121,12 @@ void http1_wire_update_unsent(struct http1_wire *wire);
 
 /* Sets how the body behind the head just rendered is framed; NONE ends the message. */
 void http1_wire_begin_out(struct http1_wire *wire, enum framing framing, uint64_t length);
+
+/*
+ * The message is over, and bytes of another protocol go both ways until each side has ended its own
+ * (write_end then sends a FIN). What has come early is the first of them.
+ */
+void http1_wire_begin_tunnel(struct http1_wire *wire);
 
 /* The shared implementations of the stream's outgoing half. */
 size_t http1_wire_room(struct stream *stream);

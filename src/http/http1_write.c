@@ -93,9 +93,22 @@ static void write_framing(struct section *section, const struct http1_delivery *
         return;
     case FRAMING_NONE:
     case FRAMING_CLOSE:
+    case FRAMING_TUNNEL:
         return;
     }
     UNREACHABLE("a framing without a name");
+}
+
+/* RFC 9110, 7.8, and RFC 6455, 4.1 and 4.2.2, where `key` is the name of one or the other field. */
+static void write_switching(struct section *section, const struct switching *switching,
+                            struct span key)
+{
+    write_field(section, SPAN("Connection"),
+                section->has_te ? SPAN("Upgrade, TE") : SPAN("Upgrade"));
+    write_field(section, SPAN("Upgrade"), switching->protocol);
+    if (switching->key.size > 0) {
+        write_field(section, key, switching->key);
+    }
 }
 
 /* A TE field is for the next hop alone, and Connection has to say so (RFC 9110, 10.1.4). */
@@ -161,7 +174,11 @@ bool http1_write_request(struct output *output, const struct http1_request_line 
     write_field(&section, SPAN("Host"), line->host);
     write_fields(&section, fields, FIELD_HOST);
     write_framing(&section, delivery);
-    write_connection(&section, delivery->connection);
+    if (delivery->switching != NULL) {
+        write_switching(&section, delivery->switching, SPAN("Sec-WebSocket-Key"));
+    } else {
+        write_connection(&section, delivery->connection);
+    }
     return finish(&section);
 }
 
@@ -189,6 +206,8 @@ bool http1_write_response(struct output *output, uint16_t status, const struct f
     }
     if (status >= 200) {
         write_connection(&section, delivery->connection);
+    } else if (delivery->switching != NULL) {
+        write_switching(&section, delivery->switching, SPAN("Sec-WebSocket-Accept"));
     }
     return finish(&section);
 }

@@ -12,7 +12,7 @@
 #define SENTINEL_HTTP_HTTP1_WRITE_H
 
 #include "base/output.h"
-#include "http/message.h"
+#include "http/stream.h"
 
 enum http1_connection {
     HTTP1_CONNECTION_DEFAULT,    /* say nothing: HTTP/1.1 persists */
@@ -25,6 +25,7 @@ struct http1_delivery {
     enum framing framing;    /* NONE and CLOSE render no framing field */
     uint64_t content_length; /* with FRAMING_LENGTH */
     enum http1_connection connection;
+    const struct switching *switching; /* a request for it, or a 101 that grants it; else NULL */
 };
 
 /* The start of a request. All spans non-empty but the query, whose NULL data means "none". */
@@ -47,9 +48,9 @@ NODISCARD bool http1_write_request(struct output *output, const struct http1_req
 /*
  * HTTP/1.1 STATUS phrase (also to HTTP/1.0 clients, RFC 9110, 6.2; the caller then does not choose
  * FRAMING_CHUNKED), the fields in order, then framing and connection. Status 100 to 599. For 1xx
- * and 204 no framing field, and for 1xx no Connection, is rendered whatever the delivery says (RFC
- * 9110, 8.6). The answer to HEAD passes FRAMING_LENGTH with the length that GET would have, or
- * FRAMING_NONE. fields may be NULL.
+ * and 204 no framing field, and for 1xx no Connection but that of a switch, is rendered whatever
+ * the delivery says (RFC 9110, 8.6). The answer to HEAD passes FRAMING_LENGTH with the length that
+ * GET would have, or FRAMING_NONE. fields may be NULL.
  */
 NODISCARD bool http1_write_response(struct output *output, uint16_t status,
                                     const struct fields *fields,

@@ -6,7 +6,7 @@
 enum {
     STREAMS_MAX = 100,  /* on one connection, whatever the peer would allow */
     READS_MAX = 8,      /* of the scratch's size in one run, then it is the others' turn */
-    REQUEST_FIELDS = 5, /* what we add at most */
+    REQUEST_FIELDS = 6, /* what we add at most */
     LENGTH_SIZE_MAX = 20,
 };
 
@@ -198,6 +198,10 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         if (status != OK || head->status < 200) {
             return status;
         }
+        if (stream->out_framing == FRAMING_TUNNEL && head->status < 300) {
+            head->status = 101; /* as an upstream of HTTP/1.1 would say it */
+            head->framing = FRAMING_TUNNEL;
+        }
         stream->arena = arena;
         stream->in_length = head->framing == FRAMING_LENGTH;
         stream->in_remaining = head->content_length;
@@ -208,7 +212,9 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         if (stream->error_code == NGHTTP2_REFUSED_STREAM) {
             base->progress_out = 0; /* the peer has not looked at it */
         }
-        *reason = base->failure != REASON_NONE ? REASON_BAD_RESPONSE : REASON_UPSTREAM_CLOSED;
+        *reason = stream->refusal != REASON_NONE ? stream->refusal
+                  : base->failure != REASON_NONE ? REASON_BAD_RESPONSE
+                                                 : REASON_UPSTREAM_CLOSED;
         return ERROR;
     }
     return AGAIN;
@@ -254,7 +260,11 @@ static struct http2_rendered render(const struct http2_wire *wire,
     size_t fields = message->fields == NULL ? 0 : message->fields->count;
     struct http2_rendered rendered =
         http2_render_begin(context->render, context->render_size, fields + REQUEST_FIELDS);
-    http2_render(&rendered, SPAN(":method"), message->method);
+    const struct switching *switching = message->switching;
+    http2_render(&rendered, SPAN(":method"), switching != NULL ? SPAN("CONNECT") : message->method);
+    if (switching != NULL) {
+        http2_render(&rendered, SPAN(":protocol"), switching->protocol);
+    }
     http2_render(&rendered, SPAN(":scheme"),
                  tls_is_on(&wire->session->transport) ? SPAN("https") : SPAN("http"));
     http2_render(&rendered, SPAN(":authority"), message->host);
@@ -271,6 +281,26 @@ static struct http2_rendered render(const struct http2_wire *wire,
 static bool is_refused_now(const struct http2_wire *wire)
 {
     return takes_no_more(wire) || wire->submitted >= streams_max(wire);
+}
+
+/*
+ * RFC 8441, 3: only a peer that says so takes an extended CONNECT, so its SETTINGS are waited for.
+ * False: they have not come. Who does not say so gets no request, which shows at the next read.
+ */
+static bool judge_switching(struct http2_stream *stream)
+{
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    if (!wire->settings_came) {
+        (void)http2_wire_send(wire); /* ours first: a failure shows at the next read */
+        http2_stream_wait_for_settings(stream);
+        return false;
+    }
+    if (nghttp2_session_get_remote_settings(wire->codec,
+                                            NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 0) {
+        stream->refusal = REASON_UPSTREAM_NO_SWITCHING;
+        http2_stream_break(stream);
+    }
+    return true;
 }
 
 static void submit(struct http2_stream *stream, struct http2_rendered *rendered, bool body)
@@ -299,10 +329,13 @@ static enum status write_request(struct stream *base, const struct request_messa
     struct http2_wire *wire = http2_wire_of_stream(stream);
     uint8_t digits[LENGTH_SIZE_MAX];
     struct output length = output_over(digits, sizeof(digits));
-    bool body = message->framing == FRAMING_CHUNKED ||
+    bool body = message->framing == FRAMING_CHUNKED || message->framing == FRAMING_TUNNEL ||
                 (message->framing == FRAMING_LENGTH && message->content_length > 0);
     enum framing framing = body ? message->framing : FRAMING_NONE;
     ASSERT(stream->id == 0);
+    if (message->switching != NULL && !stream->broken && !judge_switching(stream)) {
+        return AGAIN;
+    }
     if (!stream->broken && is_refused_now(wire)) {
         stream->error_code = NGHTTP2_REFUSED_STREAM;
         http2_stream_break(stream);

@@ -182,6 +182,9 @@ static int on_frame_recv(nghttp2_session *codec, const nghttp2_frame *frame, voi
         }
         break;
     case NGHTTP2_SETTINGS:
+        wire->settings_came |= (frame->hd.flags & NGHTTP2_FLAG_ACK) == 0;
+        wire->windows_moved = true;
+        break;
     case NGHTTP2_WINDOW_UPDATE:
         wire->windows_moved = true;
         break;

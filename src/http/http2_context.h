@@ -12,6 +12,7 @@ struct http2_limits {
     uint32_t streams;  /* of one connection at a time */
     uint32_t window;   /* bytes that a peer may send ahead, on a connection and on each stream */
     uint32_t glitches; /* the budget of one connection */
+    bool switching;    /* clients may ask for other protocols by extended CONNECT (RFC 8441) */
 };
 
 /* Since they were published last. */

@@ -9,6 +9,7 @@ enum {
     SECTION_MIN = 1024,     /* a browser's head; it grows by doubling */
     CODED_MAX = 12,         /* bytes that the codec adds to a name and a value at most */
     HEAD_MAX = 64 * 1024,   /* what the codec sends at most, as it estimates */
+    HTTP2_PROTOCOL_MAX = 64,
 };
 
 /* How a field stands in a section, before its name and value. */
@@ -264,6 +265,7 @@ static struct span *pseudo_place(struct pseudo *pseudo, struct span name)
            : span_equal(name, SPAN(":scheme"))    ? &pseudo->scheme
            : span_equal(name, SPAN(":authority")) ? &pseudo->authority
            : span_equal(name, SPAN(":path"))      ? &pseudo->path
+           : span_equal(name, SPAN(":protocol"))  ? &pseudo->protocol
                                                   : NULL;
 }
 
@@ -287,14 +289,15 @@ static bool take_pseudo(struct span *rest, struct pseudo *pseudo, struct arena *
     return true;
 }
 
-/* RFC 9113, 8.3.1 and 8.5: what must be there and what must not. */
+/* RFC 9113, 8.3.1 and 8.5, RFC 8441, 4: what must be there and what must not. */
 static enum reason judge_pseudo(const struct pseudo *pseudo, enum method method)
 {
     bool connect = method == METHOD_CONNECT;
-    if (pseudo->method.size == 0) {
+    bool extended = pseudo->protocol.data != NULL;
+    if (pseudo->method.size == 0 || (extended && (!connect || pseudo->authority.size == 0))) {
         return REASON_HTTP2_MALFORMED;
     }
-    if (connect) {
+    if (connect && !extended) {
         bool bare = pseudo->scheme.data == NULL && pseudo->path.data == NULL;
         return bare && pseudo->authority.size > 0 ? REASON_NONE : REASON_HTTP2_MALFORMED;
     }
@@ -305,13 +308,18 @@ static enum reason judge_pseudo(const struct pseudo *pseudo, enum method method)
     return known_scheme && (origin || asterisk) ? REASON_NONE : REASON_HTTP2_MALFORMED;
 }
 
-static bool is_method(struct span text)
+static bool span_is_token(struct span text)
 {
     size_t size = 0;
     while (size < text.size && byte_is_token(text.data[size])) {
         size++;
     }
-    return size > 0 && size == text.size && size <= HTTP1_METHOD_MAX;
+    return size > 0 && size == text.size;
+}
+
+static bool is_method(struct span text)
+{
+    return text.size <= HTTP1_METHOD_MAX && span_is_token(text);
 }
 
 /* Length and end: an ended section has no body, whatever it announces must be nothing. */
@@ -323,11 +331,31 @@ static enum reason read_body_facts(struct request_head *head, const struct field
     if (reason != REASON_NONE) {
         return reason;
     }
+    if (head->protocol.size > 0) {
+        /* What follows is the other protocol's, without a length; its end is not its begin. */
+        head->framing = FRAMING_NONE;
+        return body.has_length || ended ? REASON_HTTP2_MALFORMED : REASON_NONE;
+    }
     if (ended && body.length > 0) {
         return REASON_HTTP2_MALFORMED;
     }
     head->content_length = body.length;
     head->framing = body.has_length ? FRAMING_LENGTH : ended ? FRAMING_NONE : FRAMING_CHUNKED;
+    return REASON_NONE;
+}
+
+/*
+ * It asks for what GET with Upgrade asks for in HTTP/1.1, and is known as that from here on: by
+ * routes, by the log and by what is sent to an upstream of HTTP/1.1.
+ */
+static enum reason read_extended_connect(struct request_head *head, struct span protocol)
+{
+    if (protocol.size > HTTP2_PROTOCOL_MAX || !span_is_token(protocol)) {
+        return REASON_HTTP2_MALFORMED;
+    }
+    head->protocol = protocol;
+    head->method = METHOD_GET;
+    head->method_text = SPAN("GET");
     return REASON_NONE;
 }
 
@@ -339,7 +367,8 @@ static enum reason read_start(const struct http2_section *section, struct span *
     if (is_method(pseudo->method)) {
         head->method_text = pseudo->method;
         head->method = method_identify(pseudo->method);
-        head->target = head->method == METHOD_CONNECT ? pseudo->authority : pseudo->path;
+        bool bare = head->method == METHOD_CONNECT && pseudo->protocol.data == NULL;
+        head->target = bare ? pseudo->authority : pseudo->path;
     }
     if (!fields_init(&head->fields, arena, section->fields)) {
         return REASON_BUFFERS_FULL;
@@ -348,6 +377,9 @@ static enum reason read_start(const struct http2_section *section, struct span *
         return REASON_HTTP2_MALFORMED;
     }
     enum reason reason = judge_pseudo(pseudo, head->method);
+    if (reason == REASON_NONE && pseudo->protocol.data != NULL) {
+        return read_extended_connect(head, pseudo->protocol);
+    }
     return reason == REASON_NONE && head->method_text.size == 0 ? REASON_BAD_METHOD : reason;
 }
 

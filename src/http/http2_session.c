@@ -359,6 +359,11 @@ static enum status no_request(struct stream *stream, const struct request_messag
     UNREACHABLE("a client is sent no requests");
 }
 
+static bool is_interim(const struct response_message *message)
+{
+    return message->status < 200 && message->switching == NULL;
+}
+
 /* The status, what only the message may say, and the fields, in the place for rendering. */
 static struct http2_rendered render(const struct http2_wire *wire,
                                     const struct response_message *message,
@@ -368,7 +373,8 @@ static struct http2_rendered render(const struct http2_wire *wire,
     size_t fields = message->fields == NULL ? 0 : message->fields->count;
     struct http2_rendered rendered =
         http2_render_begin(context->render, context->render_size, fields + RESPONSE_FIELDS);
-    for (int i = 0, rest = message->status; i < STATUS_SIZE; i++, rest /= 10) {
+    uint16_t code = message->switching != NULL ? 200 : message->status; /* RFC 8441, 5 */
+    for (int i = 0, rest = code; i < STATUS_SIZE; i++, rest /= 10) {
         status[STATUS_SIZE - 1 - i] = (uint8_t)('0' + rest % 10);
     }
     http2_render(&rendered, SPAN(":status"), span_of(status, STATUS_SIZE));
@@ -389,7 +395,7 @@ static enum status submit(struct http2_stream *stream, const struct http2_render
     nghttp2_data_provider provider = http2_stream_provider(stream);
     uint64_t before = wire->out_count;
     int failed =
-        message->status < 200
+        is_interim(message)
             ? nghttp2_submit_headers(wire->codec, NGHTTP2_FLAG_NONE, stream->id, NULL,
                                      rendered->entries, rendered->count, NULL)
             : nghttp2_submit_response(wire->codec, stream->id, rendered->entries, rendered->count,
@@ -418,7 +424,7 @@ static enum status write_response(struct stream *base, const struct response_mes
         if (!http2_stream_takes_head(stream, rendered.weight + HTTP2_FRAME_HEADER)) {
             return AGAIN;
         }
-        if (message->status >= 200) {
+        if (!is_interim(message)) {
             enum framing framing = message->head_only ? FRAMING_NONE : message->framing;
             http2_stream_begin_out(stream, framing, message->content_length);
             base->closing =
@@ -426,7 +432,7 @@ static enum status write_response(struct stream *base, const struct response_mes
         }
         return submit(stream, &rendered, message);
     }
-    if (message->status >= 200) {
+    if (!is_interim(message)) {
         http2_stream_begin_out(stream, message->head_only ? FRAMING_NONE : message->framing,
                                message->content_length);
     }

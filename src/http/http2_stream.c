@@ -182,11 +182,13 @@ static struct span lend(struct http2_stream *stream, size_t max)
 static enum status end_body(struct http2_stream *stream, enum reason *reason)
 {
     struct http2_wire *wire = http2_wire_of_stream(stream);
-    if (stream->in_length && stream->in_remaining > 0) {
+    bool trailer = stream->trailer.size > 0 || stream->trailer.refusal != REASON_NONE;
+    bool tunnel = stream->out_framing == FRAMING_TUNNEL; /* nothing but DATA: RFC 9113, 8.5 */
+    if ((stream->in_length && stream->in_remaining > 0) || (tunnel && trailer)) {
         *reason = REASON_HTTP2_MALFORMED;
         return ERROR;
     }
-    if (stream->trailer.size > 0 || stream->trailer.refusal != REASON_NONE) {
+    if (trailer) {
         if (http2_parse_trailers(&stream->trailer, stream->arena, &stream->trailers) != OK) {
             *reason = REASON_BAD_TRAILER;
             return ERROR;
@@ -274,6 +276,7 @@ bool http2_stream_may_go_on(const struct http2_stream *stream)
         stream->out_mark <= wire->out_sent && (stream->end_sent || !stream->stream.out_ended);
     return is_gone(stream) || ((stream->waits & HTTP2_WAITS_SENT) != 0 && sent) ||
            ((stream->waits & HTTP2_WAITS_HEAD) != 0 && http2_wire_takes(wire, stream->needs)) ||
+           ((stream->waits & HTTP2_WAITS_SETTINGS) != 0 && wire->settings_came) ||
            ((stream->waits & HTTP2_WAITS_ROOM) != 0 && data_room(stream) > 0);
 }
 
@@ -314,6 +317,11 @@ bool http2_stream_takes_head(struct http2_stream *stream, size_t weight)
         wait_for(stream, HTTP2_WAITS_HEAD);
     }
     return takes;
+}
+
+void http2_stream_wait_for_settings(struct http2_stream *stream)
+{
+    wait_for(stream, HTTP2_WAITS_SETTINGS);
 }
 
 void http2_stream_note_sent(struct http2_stream *stream)

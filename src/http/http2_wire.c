@@ -9,6 +9,7 @@ enum {
     ACCOUNT_STREAM = 4 * 1024,  /* a stream of the codec's, one of ours, a usual head */
     CODEC_RESERVE = 192 * 1024, /* of an account: a codec without memory ends the connection */
     RETRY_US = 10 * 1000,
+    SETTINGS_SENT_MAX = 5,
     UPSTREAM_TRUST = 10, /* so many times the budget of a client: resets can be its way to fail */
 };
 
@@ -42,15 +43,18 @@ static bool start_codec(struct http2_wire *wire)
         return false;
     }
     const uint32_t window = context->limits.window;
-    const nghttp2_settings_entry settings[] = {
+    nghttp2_settings_entry settings[SETTINGS_SENT_MAX] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, (uint32_t)(head->head_max + 32 * head->fields_max)},
         {wire->client ? NGHTTP2_SETTINGS_ENABLE_PUSH : NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
          wire->client ? 0 : context->limits.streams},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
-    return nghttp2_submit_settings(wire->codec, NGHTTP2_FLAG_NONE, settings,
-                                   sizeof(settings) / sizeof(settings[0])) == 0 &&
+    size_t count = SETTINGS_SENT_MAX - 1;
+    if (!wire->client && context->limits.switching) {
+        settings[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
+    }
+    return nghttp2_submit_settings(wire->codec, NGHTTP2_FLAG_NONE, settings, count) == 0 &&
            nghttp2_session_set_local_window_size(wire->codec, NGHTTP2_FLAG_NONE, 0,
                                                  (int32_t)window) == 0;
 }

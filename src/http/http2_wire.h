@@ -36,9 +36,10 @@ struct http2_chunk {
 
 /* What a stream's holder was told to wait for. */
 enum http2_wait {
-    HTTP2_WAITS_ROOM = 1, /* for data */
-    HTTP2_WAITS_HEAD = 2, /* for a head or trailers, which have no window */
-    HTTP2_WAITS_SENT = 4, /* for its last byte to leave */
+    HTTP2_WAITS_ROOM = 1,     /* for data */
+    HTTP2_WAITS_HEAD = 2,     /* for a head or trailers, which have no window */
+    HTTP2_WAITS_SENT = 4,     /* for its last byte to leave */
+    HTTP2_WAITS_SETTINGS = 8, /* for the peer's first ones */
 };
 
 struct http2_stream {
@@ -120,6 +121,7 @@ struct http2_wire {
     uint64_t linger_left;     /* bytes to be discarded at most */
     enum reason failure;      /* why the connection failed as a whole; REASON_NONE: it did not */
     uint32_t settings_seen;
+    bool settings_came; /* the peer's first SETTINGS, whole */
     bool client;        /* we are: the peer is an upstream */
     bool in_ended;      /* the peer has sent its FIN */
     bool dead;          /* nothing can be read or written any more */
@@ -255,6 +257,9 @@ NODISCARD enum status http2_stream_read(struct http2_stream *stream, size_t max,
 /* Whether the queue takes a head of this weight now; else what the holder is to wait for is noted.
  */
 NODISCARD bool http2_stream_takes_head(struct http2_stream *stream, size_t weight);
+
+/* Its holder is woken when the peer has said what it takes. */
+void http2_stream_wait_for_settings(struct http2_stream *stream);
 
 /* Whether what it waits for has come. */
 bool http2_stream_may_go_on(const struct http2_stream *stream);

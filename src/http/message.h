@@ -34,6 +34,7 @@ enum framing {
     FRAMING_LENGTH,  /* content_length bytes */
     FRAMING_CHUNKED, /* the chunked coding */
     FRAMING_CLOSE,   /* until the connection ends: responses only */
+    FRAMING_TUNNEL,  /* no message any more: bytes both ways, until each side ends its own */
 };
 
 enum field_id {
@@ -84,6 +85,7 @@ struct request_head {
     struct span query;     /* after the `?`, raw; NULL data when there is none */
     struct span authority; /* Host as given, port included; empty for HTTP/1.0 without Host */
     struct span host;      /* the authority without port, lower case, brackets kept for IPv6 */
+    struct span protocol;  /* :protocol of an extended CONNECT (RFC 8441); empty elsewhere */
     struct fields fields;
     enum framing framing; /* NONE, LENGTH or CHUNKED */
     uint64_t content_length;
@@ -91,6 +93,7 @@ struct request_head {
     bool keep_alive;        /* the client lets the connection persist (RFC 9112, 9.3) */
     bool expect_continue;   /* Expect: 100-continue in HTTP/1.1 */
     bool te_trailers;       /* TE: trailers */
+    bool upgrade;           /* Upgrade is meant, in HTTP/1.1 (RFC 9110, 7.8) */
     bool encoded_slash;     /* the path holds %2F */
     bool encoded_backslash; /* the path holds %5C */
 };

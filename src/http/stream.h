@@ -25,6 +25,17 @@ struct io_pipe;
 struct session;
 struct stream;
 
+/*
+ * A switch of protocols, asked for or granted (RFC 9110, 7.8). How that is said is the session's
+ * matter: HTTP/1.1 upgrades, HTTP/2 has extended CONNECT (RFC 8441), which grants it by a 2xx and
+ * has no key. A peer's word for it is read as status 101 with FRAMING_TUNNEL in either case; from
+ * there on both directions of the stream are bytes, and the end of one is no end of the other.
+ */
+struct switching {
+    struct span protocol; /* a token */
+    struct span key;      /* Sec-WebSocket-Key, or in an answer Sec-WebSocket-Accept; empty: none */
+};
+
 /* A response head as we send it; fields are end-to-end ones, framing is ours to choose. */
 struct response_message {
     uint16_t status;
@@ -33,6 +44,7 @@ struct response_message {
     uint64_t content_length; /* with FRAMING_LENGTH */
     bool head_only;          /* nothing follows the head (HEAD, 204, 304), whatever the framing */
     bool close;              /* the connection is not to be kept after this message */
+    const struct switching *switching; /* with status 101 and FRAMING_TUNNEL, else NULL */
 };
 
 /* A request head as we send it. */
@@ -42,8 +54,9 @@ struct request_message {
     struct span query; /* NULL data: none */
     struct span host;
     const struct fields *fields;
-    enum framing framing; /* NONE, LENGTH or CHUNKED */
+    enum framing framing; /* NONE, LENGTH, CHUNKED, or TUNNEL for what asks to switch */
     uint64_t content_length;
+    const struct switching *switching; /* with FRAMING_TUNNEL, else NULL */
 };
 
 struct stream_ops {

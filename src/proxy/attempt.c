@@ -289,7 +289,7 @@ static enum status send_head(struct exchange *exchange)
     set_step_deadline(exchange,
                       attempt->body_gated ? timeouts_of(exchange)->continue_wait : UINT64_MAX);
     /* Without a body lane nobody else would send it; with one, it goes with the first bytes. */
-    bool no_lane = attempt->lease.stream->out_ended || attempt->body_gated;
+    bool no_lane = attempt->lease.stream->out_ended || attempt->body_gated || exchange->switches;
     if (no_lane && attempt->lease.stream->ops->flush(attempt->lease.stream) == ERROR) {
         return OK; /* what the upstream has to say shows at the next read */
     }
@@ -317,10 +317,11 @@ static enum status await_head(struct exchange *exchange)
     if (exchange->first_byte_time == ACCESS_NO_TIME) {
         exchange->first_byte_time = io_now(exchange->proxy->io) - exchange->began;
     }
-    if (exchange->response.status == 101) {
-        return lost(exchange, REASON_BAD_RESPONSE); /* nobody asked for an upgrade */
+    bool switched = exchange->response.status == 101;
+    if (switched && !tunnel_is_granted(exchange)) {
+        return lost(exchange, REASON_BAD_RESPONSE);
     }
-    if (exchange->response.status >= 200) {
+    if (switched || exchange->response.status >= 200) {
         enter(exchange, ATTEMPT_STREAM);
         set_step_deadline(exchange, UINT64_MAX);
         exchange_set_deadline(exchange, DEADLINE_STEP, UINT64_MAX);
@@ -371,7 +372,9 @@ void attempt_expire(struct exchange *exchange)
     } else if (attempt->try_deadline <= now) {
         attempt_lose(exchange, REASON_TRY_TIMEOUT);
     } else if (attempt->step == ATTEMPT_SEND_HEAD) {
-        attempt_lose(exchange, REASON_BUFFERS_FULL);
+        /* Else it is the upstream that does not read, or has not said what it takes. */
+        bool starved = attempt->lease.stream->starved;
+        attempt_lose(exchange, starved ? REASON_BUFFERS_FULL : REASON_UPSTREAM_WRITE_TIMEOUT);
     } else if (attempt->body_gated) {
         attempt->body_gated = false; /* the upstream may not know the expectation: send the body */
         set_step_deadline(exchange, UINT64_MAX);

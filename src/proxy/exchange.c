@@ -81,6 +81,9 @@ void exchange_fail(struct exchange *exchange, enum reason reason)
     } else if (exchange->reason != reason) {
         metrics_failure(exchange->proxy->metrics, reason); /* of the answer: counted, no record */
     }
+    if (exchange->step == EXCHANGE_TUNNEL) {
+        tunnel_part(exchange, reason);
+    }
     close_lanes(exchange);
     attempt_end(exchange, false);
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
@@ -221,7 +224,11 @@ static enum progress step_admit(struct exchange *exchange)
         return enter(exchange, EXCHANGE_ANSWER);
     }
     exchange_set_deadline(exchange, DEADLINE_TOTAL, now_of(exchange) + route->timeout);
-    if (!exchange->client->in_ended) {
+    enum reason reason = tunnel_admit(exchange);
+    if (reason != REASON_NONE) {
+        return fail(exchange, reason);
+    }
+    if (!exchange->client->in_ended && !exchange->switches) {
         begin_upload(exchange);
     }
     attempt_begin(exchange);
@@ -342,7 +349,8 @@ static enum progress step_forward(struct exchange *exchange)
     if (status == ERROR) {
         return after_loss(exchange);
     }
-    if (status == OK && exchange->response.status < 200) {
+    if (status == OK && exchange->response.status < 200 &&
+        exchange->response.framing != FRAMING_TUNNEL) {
         return relay_interim(exchange);
     }
     if (status == OK) {
@@ -395,7 +403,9 @@ static void describe_response(struct exchange *exchange, struct fields *fields,
                                          .framing = response->framing,
                                          .content_length = response->content_length,
                                          .head_only = no_body};
-    if (no_body) {
+    if (response->framing == FRAMING_TUNNEL) {
+        message->switching = &exchange->tunnel.granted;
+    } else if (no_body) {
         message->framing = response->has_content_length ? FRAMING_LENGTH : FRAMING_NONE;
     } else if (response->framing == FRAMING_CLOSE) {
         message->framing = FRAMING_CHUNKED; /* its end will be known when it comes */
@@ -427,9 +437,27 @@ static enum progress step_respond(struct exchange *exchange)
     exchange->relayed = true;
     exchange_lose_replay(exchange);
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
+    if (message.switching != NULL) {
+        tunnel_open(exchange);
+        return enter(exchange, EXCHANGE_TUNNEL);
+    }
     const struct source source = exchange_response_body(exchange);
     open_response_lane(exchange, &source);
     return enter(exchange, EXCHANGE_RELAY);
+}
+
+/* TUNNEL: bytes of another protocol, each direction until its end. */
+static enum progress step_tunnel(struct exchange *exchange)
+{
+    enum reason reason = REASON_NONE;
+    enum status status = tunnel_run(exchange, &reason);
+    if (status == ERROR) {
+        return fail(exchange, reason);
+    }
+    if (status == END) {
+        return enter(exchange, EXCHANGE_SETTLE);
+    }
+    return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }
 
 static enum status run_response_lane(struct exchange *exchange, enum reason *reason)
@@ -570,6 +598,7 @@ static enum progress step_finish(struct exchange *exchange)
     list_unlink(&exchange->run_link);
     exchange_lose_replay(exchange);
     metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
+    tunnel_leave(exchange);
     if (exchange->counted) {
         client_counts_set_requests(&proxy->clients, --proxy->requests_open);
     }

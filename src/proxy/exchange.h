@@ -13,6 +13,7 @@
 #include "proxy/attempt.h"
 #include "proxy/lane.h"
 #include "proxy/proxy.h"
+#include "proxy/tunnel.h"
 
 enum exchange_step {
 #define STEP(name, function, request, response, committed, retry) EXCHANGE_##name,
@@ -96,7 +97,8 @@ struct exchange {
     bool counted;          /* it counts against max-requests */
     bool relayed;          /* the response was the upstream's */
     bool to_https;         /* it is answered with a redirect there, whatever its route */
-    bool uploads;          /* it was admitted with a body: `upload` is set */
+    bool uploads;          /* it was admitted with a body, or is a tunnel: `upload` is set */
+    bool switches;         /* it asks to switch protocols, and may: `tunnel` is set */
     uint32_t retry_after;  /* seconds, for an answer that refuses; 0: not said */
     struct list run_link;  /* in proxy->runnable, while it is to run */
     struct list wait_link; /* in a list of waiters for buffers or connections */
@@ -130,6 +132,7 @@ struct exchange {
     uint8_t request_id[REQUEST_ID_SIZE_MAX];
     struct answer_source answer;
     struct upload upload;
+    struct tunnel tunnel;
 };
 
 /* Bytes of arena that any request within these limits can need. */

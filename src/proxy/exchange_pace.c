@@ -105,7 +105,9 @@ void exchange_expire(struct exchange *exchange)
 {
     uint64_t now = now_of(exchange);
     exchange_wake(exchange);
-    if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
+    if (exchange->step == EXCHANGE_TUNNEL) {
+        exchange_fail(exchange, REASON_TUNNEL_IDLE);
+    } else if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
         if (exchange->attempt.step != ATTEMPT_NONE) {
             attempt_lose(exchange, REASON_UPSTREAM_TIMEOUT);
         }

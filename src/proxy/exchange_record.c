@@ -171,7 +171,9 @@ void exchange_record(const struct exchange *exchange)
     if (proxy->access_log->enabled) {
         write_access_record(exchange, total);
     }
-    metrics_request(proxy->metrics, exchange->route_index, exchange->status, total);
+    /* How long a tunnel was open says nothing of how fast the route answers. */
+    metrics_request(proxy->metrics, exchange->route_index, exchange->status,
+                    tunnel_is_open(exchange) ? exchange->tunnel.opened - exchange->began : total);
     metrics_failure(proxy->metrics, exchange->reason);
     end_flight(exchange, total);
 }

@@ -193,12 +193,14 @@ static bool add_client_certificate(const struct exchange *exchange, struct field
            (shown->names.size == 0 || add(fields, FIELD_X_CLIENT_SAN, shown->names));
 }
 
-static bool copy_request_fields(const struct fields *given, struct fields *fields)
+static bool copy_request_fields(const struct exchange *exchange, struct fields *fields)
 {
+    const struct fields *given = &exchange->request.fields;
     bool has_connection = fields_have(given, FIELD_CONNECTION);
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
-        if (is_replaced(field) || is_connection_specific(given, field, has_connection)) {
+        if (is_replaced(field) || is_connection_specific(given, field, has_connection) ||
+            (exchange->switches && tunnel_tells(field))) {
             continue;
         }
         if (!fields_add(fields, field->id, field->name, field->value)) {
@@ -228,7 +230,7 @@ bool forward_request(struct exchange *exchange, struct request_message *message)
     struct fields *fields = arena_alloc(draft, sizeof(*fields));
     size_t capacity = request->fields.count + FORWARD_FIELDS_ADDED;
     if (fields == NULL || !fields_init(fields, draft, capacity) ||
-        !copy_request_fields(&request->fields, fields) || !add_conditional(exchange, fields) ||
+        !copy_request_fields(exchange, fields) || !add_conditional(exchange, fields) ||
         !add_via(exchange, fields) || !origin_add(exchange, fields) ||
         !add_client_certificate(exchange, fields) || !add_trace(exchange, fields)) {
         return false;
@@ -243,6 +245,10 @@ bool forward_request(struct exchange *exchange, struct request_message *message)
                                         .fields = fields,
                                         .framing = request->framing,
                                         .content_length = request->content_length};
+    if (exchange->switches) {
+        message->framing = FRAMING_TUNNEL;
+        message->switching = &exchange->tunnel.asked;
+    }
     return true;
 }
 
@@ -314,7 +320,7 @@ static bool copy_response_fields(const struct exchange *exchange, struct fields 
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
         if (is_connection_specific(given, field, has_connection) ||
-            field->id == FIELD_CONTENT_LENGTH ||
+            field->id == FIELD_CONTENT_LENGTH || (exchange->switches && tunnel_tells(field)) ||
             (override && is_overridden(exchange, field->name)) ||
             (hsts && span_equal_nocase(field->name, HSTS))) {
             continue;

@@ -72,6 +72,8 @@ struct proxy {
     uint32_t requests_place;        /* what this worker has room for: somewhat more */
     uint32_t requests_open;         /* those that count */
     uint32_t handshakes_place;      /* what this worker has room for */
+    uint32_t tunnels_place;         /* the same */
+    uint32_t tunnels_open;          /* requests that switch protocols, or have */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */

@@ -33,6 +33,9 @@
  *     some wait      shed_slow_reader), then requests whose upstream has not (503 buffers_full),
  *                    those that stand longest first
  *
+ * A tunnel through which nothing goes is not shed, and max-tunnels keeps them from filling the
+ * place for requests; one with bytes that its peer does not take is as any other exchange.
+ *
  * The second figure ends what the first began, so that nothing flutters. max-connections and
  * max-requests are held against the sum over all workers, each of which sheds its own part; a
  * worker whose own place for requests runs out sheds, too. Everything shed is counted by kind

@@ -105,10 +105,12 @@ static bool allocate_http2(struct worker *worker, const struct worker_plan *plan
         return true;
     }
     proxy->sessions.http2 = &proxy->http2;
-    return http2_context_init(&proxy->http2, limits->http2_pool,
-                              &(struct http2_limits){.streams = limits->http2_streams,
-                                                     .window = limits->http2_window,
-                                                     .glitches = limits->http2_glitches});
+    return http2_context_init(
+        &proxy->http2, limits->http2_pool,
+        &(struct http2_limits){.streams = limits->http2_streams,
+                               .window = limits->http2_window,
+                               .glitches = limits->http2_glitches,
+                               .switching = generation_switches(proxy->generation)});
 }
 
 /* Everything that a worker allocates is a row of the plan, so that the memory figure holds. */
@@ -210,6 +212,7 @@ struct worker *worker_create(const struct worker_options *options)
     proxy->requests_share =
         worker_plan_share(proxy->requests_max, server_of(worker)->workers, options->index);
     proxy->requests_place = plan.requests;
+    proxy->tunnels_place = plan.tunnels;
     proxy->handshakes_place = plan.handshakes;
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));

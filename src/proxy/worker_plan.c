@@ -81,6 +81,13 @@ static uint64_t heap_of_upstreams(const struct worker_plan *plan,
     return plan->upstream_connections * each + upstream_tls_heap(generation, UPSTREAM_TLS_TRAFFIC);
 }
 
+/* Split evenly, but nobody is without one. */
+static uint32_t tunnels_of(const struct generation_server *server, uint32_t index)
+{
+    uint32_t share = worker_plan_share(server->limits.tunnels, server->workers, index);
+    return share > 0 ? share : 1;
+}
+
 /*
  * Handshakes spread with the connections; one worker may be missing, or have more than its share
  * for a while. A handful must fit in any case.
@@ -183,6 +190,7 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         .upstream_connections =
             worker_plan_share(limits->upstream_connections, server->workers, index),
         .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),
+        .tunnels = tunnels_of(server, index),
         .arena_size = exchange_arena_size(&heads) + notes_of_tls(generation),
         .draft_size = exchange_draft_size(&heads, security_fields(generation)),
     };

@@ -153,7 +153,7 @@ def test_metrics_are_prometheus_text(sentinel, echo):
             assert name not in typed, f'{name} is declared twice'
             typed.add(name)
         elif not line.startswith('#'):
-            assert re.fullmatch(r'[a-z_]+(\{[^{}]*\})? [-+.\deInfNa]+', line), line
+            assert re.fullmatch(r'[a-z][a-z0-9_]*(\{[^{}]*\})? [-+.\deInfNa]+', line), line
             assert re.sub(r'_(bucket|sum|count)$', '', line.split('{')[0].split(' ')[0]) in typed \
                 or line.split('{')[0].split(' ')[0] in typed, line
 
