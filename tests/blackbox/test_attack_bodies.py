@@ -106,9 +106,18 @@ def read_to_nothing(origin, wire):
     origin.stopping.wait(120)
 
 
-def test_huge_bodies_cost_only_who_sends_them(sentinel, echo):
-    proxy = sentinel(echo)
-    data = request_bytes('/', 'POST', [('Transfer-Encoding', 'chunked')])
+def discard(_origin, wire):
+    """Reads what comes and keeps nothing."""
+    while wire.sock.recv(1 << 18):
+        pass
+
+
+def test_huge_bodies_cost_only_who_sends_them(sentinel, echo, origin):
+    proxy = sentinel(echo, extra=f'''
+upstream "huge" {{ target "{origin([discard]).address}" }}
+route "huge" {{ match path-prefix="/huge"; upstream "huge" }}
+''')
+    data = request_bytes('/huge', 'POST', [('Transfer-Encoding', 'chunked')])
     with Flood(proxy) as flood, neighbour(proxy):
         for _ in range(20):
             flood.open(data + b'40000000\r\n')

@@ -1,10 +1,13 @@
 """Tunnels: WebSockets and other protocols that a request switches to, in HTTP/1.1 and HTTP/2."""
+import asyncio
 import base64
 import hashlib
 import os
 import signal
+import threading
 
 import pytest
+import websockets
 
 from harness.http2 import (ACK, CANCEL, END_HEADERS, END_STREAM, HEADERS, NO_ERROR, PREFACE,
                            PROTOCOL_ERROR, SETTINGS, Http2, frame, reset, settings)
@@ -543,7 +546,55 @@ def test_an_upstream_of_http_2_may_end_its_side_at_once(sentinel, origin):
         assert client.ended()
 
 
-# ---- Real clients and servers, TLS, configuration ----
+# ---- A real client and server, configuration ----
+
+class WebSocketOrigin:
+    """python3-websockets as an origin that sends back each message."""
+
+    def __init__(self):
+        async def mirror_messages(peer):
+            async for message in peer:
+                await peer.send(message)
+
+        async def serve():
+            self.over = asyncio.Event()
+            async with websockets.serve(mirror_messages, '127.0.0.1', 0) as server:
+                self.port = server.sockets[0].getsockname()[1]
+                self.address = f'127.0.0.1:{self.port}'
+                self.loop = asyncio.get_running_loop()
+                started.set()
+                await self.over.wait()
+        started = threading.Event()
+        self.thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
+        self.thread.start()
+        assert started.wait(10)
+
+    def stop(self):
+        self.loop.call_soon_threadsafe(self.over.set)
+        self.thread.join(10)
+
+
+def converse(url):
+    """A client that speaks of small and large things, pings, and says goodbye."""
+    async def talk_at_length():
+        async with websockets.connect(url, max_size=None) as peer:
+            for message in ('hello', 'x' * 300_000, os.urandom(100_000), ''):
+                await peer.send(message)
+                assert await peer.recv() == message
+            await asyncio.wait_for(await peer.ping(), 10)
+        assert peer.close_code == 1000
+    asyncio.run(talk_at_length())
+
+
+def test_a_real_websocket_over_one_and_two_hops_of_either_version(sentinel, stack):
+    stack.append(WebSocketOrigin())
+    second = sentinel(stack[-1], listener='h2c true', route=WEBSOCKET)
+    first = sentinel(f'127.0.0.1:{second.port}', upstream='http-version "2"', route=WEBSOCKET)
+    converse(f'ws://127.0.0.1:{second.port}/')
+    converse(f'ws://127.0.0.1:{first.port}/')
+    assert [record['reason'] for record in second.log_records(2)] == [None, None]
+    assert first.log_record()['status'] == 101
+
 
 def test_the_configuration_is_checked(tmp_path):
     file = tmp_path / 'x.kdl'

@@ -58,8 +58,8 @@ class Wire:
         self.sock.settimeout(seconds)
         if sock.family != socket.AF_UNIX:
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.buffer = b''
-        self.received = b''  # everything that ever came
+        self.buffer = bytearray()  # both grow in place: bodies come in many small pieces
+        self.received = bytearray()  # everything that ever came
 
     def send(self, data):
         self.sock.sendall(data.encode('latin-1') if isinstance(data, str) else data)
@@ -78,13 +78,16 @@ class Wire:
     def take_until(self, mark):
         while mark not in self.buffer:
             self.fill()
-        data, self.buffer = self.buffer.split(mark, 1)
+        end = self.buffer.index(mark)
+        data = bytes(self.buffer[:end])
+        del self.buffer[:end + len(mark)]
         return data
 
     def take(self, count):
         while len(self.buffer) < count:
             self.fill()
-        data, self.buffer = self.buffer[:count], self.buffer[count:]
+        data = bytes(self.buffer[:count])
+        del self.buffer[:count]
         return data
 
     def read_head(self):
@@ -101,6 +104,7 @@ class Wire:
         """The body that the fields announce; what came before a break stays in message.body."""
         lengths, codings = message.all('Content-Length'), message.all('Transfer-Encoding')
         assert len(lengths) + len(codings) <= 1, f'framed twice: {message.fields}'
+        message.body = bytearray()
         try:
             if codings:
                 assert codings == ['chunked'], codings
@@ -114,6 +118,8 @@ class Wire:
                 self.read_to_close(message)
         except Closed:
             message.truncated = True
+        finally:
+            message.body = bytes(message.body)
         return message
 
     def read_length(self, message, length):
