@@ -419,6 +419,8 @@ struct stream *http2_client_start(struct session *base)
     struct stream *stream = begin_stream(session);
     if (stream == NULL) {
         http2_wire_drop(session);
+    } else if (transport_may_read(&base->transport)) {
+        http2_wire_requeue(session->wire); /* it spoke first: nobody else would look */
     }
     return stream;
 }

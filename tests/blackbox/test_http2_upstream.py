@@ -131,6 +131,18 @@ def test_a_refused_stream_is_sent_again_whatever_its_method(sentinel, origin):
     assert proxy.request('/', 'POST').status == 200
 
 
+def test_a_peer_that_speaks_first_is_heard(sentinel, origin):
+    """Its SETTINGS may be here before anybody reads: many do not wait for the preface."""
+    def serve(origin, wire):
+        assert wire.take(len(PREFACE)) == PREFACE
+        h2 = Http2(wire, preface=False)
+        until_request(origin, h2)
+        answer_200(origin, h2)
+    proxy = sentinel(origin([settings(), serve]), upstream=UPSTREAM)
+    for _ in range(20):
+        assert proxy.request().status == 200
+
+
 def test_a_malformed_response_is_502_and_the_connection_goes_on(sentinel, origin):
     def answer_badly(_origin, h2):
         h2.wire.send(frame(HEADERS, END_HEADERS | END_STREAM, h2.next,
