@@ -4,6 +4,7 @@
 #include "base/reason.h"
 #include "base/span.h"
 #include "cli/cli.h"
+#include "http/grpc.h"
 
 static const char head[] =
     "# Errors\n"
@@ -33,6 +34,46 @@ static const char head[] =
     "Status `-`: no answer can be sent, since the peer is gone or the response has begun; the\n"
     "client sees the connection cut. The log then shows the status that was sent, or null for\n"
     "none.\n";
+
+static const char grpc_head[] =
+    "\n"
+    "## gRPC\n"
+    "\n"
+    "A gRPC call (POST with a content-type of `application/grpc`) is answered in gRPC's way: HTTP\n"
+    "status 200, `grpc-status` and `grpc-message` as trailers in the head, `Proxy-Status` and\n"
+    "`X-Request-Id` as ever. Log and metrics go on speaking of the HTTP status above; the log's\n"
+    "member `grpc_status` and `sentinel_grpc_requests_total` have the other one. Where the "
+    "response\n"
+    "of the upstream had begun over HTTP/2 and is cut short, it ends with trailers of these fields "
+    "and\n"
+    "`Proxy-Status`; nothing but a reset is sent where it has a `content-length`, or to a client "
+    "that "
+    "is\n"
+    "gone or does not read.\n"
+    "\n"
+    "| HTTP status | gRPC status |\n"
+    "| --- | --- |\n";
+
+static const char grpc_reasons[] =
+    "| any other | 2 UNKNOWN |\n"
+    "\n"
+    "For these reasons it is another one, whatever their HTTP status. "
+    "CANCELLED stands in the log\n"
+    "only: there is nobody to be told.\n"
+    "\n"
+    "| reason | gRPC status |\n"
+    "| --- | --- |\n";
+
+static void print_grpc(void)
+{
+    (void)fputs(grpc_head, stdout);
+#define GRPC_HTTP(status, id) (void)printf("| %d | %d " #id " |\n", status, GRPC_##id);
+#include "http/grpc.def"
+    (void)fputs(grpc_reasons, stdout);
+#define GRPC_REASON(reason, id)                                                                    \
+    (void)printf("| `%s` | %d " #id " |\n", reason_info(REASON_##reason)->label, GRPC_##id);
+#include "http/grpc.def"
+}
 
 static void print_keys(const char *keys)
 {
@@ -78,5 +119,6 @@ int command_error_reference(const struct cli_arguments *arguments)
 #define REASON(id, status, proxy_status, label, keys, text, hint) print_reason(REASON_##id);
 #include "base/error.def"
 #undef REASON
+    print_grpc();
     return CLI_OK;
 }

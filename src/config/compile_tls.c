@@ -355,7 +355,6 @@ void compile_tls_upstream(struct compilation *compilation, const struct section 
 {
     const struct environment *environment = compilation->validator.environment;
     const struct section *block = section_child(section, BLOCK_UPSTREAM_TLS);
-    upstream->http_version = section_number32(section, KEY_UPSTREAM_HTTP_VERSION);
     if (block == NULL || environment->read_file == NULL || tls_of(compilation) == NULL) {
         return;
     }

@@ -103,6 +103,56 @@ static void add_target(struct compilation *compilation, struct endpoints *endpoi
     }
 }
 
+/* gRPC needs HTTP/2, which it gets by itself. */
+static void compile_protocol(struct compilation *compilation, const struct section *section,
+                             struct generation_upstream *upstream)
+{
+    upstream->http_version = section_number32(section, KEY_UPSTREAM_HTTP_VERSION);
+    if (section_number32(section, KEY_UPSTREAM_PROTOCOL) != UPSTREAM_PROTOCOL_GRPC) {
+        return;
+    }
+    if (upstream->http_version == UPSTREAM_HTTP_1) {
+        COMPILE_ERROR(compilation,
+                      section_setting(section, KEY_UPSTREAM_HTTP_VERSION)->values->position,
+                      "leave it out: `protocol \"grpc\"` speaks HTTP/2 by itself",
+                      "gRPC is not spoken over HTTP/1.1");
+    }
+    upstream->http_version = UPSTREAM_HTTP_2;
+}
+
+/* What a check asks; each kind has something of its own. */
+static void compile_health_type(struct compilation *compilation, const struct section *type,
+                                const struct setting_value *kind,
+                                struct generation_upstream *upstream)
+{
+    struct builder *builder = &compilation->builder;
+    bool tcp = span_equal(kind->text, SPAN("tcp"));
+    bool grpc = span_equal(kind->text, SPAN("grpc"));
+    upstream->health = tcp ? HEALTH_TCP : grpc ? HEALTH_GRPC : HEALTH_HTTP;
+    if (tcp || grpc) {
+        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_PATH,
+                               "only a check of type \"http\" has it");
+    } else {
+        upstream->health_path = builder_text(builder, section_text(type, KEY_HEALTH_TYPE_PATH));
+    }
+    if (tcp) {
+        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_HOST,
+                               "a check of type \"tcp\" asks nothing");
+    } else {
+        upstream->health_host = builder_text(builder, section_text(type, KEY_HEALTH_TYPE_HOST));
+    }
+    if (!grpc) {
+        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_SERVICE,
+                               "only a check of type \"grpc\" has it");
+        return;
+    }
+    upstream->health_service = builder_text(builder, section_text(type, KEY_HEALTH_TYPE_SERVICE));
+    if (upstream->http_version != UPSTREAM_HTTP_2) {
+        COMPILE_ERROR(compilation, kind->position, "add to the upstream: protocol \"grpc\"",
+                      "a check of type \"grpc\" speaks HTTP/2, and this upstream does not");
+    }
+}
+
 static void compile_health(struct compilation *compilation, const struct section *section,
                            struct generation_upstream *upstream)
 {
@@ -124,19 +174,7 @@ static void compile_health(struct compilation *compilation, const struct section
     if (kind == NULL) {
         return;
     }
-    if (span_equal(kind->text, SPAN("tcp"))) {
-        upstream->health = HEALTH_TCP;
-        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_PATH,
-                               "only a check of type \"http\" has it");
-        compile_refuse_setting(compilation, type, KEY_HEALTH_TYPE_HOST,
-                               "only a check of type \"http\" has it");
-        return;
-    }
-    upstream->health = HEALTH_HTTP;
-    upstream->health_path =
-        builder_text(&compilation->builder, section_text(type, KEY_HEALTH_TYPE_PATH));
-    upstream->health_host =
-        builder_text(&compilation->builder, section_text(type, KEY_HEALTH_TYPE_HOST));
+    compile_health_type(compilation, type, kind, upstream);
 }
 
 /* Otherwise any certificate that the CA has signed would do: a Unix socket has no name. */
@@ -176,6 +214,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
         add_target(compilation, endpoints, index, target);
     }
     upstream->endpoint_count = (uint32_t)endpoints->count - upstream->endpoint_first;
+    compile_protocol(compilation, section, upstream);
     if (health != NULL) {
         compile_health(compilation, health, upstream);
     }
@@ -185,6 +224,7 @@ static void compile_upstream(struct compilation *compilation, const struct secti
 
 /* Choices are written as their index, so the table and the enum must agree. */
 static_assert(BALANCER_ROUND_ROBIN == 0, "the first choice of load-balancing");
+static_assert(UPSTREAM_PROTOCOL_GRPC == 1, "the second choice of protocol");
 static_assert(SEND_PROXY_OFF == 0 && SEND_PROXY_1 == 1 && SEND_PROXY_2 == 2,
               "the choices of send-proxy-protocol");
 

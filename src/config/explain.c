@@ -123,7 +123,8 @@ static void print_block_line(const struct example *example, const struct schema_
     (void)fputs(block->name, example->stream);
     for (enum schema_key_id id = 0; id < SCHEMA_KEYS; id++) {
         const struct schema_key *key = schema_key(id);
-        if (key->block == block->id && is_line(key)) {
+        bool left_out = (key->flags & SCHEMA_MACHINE) != 0 && !example->disabled;
+        if (key->block == block->id && is_line(key) && !left_out) {
             bool is_property = key->form == FORM_PROPERTY;
             (void)fprintf(example->stream, " %s%s", is_property ? key->name : "",
                           is_property ? "=" : "");

@@ -283,14 +283,21 @@ static bool check_listeners(const struct generation_check *check)
     return true;
 }
 
+static bool is_empty(struct ref ref)
+{
+    return ref.offset == 0 && ref.count == 0;
+}
+
 static bool check_health(const struct generation_check *check,
                          const struct generation_upstream *upstream)
 {
+    bool no_path = is_empty(upstream->health_path);
+    bool no_host = is_empty(upstream->health_host);
+    bool no_service = is_empty(upstream->health_service);
     if (upstream->health == HEALTH_NONE) {
-        return upstream->health_path.count == 0 && upstream->health_host.count == 0 &&
-               upstream->health_path.offset == 0 && upstream->health_host.offset == 0;
+        return no_path && no_host && no_service;
     }
-    if (upstream->health > HEALTH_TCP ||
+    if (upstream->health > HEALTH_GRPC ||
         !schema_in_range(KEY_HEALTH_CHECK_INTERVAL, upstream->health_interval) ||
         !schema_in_range(KEY_HEALTH_CHECK_TIMEOUT, upstream->health_timeout) ||
         upstream->health_timeout > upstream->health_interval ||
@@ -298,12 +305,18 @@ static bool check_health(const struct generation_check *check,
         !schema_in_range(KEY_HEALTH_CHECK_UNHEALTHY_THRESHOLD, upstream->health_fall)) {
         return false;
     }
-    if (upstream->health == HEALTH_HTTP) {
-        return generation_check_text_as(check, upstream->health_path, text_is_target) &&
-               generation_check_text_or_none(check, upstream->health_host, text_is_field_value);
+    if (upstream->health == HEALTH_TCP) {
+        return no_path && no_host && no_service;
     }
-    return upstream->health_path.offset == 0 && upstream->health_path.count == 0 &&
-           upstream->health_host.offset == 0 && upstream->health_host.count == 0;
+    if (!generation_check_text_or_none(check, upstream->health_host, text_is_field_value)) {
+        return false;
+    }
+    if (upstream->health == HEALTH_HTTP) {
+        return no_service && generation_check_text_as(check, upstream->health_path, text_is_target);
+    }
+    return no_path && upstream->health_service.count <= GENERATION_SERVICE_MAX &&
+           generation_check_text_or_none(check, upstream->health_service, text_is_name) &&
+           upstream->http_version == UPSTREAM_HTTP_2;
 }
 
 /* The endpoints of an upstream are a run of the array, and each knows its upstream. */

@@ -25,6 +25,7 @@ enum {
 enum {
     GENERATION_STATUSES = 600,         /* below it a status has an access rate of its own */
     GENERATION_RATE_ONE = 1000000,     /* every record is kept */
+    GENERATION_SERVICE_MAX = 255,      /* bytes of a service's name */
     GENERATION_CAPTURED_MAX = 16,      /* recorded fields of request and response together */
     GENERATION_CAPTURED_NAME_MAX = 64, /* bytes of the name of one */
 };
@@ -123,6 +124,7 @@ enum generation_access_field {
     ACCESS_FIELD_CLIENT_SUBJECT,
     ACCESS_FIELD_CLIENT_FINGERPRINT,
     ACCESS_FIELD_CLIENT_VERIFIED,
+    ACCESS_FIELD_GRPC_STATUS,
     ACCESS_FIELD_COUNT
 };
 
@@ -254,6 +256,8 @@ struct generation_upstream_tls {
     uint32_t reserved;
 };
 
+enum generation_protocol { UPSTREAM_PROTOCOL_HTTP, UPSTREAM_PROTOCOL_GRPC };
+
 enum generation_http_version {
     UPSTREAM_HTTP_AUTO, /* what the endpoint chooses by ALPN; without TLS HTTP/1.1 */
     UPSTREAM_HTTP_1,
@@ -280,18 +284,19 @@ struct generation_listener {
 };
 
 enum generation_balancer { BALANCER_ROUND_ROBIN };
-enum generation_health { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP };
+enum generation_health { HEALTH_NONE, HEALTH_HTTP, HEALTH_TCP, HEALTH_GRPC };
 
 enum generation_send_proxy { SEND_PROXY_OFF, SEND_PROXY_1, SEND_PROXY_2 };
 
 struct generation_upstream {
-    struct ref name;         /* text */
-    uint32_t balancer;       /* enum generation_balancer */
-    uint32_t endpoint_first; /* index into endpoints */
-    uint32_t endpoint_count; /* at least 1 */
-    uint32_t health;         /* enum generation_health */
-    struct ref health_path;  /* text, HEALTH_HTTP only */
-    struct ref health_host;  /* text: the Host field of a check */
+    struct ref name;           /* text */
+    uint32_t balancer;         /* enum generation_balancer */
+    uint32_t endpoint_first;   /* index into endpoints */
+    uint32_t endpoint_count;   /* at least 1 */
+    uint32_t health;           /* enum generation_health */
+    struct ref health_path;    /* text, HEALTH_HTTP only */
+    struct ref health_host;    /* text: the Host field of a check, not of HEALTH_TCP */
+    struct ref health_service; /* text, HEALTH_GRPC only; empty: the server as a whole */
     uint64_t health_interval;
     uint64_t health_timeout;
     uint32_t health_rise; /* successes that make an endpoint healthy */

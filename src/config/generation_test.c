@@ -25,6 +25,8 @@ static const char everything[] =
     "upstream \"u\" { target \"127.0.0.1:81\"; target \"[::1]:81\" weight=2\n"
     "    health-check { type \"http\" path=\"/health\" host=\"h\" } }\n"
     "upstream \"v\" { target \"127.0.0.1:82\"; health-check { type \"tcp\" } }\n"
+    "upstream \"w\" { target \"127.0.0.1:83\"; protocol \"grpc\"\n"
+    "    health-check { type \"grpc\" service=\"a.B\" host=\"h\" } }\n"
     "route \"a\" { upstream \"u\"; upstream-host \"h\"\n"
     "    match { path-prefix \"/a\" \"/b\"; host \"*.x.test\" \"x.test\"; method \"GET\" "
     "\"PURGE\"\n"
@@ -218,6 +220,7 @@ static void collect_header(struct block *block, struct refs *refs)
         add_ref(refs, &upstreams[i].name);
         add_ref(refs, &upstreams[i].health_path);
         add_ref(refs, &upstreams[i].health_host);
+        add_ref(refs, &upstreams[i].health_service);
         add_ref(refs, &upstreams[i].tls.ca);
         add_ref(refs, &upstreams[i].tls.server_name);
         add_ref(refs, &upstreams[i].place.file);
@@ -428,7 +431,13 @@ static void listeners_and_upstreams_out_of_range_are_refused(void **state)
     REFUSED(block, upstreams[0].endpoint_count, 1);
     REFUSED(block, upstreams[1].endpoint_count, 2);
     REFUSED(block, upstreams[1].endpoint_count, UINT32_MAX);
-    REFUSED(block, upstreams[0].health, HEALTH_TCP + 1);
+    REFUSED(block, upstreams[0].health, HEALTH_GRPC + 1);
+    REFUSED(block, upstreams[0].health, HEALTH_GRPC);
+    REFUSED(block, upstreams[2].health, HEALTH_HTTP);
+    REFUSED(block, upstreams[2].health, HEALTH_TCP);
+    REFUSED(block, upstreams[2].health, HEALTH_NONE);
+    REFUSED(block, upstreams[2].http_version, UPSTREAM_HTTP_1); /* which its check does not speak */
+    REFUSED(block, upstreams[2].health_service.count, GENERATION_SERVICE_MAX + 1);
     REFUSED(block, upstreams[0].health, HEALTH_NONE);
     REFUSED(block, upstreams[0].health_timeout, upstreams[0].health_interval + 1);
     REFUSED(block, upstreams[0].health_rise, 0);
@@ -452,7 +461,7 @@ static void routes_out_of_range_are_refused(void **state)
     struct generation_field *fields = records(block, routes[0].security);
     REFUSED(block, routes[0].action, ACTION_RESPOND + 1);
     REFUSED(block, routes[0].action, ACTION_REDIRECT);
-    REFUSED(block, routes[0].upstream, 2);
+    REFUSED(block, routes[0].upstream, 3);
     REFUSED(block, routes[0].status, 200);
     REFUSED(block, routes[0].attempts, 0);
     REFUSED(block, routes[0].timeout, 0);

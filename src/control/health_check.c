@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/output.h"
+#include "control/grpc_check.h"
 #include "http/http1_parse.h"
 #include "http/http1_write.h"
 
@@ -14,12 +15,15 @@ enum {
     READS_MAX = 8, /* of one turn: an endpoint cannot keep the controller to itself */
 };
 
+static_assert((int)GENERATION_SERVICE_MAX <= (int)GRPC_HEALTH_SERVICE_MAX, "any service fits");
+
 enum check_step {
     CHECK_WAITING,
     CHECK_CONNECTING,
     CHECK_HANDSHAKE,
     CHECK_SENDING,
     CHECK_READING,
+    CHECK_CALLING, /* gRPC: both ways at once */
 };
 
 struct health_check {
@@ -36,7 +40,8 @@ struct health_check {
     size_t preface_sent;
     size_t size; /* of the request */
     struct http1_scan scan;
-    uint8_t *bytes; /* HEALTH_HEAD_MAX: the request, then the answer */
+    uint8_t *bytes;          /* HEALTH_HEAD_MAX: the request, then the answer */
+    struct grpc_check *call; /* NULL: it does not speak gRPC */
 };
 
 struct health_checks {
@@ -48,6 +53,8 @@ struct health_checks {
     uint32_t pending;
     void *arena_memory;
     uint8_t *buffers;
+    struct grpc_check_context grpc;
+    struct grpc_check *calls; /* one for each check that speaks gRPC */
     struct health_check checks[];
 };
 
@@ -91,10 +98,18 @@ static void wait_for_next(struct health_checks *checks, struct health_check *che
     timer_set(checks->options.wheel, &check->timer, next > now ? next : now);
 }
 
+static void hang_up(struct health_check *check)
+{
+    check->transport.ops->close(&check->transport);
+    if (check->call != NULL) {
+        grpc_check_end(check->call);
+    }
+}
+
 static void conclude(struct health_checks *checks, struct health_check *check, bool success)
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
-    check->transport.ops->close(&check->transport);
+    hang_up(check);
     metrics_count_at(checks->options.metrics, METRIC_HEALTH_CHECKS,
                      check->endpoint * METRICS_RESULT_COUNT +
                          (success ? METRICS_RESULT_SUCCESS : METRICS_RESULT_FAILURE));
@@ -223,6 +238,44 @@ static enum status send_request(struct health_check *check)
     return OK;
 }
 
+/* ERROR: the connection broke. What the socket does not take is sent when it does. */
+static enum status send_call(struct health_check *check)
+{
+    struct span bytes = grpc_check_output(check->call);
+    while (bytes.size > 0) {
+        struct iovec piece = {(void *)(uintptr_t)bytes.data, bytes.size}; /* only read */
+        size_t put = 0;
+        enum status status = check->transport.ops->write(&check->transport, &piece, 1, &put);
+        if (status != OK) {
+            return status == AGAIN ? OK : ERROR;
+        }
+        grpc_check_sent(check->call, put);
+        bytes = grpc_check_output(check->call);
+    }
+    return OK;
+}
+
+static enum status go_on_calling(struct health_checks *checks, struct health_check *check)
+{
+    for (unsigned i = 0; i < READS_MAX; i++) {
+        size_t got = 0;
+        if (send_call(check) != OK || check->call->failed) {
+            return ERROR;
+        }
+        enum status status =
+            check->transport.ops->read(&check->transport, check->bytes, HEALTH_HEAD_MAX, &got);
+        if (status != OK) {
+            return status == AGAIN ? AGAIN : ERROR;
+        }
+        status = grpc_check_input(check->call, span_of(check->bytes, got));
+        if (status != AGAIN) {
+            return status;
+        }
+    }
+    io_requeue(checks->options.io, &check->transport.socket);
+    return AGAIN;
+}
+
 /* A check is nobody's but ours: where endpoints are told of clients, they are told of none. */
 static enum status send_preface(struct health_checks *checks, struct health_check *check)
 {
@@ -278,7 +331,10 @@ static enum status advance(struct health_checks *checks, struct health_check *ch
         if (status != OK || upstream_of(checks, check)->health == HEALTH_TCP) {
             return status;
         }
-        check->step = CHECK_SENDING;
+        check->step = check->call != NULL ? CHECK_CALLING : CHECK_SENDING;
+    }
+    if (check->step == CHECK_CALLING) {
+        return go_on_calling(checks, check);
     }
     if (check->step == CHECK_SENDING) {
         status = send_request(check);
@@ -306,17 +362,29 @@ static bool is_own_trouble(int error)
            error == ENOSPC;
 }
 
-static void fail_to_connect(struct health_checks *checks, struct health_check *check)
+static void fail_to_begin(struct health_checks *checks, struct health_check *check, int error)
 {
-    int error = check->transport.socket.error;
     if (!is_own_trouble(error)) {
         conclude(checks, check, false);
         return;
     }
+    hang_up(check);
     wait_for_next(checks, check);
     if (checks->options.on_trouble != NULL) {
         checks->options.on_trouble(checks->options.trouble_context, error);
     }
+}
+
+static bool begin_call(struct health_checks *checks, struct health_check *check)
+{
+    const struct generation_upstream *upstream = upstream_of(checks, check);
+    const struct grpc_question question = {
+        .authority = host_of(checks, check),
+        .service = generation_text(checks->options.generation, upstream->health_service),
+        .secure = check->target.tls != NULL,
+        .timeout = upstream->health_timeout,
+    };
+    return grpc_check_begin(check->call, &checks->grpc, &question);
 }
 
 static void begin(struct health_checks *checks, struct health_check *check)
@@ -327,6 +395,10 @@ static void begin(struct health_checks *checks, struct health_check *check)
         conclude(checks, check, false);
         return;
     }
+    if (check->call != NULL && !begin_call(checks, check)) {
+        fail_to_begin(checks, check, ENOMEM);
+        return;
+    }
     const struct dialing_target *target = &check->target;
     struct io *io = checks->options.io;
     struct io_socket *socket = &check->transport.socket;
@@ -334,7 +406,7 @@ static void begin(struct health_checks *checks, struct health_check *check)
                              ? io_connect_unix(io, socket, target->path, checks->options.kind)
                              : io_connect(io, socket, target->address, checks->options.kind);
     if (status == ERROR) {
-        fail_to_connect(checks, check);
+        fail_to_begin(checks, check, socket->error);
         return;
     }
     check->step = CHECK_CONNECTING;
@@ -369,12 +441,19 @@ uint32_t health_checks_pending(const struct health_checks *checks)
     return checks->pending;
 }
 
-static uint32_t count_checks(const struct generation *generation)
+struct counts {
+    uint32_t all;
+    uint32_t calls; /* of gRPC */
+};
+
+static struct counts count_checks(const struct generation *generation)
 {
-    uint32_t count = 0;
+    struct counts count = {0};
     for (uint32_t i = 0; i < generation->header->endpoints.count; i++) {
         uint32_t upstream = generation_endpoint(generation, i)->upstream;
-        count += generation_upstream(generation, upstream)->health != HEALTH_NONE;
+        uint32_t kind = generation_upstream(generation, upstream)->health;
+        count.all += kind != HEALTH_NONE;
+        count.calls += kind == HEALTH_GRPC;
     }
     return count;
 }
@@ -383,14 +462,17 @@ static void add_checks(struct health_checks *checks)
 {
     const struct generation *generation = checks->options.generation;
     uint64_t now = io_now(checks->options.io);
+    struct grpc_check *call = checks->calls;
     for (uint32_t i = 0; i < generation->header->endpoints.count; i++) {
         uint32_t upstream = generation_endpoint(generation, i)->upstream;
-        if (generation_upstream(generation, upstream)->health == HEALTH_NONE) {
+        uint32_t kind = generation_upstream(generation, upstream)->health;
+        if (kind == HEALTH_NONE) {
             continue;
         }
         struct health_check *check = &checks->checks[checks->count];
         check->endpoint = i;
         check->bytes = checks->buffers + (size_t)checks->count * HEALTH_HEAD_MAX;
+        check->call = kind == HEALTH_GRPC ? call++ : NULL;
         transport_init_tcp(&check->transport, checks->options.io);
         upstream_tls_target(checks->options.tls, generation, i, &check->resumption, &check->target);
         timer_init(&check->timer, checks->options.kind);
@@ -411,16 +493,18 @@ static struct http1_limits limits_of_heads(void)
 
 uint64_t health_checks_bytes(const struct generation *generation)
 {
-    uint64_t count = count_checks(generation);
+    struct counts count = count_checks(generation);
     struct http1_limits limits = limits_of_heads();
-    return sizeof(struct health_checks) + count * sizeof(struct health_check) +
-           http1_arena_max(&limits) + (count + 1) * HEALTH_HEAD_MAX;
+    return sizeof(struct health_checks) + count.all * sizeof(struct health_check) +
+           http1_arena_max(&limits) + ((uint64_t)count.all + 1) * HEALTH_HEAD_MAX +
+           (count.calls + UINT64_C(1)) * sizeof(struct grpc_check) + grpc_check_bytes(count.calls);
 }
 
 struct health_checks *health_checks_create(const struct health_options *options)
 {
-    uint32_t count = count_checks(options->generation);
-    struct health_checks *checks = calloc(1, sizeof(*checks) + count * sizeof(struct health_check));
+    struct counts count = count_checks(options->generation);
+    struct health_checks *checks =
+        calloc(1, sizeof(*checks) + count.all * sizeof(struct health_check));
     if (checks == NULL) {
         return NULL;
     }
@@ -428,8 +512,11 @@ struct health_checks *health_checks_create(const struct health_options *options)
     checks->limits = limits_of_heads();
     size_t arena_size = http1_arena_max(&checks->limits);
     checks->arena_memory = malloc(arena_size);
-    checks->buffers = calloc(count + 1, HEALTH_HEAD_MAX); /* one more: never of size 0 */
-    if (checks->arena_memory == NULL || checks->buffers == NULL) {
+    /* One more: never of size 0. */
+    checks->buffers = calloc((size_t)count.all + 1, HEALTH_HEAD_MAX);
+    checks->calls = calloc((size_t)count.calls + 1, sizeof(*checks->calls));
+    if (checks->arena_memory == NULL || checks->buffers == NULL || checks->calls == NULL ||
+        !grpc_check_init(&checks->grpc, count.calls)) {
         health_checks_destroy(checks);
         return NULL;
     }
@@ -447,12 +534,13 @@ void health_checks_destroy(struct health_checks *checks)
         return;
     }
     for (uint32_t i = 0; i < checks->count; i++) {
-        struct transport *transport = &checks->checks[i].transport;
-        transport->ops->close(transport);
+        hang_up(&checks->checks[i]);
         tls_resumption_drop(&checks->checks[i].resumption);
         timer_cancel(checks->options.wheel, &checks->checks[i].timer);
     }
     free(checks->arena_memory);
     free(checks->buffers);
+    free(checks->calls);
+    grpc_check_deinit(&checks->grpc);
     free(checks);
 }

@@ -1,17 +1,19 @@
 /*
  * Health checks: one per endpoint whose upstream has a health-check, each a small machine on io.h
- * that connects, for HTTP asks and reads the head of the answer, and judges. Runs in the controller
+ * that connects, for HTTP asks and reads the head of the answer, for gRPC makes a call
+ * (control/grpc_check.h), and judges. Runs in the controller
  * process; the outcome goes to the health words (observe/health.h), which the workers read.
  *
  *     WAITING --timer--> CONNECTING --> HANDSHAKE --HTTP--> SENDING --> READING --> WAITING
  *                             |        (where TLS) |                                 ^
+ *                             |                    +--gRPC--> CALLING ---------------+
  *                             +--------------------+-- TCP: done, or anything: failed-+
  *
  * A check has the upstream's timeout in all, then fails. Checks begin one interval apart, plus or
  * minus a tenth so that endpoints do not beat in step; the first begins at once. A check for which
  * this process lacks a descriptor or memory says nothing of the endpoint: it has no outcome, and
  * the next one comes in its time. Memory: one buffer of HEALTH_HEAD_MAX bytes for each endpoint,
- * touched by HTTP checks only.
+ * touched by HTTP and gRPC checks only, and GRPC_CHECK_MEMORY for each that speaks gRPC.
  */
 #ifndef SENTINEL_CONTROL_HEALTH_CHECK_H
 #define SENTINEL_CONTROL_HEALTH_CHECK_H

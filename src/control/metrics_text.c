@@ -150,6 +150,13 @@ static void put_labels(struct output *output, const struct generation *generatio
                   span_of_string(
                       metrics_status_label((enum metrics_status)(index % METRICS_STATUS_COUNT))));
         return;
+    case METRIC_LABELS_ROUTE_GRPC:
+        put_route(output, generation, index / METRICS_GRPC_COUNT);
+        put_label(output, "grpc_status",
+                  index % METRICS_GRPC_COUNT == GRPC_STATUS_NONE
+                      ? SPAN("none")
+                      : grpc_status_digits((enum grpc_status)(index % METRICS_GRPC_COUNT)));
+        return;
     case METRIC_LABELS_UPSTREAM:
         put_upstream(output, generation, index);
         return;
@@ -194,9 +201,9 @@ static void put_labels(struct output *output, const struct generation *generatio
 /* Series of these sets are told only once they have counted something. */
 static bool is_sparse(enum metric_labels labels)
 {
-    return labels == METRIC_LABELS_ROUTE_STATUS || labels == METRIC_LABELS_UPSTREAM_REASON ||
-           labels == METRIC_LABELS_ENDPOINT_RESULT || labels == METRIC_LABELS_REASON ||
-           labels == METRIC_LABELS_HTTP2_CODE;
+    return labels == METRIC_LABELS_ROUTE_STATUS || labels == METRIC_LABELS_ROUTE_GRPC ||
+           labels == METRIC_LABELS_UPSTREAM_REASON || labels == METRIC_LABELS_ENDPOINT_RESULT ||
+           labels == METRIC_LABELS_REASON || labels == METRIC_LABELS_HTTP2_CODE;
 }
 
 /* Whether nothing was observed: endpoints without health checks have no durations to show. */

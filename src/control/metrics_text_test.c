@@ -218,11 +218,15 @@ static void what_the_workers_count_is_summed(void **state)
     metrics_request(&fixture->workers[1], 0, 0, 0);
     metrics_upstream_failure(&fixture->workers[2], 0, REASON_CONNECT_FAILED);
     metrics_failure(&fixture->workers[2], REASON_NO_ROUTE);
+    metrics_grpc_request(&fixture->workers[0], 0, GRPC_UNAVAILABLE);
+    metrics_grpc_request(&fixture->workers[2], METRICS_NO_ROUTE, GRPC_STATUS_NONE);
     metrics_count_at(&fixture->workers[0], METRIC_ENDPOINT_EJECTIONS, 1);
     scrape(fixture);
     EXPECT_VALUE(fixture, "sentinel_requests_total{route=\"api\",status=\"200\"}", 3);
     EXPECT_VALUE(fixture, "sentinel_requests_total{route=\"api\",status=\"none\"}", 1);
     EXPECT_VALUE(fixture, "sentinel_requests_total{route=\"none\",status=\"other\"}", 1);
+    EXPECT_VALUE(fixture, "sentinel_grpc_requests_total{route=\"api\",grpc_status=\"14\"}", 1);
+    EXPECT_VALUE(fixture, "sentinel_grpc_requests_total{route=\"none\",grpc_status=\"none\"}", 1);
     EXPECT_VALUE(fixture, "sentinel_connections{listener=\"http\",state=\"active\"}", 3);
     EXPECT_VALUE(fixture, "sentinel_connections{listener=\"http\",state=\"idle\"}", 0);
     EXPECT_VALUE(fixture, "sentinel_workers", 3);

@@ -140,7 +140,9 @@ static void on_reset(struct http2_wire *wire, struct http2_stream *stream, uint3
     if (stream != NULL) {
         stream->error_code = code;
     }
-    if (stream == NULL || !stream->end_sent) {
+    /* RFC 9113, 8.1: a server that has answered may do without the rest of a request. */
+    bool early = wire->client && code == NGHTTP2_NO_ERROR && stream != NULL && stream->peer_ended;
+    if (!early && (stream == NULL || !stream->end_sent)) {
         http2_wire_charge(wire, HTTP2_GLITCH_RESET_RECEIVED);
     }
 }

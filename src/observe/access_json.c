@@ -31,6 +31,7 @@ enum member_kind {
     MEMBER_NUMBER,
     MEMBER_ATTEMPTS,
     MEMBER_STATUS,
+    MEMBER_GRPC_STATUS,
     MEMBER_REASON,
     MEMBER_ANSWER,
     MEMBER_DURATION,
@@ -91,6 +92,7 @@ static const struct member MEMBERS[ACCESS_FIELD_COUNT] = {
         HIDDEN("client_fingerprint", client_fingerprint, ACCESS_REDACT_CLIENT, SHORT_TEXT),
     [ACCESS_FIELD_CLIENT_VERIFIED] =
         MEMBER("client_verified", MEMBER_ANSWER, client_verified, 0, 0),
+    [ACCESS_FIELD_GRPC_STATUS] = MEMBER("grpc_status", MEMBER_GRPC_STATUS, grpc_status, 0, 0),
 };
 
 static void put_key(struct output *line, const struct member *member)
@@ -222,6 +224,11 @@ static void put_member(struct access_log *log, struct output *line, const struct
         return;
     case MEMBER_STATUS:
         put_status(line, record->status);
+        return;
+    case MEMBER_GRPC_STATUS:
+        output_span(line, record->grpc_status == GRPC_STATUS_NONE
+                              ? SPAN("null")
+                              : grpc_status_digits(record->grpc_status));
         return;
     case MEMBER_REASON:
         put_text(line, label_of(record->reason), ACCESS_TEXT_MAX);

@@ -16,7 +16,7 @@ bool access_log_tells_tls(const struct generation *generation)
     struct ref ref = generation->header->server.access.fields;
     const uint32_t *fields = generation_array(generation, ref);
     for (uint32_t i = 0; i < ref.count; i++) {
-        if (fields[i] >= ACCESS_FIELD_TLS_VERSION) {
+        if (fields[i] >= ACCESS_FIELD_TLS_VERSION && fields[i] <= ACCESS_FIELD_CLIENT_VERIFIED) {
             return true;
         }
     }

@@ -14,6 +14,8 @@
  *
  *   tls_version tls_cipher tls_resumed sni client_subject client_fingerprint client_verified
  *
+ * likewise grpc_status, null for what is no gRPC call, or said nothing of its outcome;
+ *
  * and only where there is a reason: place (file:line of the route in the configuration) and hint;
  * only where records are sampled: sample_rate; where fields are recorded: request_headers and
  * response_headers. Times are milliseconds with three decimals. Long texts are cut with a visible
@@ -29,6 +31,7 @@
 #define SENTINEL_OBSERVE_ACCESS_LOG_H
 
 #include "base/reason.h"
+#include "http/grpc.h"
 #include "http/message.h"
 #include "observe/metrics.h"
 #include "observe/ring.h"
@@ -64,6 +67,7 @@ struct access_record {
     uint32_t place_line;
     uint16_t status; /* 0: no answer was sent */
     enum reason reason;
+    enum grpc_status grpc_status; /* GRPC_STATUS_NONE: no call, or not known */
     uint32_t attempts;
     uint64_t bytes_in;  /* body bytes from the client */
     uint64_t bytes_out; /* body bytes to the client */

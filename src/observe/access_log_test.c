@@ -289,6 +289,20 @@ static void the_members_are_those_that_were_chosen_in_their_order(void **state)
     expect_line(fixture, SPAN("{}\n"));
 }
 
+static void the_status_of_a_call_is_a_number_and_null_for_others(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    configure(fixture, "fields \"grpc_status\" \"status\"");
+    assert_false(fixture->log.tells_tls);
+    struct access_record record = good_record();
+    record.grpc_status = GRPC_UNAVAILABLE;
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"grpc_status\":14,\"status\":200}\n"));
+    record.grpc_status = GRPC_STATUS_NONE;
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"grpc_status\":null,\"status\":200}\n"));
+}
+
 static void members_of_tls_are_null_without_tls(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -639,6 +653,8 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(the_longest_texts_fit_into_a_line_and_cannot_break_it,
                                         setup, teardown),
+        cmocka_unit_test_setup_teardown(the_status_of_a_call_is_a_number_and_null_for_others, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(members_of_tls_are_null_without_tls, setup, teardown),
         cmocka_unit_test_setup_teardown(the_members_are_those_that_were_chosen_in_their_order,
                                         setup, teardown),

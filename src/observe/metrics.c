@@ -53,6 +53,8 @@ uint32_t metrics_series(const struct metrics_layout *layout, enum metric metric)
         return layout->routes;
     case METRIC_LABELS_ROUTE_STATUS:
         return layout->routes * METRICS_STATUS_COUNT;
+    case METRIC_LABELS_ROUTE_GRPC:
+        return layout->routes * METRICS_GRPC_COUNT;
     case METRIC_LABELS_UPSTREAM:
         return layout->upstreams;
     case METRIC_LABELS_UPSTREAM_STATE:
@@ -95,7 +97,7 @@ void metrics_layout_init(struct metrics_layout *layout, const struct generation 
     };
     /* A generation's size bounds its counts, so the sum is far below 32 bits. */
     static_assert((uint64_t)GENERATION_SIZE_MAX / sizeof(struct generation_route) *
-                          (METRICS_STATUS_COUNT + METRICS_HISTOGRAM_CELLS) <
+                          (METRICS_STATUS_COUNT + METRICS_GRPC_COUNT + METRICS_HISTOGRAM_CELLS) <
                       UINT32_MAX / 2,
                   "cells are counted in 32 bits");
     static_assert((uint64_t)GENERATION_SIZE_MAX / sizeof(struct generation_upstream) *
@@ -189,13 +191,26 @@ uint64_t metrics_bucket_bound_us(uint32_t bucket)
     return BUCKET_BOUNDS[bucket];
 }
 
-void metrics_request(struct metrics *metrics, uint32_t route, uint16_t status, uint64_t duration_us)
+static uint32_t row_of(const struct metrics *metrics, uint32_t route)
 {
     uint32_t row = route == METRICS_NO_ROUTE ? metrics->layout.routes - 1 : route;
     ASSERT(row < metrics->layout.routes);
+    return row;
+}
+
+void metrics_request(struct metrics *metrics, uint32_t route, uint16_t status, uint64_t duration_us)
+{
+    uint32_t row = row_of(metrics, route);
     metrics_count_at(metrics, METRIC_REQUESTS,
                      row * METRICS_STATUS_COUNT + metrics_status_slot(status));
     metrics_observe(metrics, METRIC_REQUEST_DURATION, row, duration_us);
+}
+
+void metrics_grpc_request(struct metrics *metrics, uint32_t route, enum grpc_status status)
+{
+    ASSERT((unsigned)status < METRICS_GRPC_COUNT);
+    metrics_count_at(metrics, METRIC_GRPC_REQUESTS,
+                     row_of(metrics, route) * METRICS_GRPC_COUNT + status);
 }
 
 void metrics_observe(struct metrics *metrics, enum metric metric, uint32_t index,

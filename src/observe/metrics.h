@@ -5,7 +5,7 @@
  * stores, 1 ns); the controller reads and sums; what the dead had counted is in observe/ledger.h.
  *
  * Which labels there are is fixed: the generation's listeners, routes, upstreams and endpoints, the
- * rows of error.def, the codes of status_code.def. Memory: metrics_size, about 500 bytes a route.
+ * rows of error.def, the codes of status_code.def. Memory: metrics_size, about 650 bytes a route.
  */
 #ifndef SENTINEL_OBSERVE_METRICS_H
 #define SENTINEL_OBSERVE_METRICS_H
@@ -16,6 +16,7 @@
 #include "base/reason.h"
 #include "base/status.h"
 #include "config/generation.h"
+#include "http/grpc.h"
 
 enum metric {
 #define METRIC(id, kind, labels, name, help) METRIC_##id,
@@ -33,6 +34,7 @@ enum metric_labels {
     METRIC_LABELS_LISTENER_STATE,  /* listener * METRICS_STATE_COUNT + state */
     METRIC_LABELS_ROUTE,           /* route, the last one is "none" */
     METRIC_LABELS_ROUTE_STATUS,    /* route * METRICS_STATUS_COUNT + enum metrics_status */
+    METRIC_LABELS_ROUTE_GRPC,      /* route * METRICS_GRPC_COUNT + enum grpc_status, or NONE */
     METRIC_LABELS_UPSTREAM,        /* upstream */
     METRIC_LABELS_UPSTREAM_STATE,  /* upstream * METRICS_STATE_COUNT + state */
     METRIC_LABELS_UPSTREAM_REASON, /* upstream * REASON_COUNT + reason */
@@ -88,6 +90,8 @@ enum metrics_status {
     METRICS_STATUS_NONE, /* no answer was sent */
     METRICS_STATUS_COUNT,
 };
+
+enum { METRICS_GRPC_COUNT = GRPC_STATUS_COUNT + 1 }; /* the last one is GRPC_STATUS_NONE */
 
 #define METRICS_NO_ROUTE UINT32_MAX /* "no route matched", in place of a route's index */
 
@@ -192,6 +196,9 @@ static inline void metrics_count_at(struct metrics *metrics, enum metric metric,
  */
 void metrics_request(struct metrics *metrics, uint32_t route, uint16_t status,
                      uint64_t duration_us);
+
+/* Counts a gRPC call that ended; route as above. */
+void metrics_grpc_request(struct metrics *metrics, uint32_t route, enum grpc_status status);
 
 /* Counts one more duration of a histogram's series. */
 void metrics_observe(struct metrics *metrics, enum metric metric, uint32_t index,

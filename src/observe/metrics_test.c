@@ -64,6 +64,15 @@ static void each_metric_has_cells_of_its_own(void **state)
     assert_int_equal(metrics_series(layout, METRIC_ENDPOINT_EJECTIONS), 5);
 }
 
+static void a_call_counts_once_by_its_outcome(void **state)
+{
+    struct fixture *fixture = (struct fixture *)*state;
+    metrics_grpc_request(&fixture->metrics, 1, GRPC_UNAVAILABLE);
+    metrics_grpc_request(&fixture->metrics, METRICS_NO_ROUTE, GRPC_STATUS_NONE);
+    assert_int_equal(cell(fixture, METRIC_GRPC_REQUESTS, METRICS_GRPC_COUNT + 14), 1);
+    assert_int_equal(cell(fixture, METRIC_GRPC_REQUESTS, 4 * METRICS_GRPC_COUNT - 1), 1);
+}
+
 static void a_request_counts_once_by_status_and_once_by_duration(void **state)
 {
     struct fixture *fixture = (struct fixture *)*state;
@@ -192,6 +201,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_metric_has_cells_of_its_own, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_call_counts_once_by_its_outcome, setup, teardown),
         cmocka_unit_test_setup_teardown(a_request_counts_once_by_status_and_once_by_duration, setup,
                                         teardown),
         cmocka_unit_test(unlisted_codes_share_one_label),

@@ -9,6 +9,7 @@
 
 enum {
     ANSWER_FIELDS = 12,
+    CLOSING_FIELDS = 3,
     ANSWER_VALUES_MAX = 512, /* bytes of an error's field values */
     TRACE_EXTRA = 512,       /* of a TRACE that ends here, its target aside */
     RETRY_AFTER_MIN_S = 1,
@@ -54,9 +55,16 @@ static enum status read_answer(void *self, size_t max, struct span *bytes, enum 
     return OK;
 }
 
+static const struct fields *answer_trailers(void *self)
+{
+    const struct answer_source *source = self;
+    return source->trailers;
+}
+
 struct source answer_as_source(struct exchange *exchange)
 {
-    return (struct source){.read = read_answer, .self = &exchange->answer};
+    return (struct source){
+        .read = read_answer, .trailers = answer_trailers, .self = &exchange->answer};
 }
 
 /*
@@ -86,8 +94,35 @@ static bool add_proxy_status(struct exchange *exchange, struct fields *fields,
     return value.data != NULL && add_named(fields, SPAN("Proxy-Status"), value);
 }
 
+/* What a gRPC client takes for a response that is nothing but its trailers. */
+static bool make_grpc_error(struct exchange *exchange, struct fields *fields)
+{
+    const struct reason_info *info = reason_info(exchange->reason);
+    struct span id = span_of(exchange->request_id, exchange->request_id_size);
+    return add(fields, FIELD_CONTENT_TYPE, SPAN("application/grpc")) &&
+           grpc_call_add_status(exchange, fields) &&
+           add_retry_after(exchange, fields, info->status) &&
+           add_proxy_status(exchange, fields, info) && add(fields, FIELD_X_REQUEST_ID, id);
+}
+
+bool answer_make_closing(struct exchange *exchange)
+{
+    struct fields *fields = arena_alloc(&exchange->arena, sizeof(*fields));
+    ASSERT(exchange->reason != REASON_NONE);
+    if (fields == NULL || !fields_init(fields, &exchange->arena, CLOSING_FIELDS) ||
+        !grpc_call_add_status(exchange, fields) ||
+        !add_proxy_status(exchange, fields, reason_info(exchange->reason))) {
+        return false;
+    }
+    exchange->answer = (struct answer_source){.trailers = fields};
+    return true;
+}
+
 static bool make_error(struct exchange *exchange, struct fields *fields)
 {
+    if (exchange->grpc.on) {
+        return make_grpc_error(exchange, fields);
+    }
     const struct reason_info *info = reason_info(exchange->reason);
     struct span id = span_of(exchange->request_id, exchange->request_id_size);
     enum answer_form form = answer_form_choose(&exchange->request.fields);
@@ -205,7 +240,7 @@ static bool make_fields(struct exchange *exchange, struct fields *fields)
                      SPAN("GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE, PATCH"));
 }
 
-static uint16_t status_of(const struct exchange *exchange)
+uint16_t answer_status(const struct exchange *exchange)
 {
     if (exchange->reason != REASON_NONE) {
         return reason_info(exchange->reason)->status;
@@ -226,7 +261,9 @@ bool answer_make(struct exchange *exchange, struct response_message *message)
         !forward_add_security(exchange, fields)) {
         return false;
     }
-    uint16_t status = status_of(exchange);
+    bool grpc = exchange->grpc.on && exchange->reason != REASON_NONE;
+    bool bare = grpc && exchange->request.version == HTTP_2; /* Trailers-Only: no length */
+    uint16_t status = grpc ? 200 : answer_status(exchange);
     bool bodiless = status == 204 || status == 304;
     if (bodiless) {
         exchange->answer = (struct answer_source){0};
@@ -235,7 +272,7 @@ bool answer_make(struct exchange *exchange, struct response_message *message)
     *message = (struct response_message){
         .status = status,
         .fields = fields,
-        .framing = bodiless ? FRAMING_NONE : FRAMING_LENGTH,
+        .framing = bodiless || bare ? FRAMING_NONE : FRAMING_LENGTH,
         .content_length = length,
         .head_only = length == 0 || exchange->request.method == METHOD_HEAD,
         .close = exchange->reason != REASON_NONE && !exchange->client->in_ended,

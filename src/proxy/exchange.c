@@ -88,6 +88,7 @@ void exchange_fail(struct exchange *exchange, enum reason reason)
     attempt_end(exchange, false);
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
     bool possible = !answered && !exchange->client->out_begun && reason_info(reason)->status != 0;
+    possible = possible || grpc_call_can_close(exchange, exchange->reason);
     exchange->step = possible ? EXCHANGE_ANSWER : EXCHANGE_ABORT;
 }
 
@@ -136,6 +137,7 @@ static enum progress step_head(struct exchange *exchange)
     enum reason reason = REASON_NONE;
     enum status status = exchange->client->ops->read_request(exchange->client, &exchange->arena,
                                                              &exchange->request, &reason);
+    grpc_call_begin(exchange);
     if (status == ERROR) {
         forget_head(exchange);
     }
@@ -223,11 +225,14 @@ static enum progress step_admit(struct exchange *exchange)
     if (route->action != ACTION_UPSTREAM) {
         return enter(exchange, EXCHANGE_ANSWER);
     }
-    exchange_set_deadline(exchange, DEADLINE_TOTAL, now_of(exchange) + route->timeout);
-    enum reason reason = tunnel_admit(exchange);
+    enum reason reason = grpc_call_admit(exchange);
+    reason = reason == REASON_NONE ? tunnel_admit(exchange) : reason;
     if (reason != REASON_NONE) {
         return fail(exchange, reason);
     }
+    uint64_t deadline = now_of(exchange) + route->timeout;
+    exchange_set_deadline(exchange, DEADLINE_TOTAL,
+                          deadline < exchange->grpc.deadline ? deadline : exchange->grpc.deadline);
     if (!exchange->client->in_ended && !exchange->switches) {
         begin_upload(exchange);
     }
@@ -368,9 +373,11 @@ static enum progress step_forward(struct exchange *exchange)
 
 static void open_response_lane(struct exchange *exchange, const struct source *source)
 {
+    const struct request_head *request = &exchange->request;
+    bool grpc = exchange->grpc.on && request->version == HTTP_2; /* it cannot do without */
     exchange->response_sink = (struct stream_sink){.stream = exchange->client,
                                                    .failure = REASON_CLIENT_CLOSED,
-                                                   .trailers = exchange->request.te_trailers};
+                                                   .trailers = request->te_trailers || grpc};
     const struct sink sink = lane_stream_sink(&exchange->response_sink);
     exchange->response_lane = (struct lane){0};
     exchange->response_pace = (struct lane_pace){0};
@@ -411,6 +418,7 @@ static void describe_response(struct exchange *exchange, struct fields *fields,
         message->framing = FRAMING_CHUNKED; /* its end will be known when it comes */
     } else if (response->framing == FRAMING_LENGTH && response->content_length == 0) {
         message->head_only = true;
+        message->framing = grpc_call_is_trailers_only(exchange) ? FRAMING_NONE : FRAMING_LENGTH;
     }
 }
 
@@ -425,6 +433,7 @@ static enum progress step_respond(struct exchange *exchange)
     if (!forward_response(exchange, &fields)) { /* the draft is sized for it */
         return fail(exchange, REASON_BUFFERS_FULL);
     }
+    grpc_call_note_response(exchange);
     describe_response(exchange, &fields, &message);
     enum status status = exchange->client->ops->write_response(exchange->client, &message);
     if (status == AGAIN) {
@@ -436,7 +445,7 @@ static enum progress step_respond(struct exchange *exchange)
     exchange->status = message.status;
     exchange->relayed = true;
     exchange_lose_replay(exchange);
-    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
+    exchange_set_deadline(exchange, DEADLINE_TOTAL, exchange->grpc.deadline);
     if (message.switching != NULL) {
         tunnel_open(exchange);
         return enter(exchange, EXCHANGE_TUNNEL);
@@ -505,7 +514,10 @@ static enum progress answer_otherwise(struct exchange *exchange)
     return PROGRESS_NEXT;
 }
 
-/* ANSWER: a response of our own, head and body, on the same lane as any other. */
+/*
+ * ANSWER: a response of our own, head and body, on the same lane as any other; or, where a gRPC
+ * response has begun, the trailers that say why it ends.
+ */
 static enum progress step_answer(struct exchange *exchange)
 {
     struct stream *client = exchange->client;
@@ -526,9 +538,15 @@ static enum progress step_answer(struct exchange *exchange)
             arena_rewind(&exchange->arena, mark);
             return written == AGAIN ? wait_for_buffers(exchange) : answer_otherwise(exchange);
         }
-        exchange->status = message.status;
+        exchange->status = answer_status(exchange);
         if (message.head_only) {
             exchange->answer = (struct answer_source){0};
+        }
+        const struct source source = answer_as_source(exchange);
+        open_response_lane(exchange, &source);
+    } else if (exchange->response_lane.state == LANE_CLOSED) {
+        if (!answer_make_closing(exchange)) {
+            return enter(exchange, EXCHANGE_ABORT);
         }
         const struct source source = answer_as_source(exchange);
         open_response_lane(exchange, &source);
@@ -578,6 +596,7 @@ static enum progress drain_request(struct exchange *exchange)
 /* SETTLE: the response is through; what is left of the request is drained or given up. */
 static enum progress step_settle(struct exchange *exchange)
 {
+    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
     if (exchange->attempt.step != ATTEMPT_NONE) {
         attempt_end(exchange, true);
         close_lanes(exchange);

@@ -11,6 +11,7 @@
 #define SENTINEL_PROXY_EXCHANGE_H
 
 #include "proxy/attempt.h"
+#include "proxy/grpc_call.h"
 #include "proxy/lane.h"
 #include "proxy/proxy.h"
 #include "proxy/tunnel.h"
@@ -24,7 +25,7 @@ enum exchange_step {
 
 /* The deadlines of an exchange; the timer stands at the earliest. */
 enum exchange_deadline {
-    DEADLINE_TOTAL,    /* until the response head */
+    DEADLINE_TOTAL,    /* until the response head; a gRPC call's own: until its end */
     DEADLINE_STEP,     /* of the attempt's step */
     DEADLINE_REQUEST,  /* the request lane makes no progress */
     DEADLINE_RESPONSE, /* the response lane makes no progress */
@@ -54,7 +55,8 @@ struct replay {
 struct answer_source {
     struct span front; /* static */
     struct span body;
-    size_t offset; /* of what the lane has read, over both */
+    const struct fields *trailers; /* NULL: none */
+    size_t offset;                 /* of what the lane has read, over both */
 };
 
 /* What moves the body of a request. */
@@ -120,6 +122,7 @@ struct exchange {
     const struct generation_route *route; /* NULL: none yet */
     const struct generation_rule *rule;
 
+    struct grpc_call grpc;
     const struct exchange_tls *tls; /* of its connection; NULL: not asked for, or plain */
     uint64_t drained;               /* bytes of a request body read only to be forgotten */
     uint64_t wall_began;            /* as `began`, on the wall clock */

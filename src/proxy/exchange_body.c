@@ -123,7 +123,9 @@ static const struct fields *response_trailers(void *self)
 {
     struct exchange *exchange = self;
     struct stream *upstream = exchange->attempt.lease.stream;
-    return forward_trailers(exchange, upstream->ops->trailers(upstream));
+    const struct fields *trailers = upstream->ops->trailers(upstream);
+    grpc_call_note_trailers(exchange, trailers);
+    return forward_trailers(exchange, trailers);
 }
 
 struct source exchange_response_body(struct exchange *exchange)

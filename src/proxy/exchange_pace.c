@@ -19,15 +19,38 @@ static uint64_t now_of(const struct exchange *exchange)
     return io_now(exchange->proxy->io);
 }
 
+/*
+ * What has moved. A gRPC call is a conversation: what one side says counts for the other, too, but
+ * for a client that does not read.
+ */
+static uint64_t progress_of(const struct exchange *exchange, const struct lane *lane)
+{
+    const struct stream_sink *sink = lane->sink.self;
+    uint64_t own = lane->bytes + sink->stream->progress_out;
+    bool request = lane == &exchange->upload.lane;
+    if (!exchange->grpc.on || (!request && lane->waits == LANE_WAITS_SINK)) {
+        return own;
+    }
+    const struct lane *other = request ? &exchange->response_lane : &exchange->upload.lane;
+    return own + (request || exchange->uploads ? other->bytes : 0);
+}
+
+/* Whether the other side of a call has spoken since the deadline was set. */
+static bool is_answered(const struct exchange *exchange, const struct lane *lane,
+                        const struct lane_pace *pace)
+{
+    return exchange->grpc.on && lane->waits == pace->waits &&
+           progress_of(exchange, lane) != pace->progress;
+}
+
 /* Whoever the lane waits for has so long without progress; waiting for a client has a rate, too. */
 void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
                         enum exchange_deadline which)
 {
     const struct generation_timeouts *timeouts = timeouts_of(exchange);
-    const struct stream_sink *sink = lane->sink.self;
     bool request = which == DEADLINE_REQUEST;
     uint64_t now = now_of(exchange);
-    uint64_t progress = lane->bytes + sink->stream->progress_out;
+    uint64_t progress = progress_of(exchange, lane);
     shedding_note_lane(exchange, lane);
     if (lane->waits == LANE_WAITS_NOT) {
         *pace = (struct lane_pace){0};
@@ -52,9 +75,9 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
     pace->waits = lane->waits;
     pace->progress = progress;
     pace->idle_deadline = now + idle;
-    uint64_t window_end = request && source && timeouts->request_body_min_rate > 0
-                              ? pace->window_began + RATE_WINDOW_US
-                              : UINT64_MAX;
+    bool has_rate = timeouts->request_body_min_rate > 0 && !exchange->grpc.on;
+    uint64_t window_end =
+        request && source && has_rate ? pace->window_began + RATE_WINDOW_US : UINT64_MAX;
     exchange_set_deadline(exchange, which,
                           pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
 }
@@ -66,6 +89,11 @@ static void expire_request(struct exchange *exchange)
     uint64_t now = now_of(exchange);
     if (exchange->step == EXCHANGE_SETTLE) {
         exchange->drained = UINT64_MAX; /* waited long enough for the rest of the body */
+        return;
+    }
+    bool listens = exchange->grpc.on && exchange->step == EXCHANGE_RELAY &&
+                   pace->waits == LANE_WAITS_SOURCE; /* it is the service's turn to speak */
+    if (listens || is_answered(exchange, &exchange->upload.lane, pace)) {
         return;
     }
     if (pace->waits == LANE_WAITS_SINK) {
@@ -94,6 +122,8 @@ static void expire_response(struct exchange *exchange)
         bool client = exchange->client->unsent > 0;
         exchange_fail(exchange, client ? REASON_CLIENT_WRITE_TIMEOUT : REASON_BUFFERS_FULL);
         exchange->step = EXCHANGE_ABORT;
+    } else if (is_answered(exchange, &exchange->response_lane, &exchange->response_pace)) {
+        return; /* the next run of the lane sets another deadline */
     } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
         exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
     } else {
@@ -108,10 +138,11 @@ void exchange_expire(struct exchange *exchange)
     if (exchange->step == EXCHANGE_TUNNEL) {
         exchange_fail(exchange, REASON_TUNNEL_IDLE);
     } else if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
+        enum reason reason = grpc_call_expired(exchange);
         if (exchange->attempt.step != ATTEMPT_NONE) {
-            attempt_lose(exchange, REASON_UPSTREAM_TIMEOUT);
+            attempt_lose(exchange, reason);
         }
-        exchange_fail(exchange, REASON_UPSTREAM_TIMEOUT);
+        exchange_fail(exchange, reason);
     } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
         attempt_expire(exchange);
     } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {

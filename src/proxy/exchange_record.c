@@ -149,6 +149,7 @@ static void write_access_record(const struct exchange *exchange, uint64_t total)
         .protocol = protocol_name(request->version),
         .status = exchange->status,
         .reason = exchange->reason,
+        .grpc_status = grpc_call_outcome(exchange),
         .attempts = exchange->attempt.count,
         .bytes_in = exchange->client->bytes_in,
         .bytes_out = exchange->client->bytes_out,
@@ -175,6 +176,9 @@ void exchange_record(const struct exchange *exchange)
     metrics_request(proxy->metrics, exchange->route_index, exchange->status,
                     tunnel_is_open(exchange) ? exchange->tunnel.opened - exchange->began : total);
     metrics_failure(proxy->metrics, exchange->reason);
+    if (exchange->grpc.on) {
+        metrics_grpc_request(proxy->metrics, exchange->route_index, grpc_call_outcome(exchange));
+    }
     end_flight(exchange, total);
 }
 
@@ -193,6 +197,7 @@ void exchange_record_failure(struct proxy *proxy, const struct refused_request *
         .client = span_of(client, client_size),
         .listener = generation_text(proxy->generation, listener->name),
         .reason = refused->reason,
+        .grpc_status = GRPC_STATUS_NONE,
         .queue = ACCESS_NO_TIME,
         .connect = ACCESS_NO_TIME,
         .first_byte = ACCESS_NO_TIME,

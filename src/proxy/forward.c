@@ -200,7 +200,8 @@ static bool copy_request_fields(const struct exchange *exchange, struct fields *
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
         if (is_replaced(field) || is_connection_specific(given, field, has_connection) ||
-            (exchange->switches && tunnel_tells(field))) {
+            (exchange->switches && tunnel_tells(field)) ||
+            (exchange->grpc.on && field->id == FIELD_GRPC_TIMEOUT)) {
             continue;
         }
         if (!fields_add(fields, field->id, field->name, field->value)) {
@@ -232,10 +233,12 @@ bool forward_request(struct exchange *exchange, struct request_message *message)
     if (fields == NULL || !fields_init(fields, draft, capacity) ||
         !copy_request_fields(exchange, fields) || !add_conditional(exchange, fields) ||
         !add_via(exchange, fields) || !origin_add(exchange, fields) ||
-        !add_client_certificate(exchange, fields) || !add_trace(exchange, fields)) {
+        !add_client_certificate(exchange, fields) || !add_trace(exchange, fields) ||
+        !grpc_call_add_timeout(exchange, fields)) {
         return false;
     }
-    if (request->te_trailers && (!add(fields, FIELD_TE, SPAN("trailers")))) {
+    bool trailers = request->te_trailers || exchange->grpc.on;
+    if (trailers && !add(fields, FIELD_TE, SPAN("trailers"))) {
         return false;
     }
     *message = (struct request_message){.method = request->method_text,
@@ -348,14 +351,20 @@ bool forward_response(struct exchange *exchange, struct fields *fields)
     return forward_add_security(exchange, fields);
 }
 
-/* Trailers are merged by some recipients: only those that cannot do harm (RFC 9110, 6.5.1). */
-static bool is_allowed_trailer(struct span name)
+/*
+ * Trailers are merged by some recipients: only those that cannot do harm (RFC 9110, 6.5.1). A gRPC
+ * client keeps them apart, and a service may put its own names there.
+ */
+static bool is_allowed_trailer(const struct exchange *exchange, const struct field *field)
 {
     static const char *const ALLOWED[] = {"digest",       "content-digest",         "repr-digest",
                                           "content-md5",  "server-timing",          "grpc-status",
                                           "grpc-message", "grpc-status-details-bin"};
+    if (exchange->grpc.answered) {
+        return grpc_call_passes_trailer(field);
+    }
     for (size_t i = 0; i < sizeof(ALLOWED) / sizeof(ALLOWED[0]); i++) {
-        if (span_equal_nocase(name, span_of_string(ALLOWED[i]))) {
+        if (span_equal_nocase(field->name, span_of_string(ALLOWED[i]))) {
             return true;
         }
     }
@@ -373,7 +382,7 @@ const struct fields *forward_trailers(struct exchange *exchange, const struct fi
     }
     for (size_t i = 0; i < trailers->count; i++) {
         const struct field *field = &trailers->entries[i];
-        if (is_allowed_trailer(field->name)) {
+        if (is_allowed_trailer(exchange, field)) {
             bool fits = fields_add(allowed, field->id, field->name, field->value);
             ASSERT(fits);
         }

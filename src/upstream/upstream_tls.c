@@ -14,11 +14,20 @@ static bool is_used(const struct generation_upstream *upstream, enum upstream_tl
            (use == UPSTREAM_TLS_TRAFFIC || upstream->health != HEALTH_NONE);
 }
 
+/* Checks speak HTTP/1.1, but for gRPC's, and where they say nothing but whose protocol it is. */
+static bool offers_http2(const struct generation_upstream *upstream, enum upstream_tls_use use)
+{
+    return upstream->http_version == UPSTREAM_HTTP_2 &&
+           (use == UPSTREAM_TLS_TRAFFIC || upstream->health != HEALTH_HTTP);
+}
+
 /* Equal bundles are one text, so that their places are enough to compare. */
-static bool is_same(const struct generation_upstream *a, const struct generation_upstream *b)
+static bool is_same(const struct generation_upstream *a, const struct generation_upstream *b,
+                    enum upstream_tls_use use)
 {
     return a->tls.skip_verify == b->tls.skip_verify && a->tls.ca.offset == b->tls.ca.offset &&
-           a->tls.certificate == b->tls.certificate && a->http_version == b->http_version;
+           a->tls.certificate == b->tls.certificate && a->http_version == b->http_version &&
+           offers_http2(a, use) == offers_http2(b, use);
 }
 
 /* The first upstream with equal settings, itself if there is none before it. */
@@ -28,7 +37,7 @@ static uint32_t first_like(const struct generation *generation, uint32_t index,
     const struct generation_upstream *upstream = generation_upstream(generation, index);
     for (uint32_t i = 0; i < index; i++) {
         const struct generation_upstream *other = generation_upstream(generation, i);
-        if (is_used(other, use) && is_same(other, upstream)) {
+        if (is_used(other, use) && is_same(other, upstream, use)) {
             return i;
         }
     }
@@ -100,7 +109,7 @@ bool upstream_tls_init(struct upstream_tls *tls, struct tls_engine *engine,
             continue;
         }
         uint32_t like = first_like(generation, i, use);
-        bool http2 = use == UPSTREAM_TLS_TRAFFIC && upstream->http_version == UPSTREAM_HTTP_2;
+        bool http2 = offers_http2(upstream, use);
         tls->clients[i] = like < i
                               ? tls->clients[like]
                               : make_client(engine, generation, secrets, upstream, http2, error);

@@ -1,0 +1,545 @@
+"""gRPC through the proxy: real clients and services (python3-grpcio), and scripted peers."""
+import queue
+import signal
+import socket
+import ssl
+import time
+
+import pytest
+
+from harness.certificates import Authority
+from harness.grpcs import NOT_SERVING, SERVING, Client, Service, grpc, trailing
+from harness.http2 import (ACK, CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS,
+                           INTERNAL_ERROR, NO_ERROR, PING, PREFACE, RST_STREAM, SETTINGS, Http2,
+                           frame, reset, settings)
+from harness.origins import hold, read_head, response
+from harness.waiting import wait_for
+
+LISTENER = 'h2c true'
+UPSTREAM = 'protocol "grpc"'
+FIELDS = ('access-log "stdout" {\n    fields "status" "reason" "hint" "route" "attempts" "total_ms" '
+          '"grpc_status" "request_id"\n}')
+
+
+@pytest.fixture
+def service(stack):
+    stack.append(Service())
+    return stack[-1]
+
+
+@pytest.fixture
+def through(sentinel):
+    """through(target, ...): a proxy in front of it that speaks gRPC both ways."""
+    def start(*targets, **parts):
+        parts.setdefault('listener', LISTENER)
+        parts.setdefault('observability', FIELDS)
+        parts['upstream'] = UPSTREAM + '\n' + parts.get('upstream', '')
+        return sentinel(*targets, **parts)
+    return start
+
+
+@pytest.fixture
+def client(stack):
+    def start(proxy, **options):
+        stack.append(Client(proxy.port, **options))
+        return stack[-1]
+    return start
+
+
+def message(body):
+    """A message as gRPC frames it."""
+    return b'\0' + len(body).to_bytes(4, 'big') + body
+
+
+def call_raw(proxy, name='Echo', body=b'', end=True, fields=()):
+    """A call by hand: (connection, stream)."""
+    h2 = Http2(proxy.connect())
+    stream = h2.open(method='POST', path=f'/shop.Test/{name}', end=False,
+                     fields=[('content-type', 'application/grpc'), ('te', 'trailers'), *fields])
+    h2.data(stream, message(body), end=end)
+    return h2, stream
+
+
+def told(answer):
+    """grpc-status and grpc-message, wherever they stand."""
+    pairs = dict(pair for head in answer.heads for pair in head)
+    return int(pairs[b'grpc-status']), pairs.get(b'grpc-message', b'').decode()
+
+
+# Calls of every kind.
+
+def test_a_call_its_answer_and_its_metadata(through, service, client):
+    proxy = through(service)
+    answer, call = client(proxy).call('Echo', b'hello' * 1000, metadata=(('x-mine', 'yes'),))
+    assert answer == b'hello' * 1000
+    assert ('x-first', 'one') in call.initial_metadata()
+    assert trailing(call) == [('x-last', 'two'), ('x-last', 'three'), ('x-b-bin', b'\0\xff')]
+    metadata = service.calls[0][1]
+    assert metadata['x-mine'] == 'yes' and metadata['x-forwarded-for'] == '127.0.0.1'
+    record = proxy.log_record()
+    assert (record['status'], record['reason'], record['grpc_status']) == (200, None, 0)
+    assert proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='0') == 1
+
+
+def test_what_a_service_says_of_its_failure_comes_whole(through, service, client):
+    proxy = through(service)
+    error = client(proxy).fails('Fail', 'nicht da: 100% \u00e4\n'.encode())
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+    assert error.details() == 'nicht da: 100% \u00e4\n'
+    assert ('grpc-status-details-bin', b'\x08\x05rich') in error.trailing_metadata()
+    assert ('x-why', 'so') in error.trailing_metadata()
+    record = proxy.log_record()
+    assert (record['status'], record['reason'], record['grpc_status']) == (200, None, 5)
+    assert proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='5') == 1
+
+
+def test_an_answer_of_trailers_only_stays_one(through, service):
+    h2, stream = call_raw(through(service), 'Refuse')
+    answer = h2.answer(stream)
+    assert answer.ended and len(answer.heads) == 1 and answer.body == b''
+    assert told(answer) == (7, 'no')
+    assert b'content-length' not in answer.final
+
+
+def test_streams_in_either_direction(through, service, client):
+    calls = client(through(service))
+    counting = calls.call('Count', b'500')
+    assert list(counting) == [b'%d' % number for number in range(500)]
+    assert trailing(counting) == [('x-last', 'counted')]
+    answer, _ = calls.call('Sum', iter(b'%d' % number for number in range(500)))
+    assert answer == b'%d' % sum(range(500))
+
+
+def test_messages_go_both_ways_at_once(through, service, client):
+    words = queue.Queue()
+    proxy = through(service)
+    call = client(proxy).call('Chat', iter(words.get, None))
+    for number in range(20):
+        words.put(b'%d' % number)
+        assert next(call) == b're: %d' % number  # before the next one is said
+    large = bytes(range(256)) * 2000
+    words.put(large)
+    assert next(call) == b're: ' + large
+    words.put(None)
+    assert list(call) == [] and call.code() == grpc.StatusCode.OK
+    assert proxy.log_record()['grpc_status'] == 0
+
+
+def test_a_service_may_answer_before_it_was_told_all(through, service, client):
+    words = queue.Queue()
+    proxy = through(service)
+    calls = client(proxy)
+    for _ in range(20):
+        call = calls.call('Early', iter(words.get, None))
+        assert list(call) == [b'enough'] and call.code() == grpc.StatusCode.OK
+        assert trailing(call) == [('x-last', 'early')]
+        words.put(None)
+    assert {record['grpc_status'] for record in proxy.log_records(20)} == {0}
+
+
+def test_a_call_that_its_client_cancels_ends_at_the_service(through, service, client):
+    proxy = through(service)
+    calls = client(proxy)
+    hanging = calls.method('Hang').future(b'')
+    wait_for(lambda: service.calls, what='the call')
+    hanging.cancel()
+    assert service.cancelled.wait(10)
+    service.cancelled.clear()
+    service.go_on.set()
+    service.go_on.clear()
+    dripping = calls.call('Drip', b'first')
+    assert next(dripping) == b'first'
+    dripping.cancel()
+    assert service.cancelled.wait(10)
+    for record in proxy.log_records(2):
+        assert (record['reason'], record['grpc_status']) == ('client_closed', 1)
+
+
+def test_tls_on_both_sides(through, stack, tmp_path, client):
+    authority = Authority(tmp_path / 'pki')
+    file, key = authority.issue('shop', 'shop.test')
+    credentials = grpc.ssl_server_credentials([(key.read_bytes(), file.read_bytes())])
+    stack.append(Service(credentials=credentials))
+    service = stack[-1]
+    proxy = through(
+        service,
+        listener=f'protocol "https"\ntls {{\n    certificate "{file}" key="{key}"\n}}',
+        upstream=f'tls {{\n    ca "{authority.ca}"\n    server-name "shop.test"\n}}\n'
+                 'health-check {\n    type "grpc"\n    interval 100ms\n}')
+    calls = client(proxy, ca=authority.ca)
+    assert calls.call('Echo', b'safe')[0] == b'safe'
+    assert list(calls.call('Chat', iter([b'a', b'b']))) == [b're: a', b're: b']
+    wait_for(lambda: proxy.metric('sentinel_health_checks_total', result='success') > 2,
+             what='checks over TLS')
+    service.health = NOT_SERVING
+    wait_for(lambda: proxy.metric('sentinel_endpoint_up') == 0, what='the endpoint to go')
+
+
+# What Sentinel says itself.
+
+def test_an_upstream_that_is_down_is_unavailable(through, client):
+    with socket.socket() as nobody:
+        nobody.bind(('127.0.0.1', 0))
+        proxy = through(f'127.0.0.1:{nobody.getsockname()[1]}')
+        error = client(proxy).fails('Echo')
+    assert error.code() == grpc.StatusCode.UNAVAILABLE
+    assert error.details() == 'no connection to the upstream could be made'
+    pairs = dict(error.trailing_metadata())
+    assert pairs['proxy-status'] == 'sentinel; error=connection_refused; details="connect_failed"'
+    record = proxy.log_record()
+    assert (record['status'], record['reason'], record['grpc_status']) == (
+        502, 'connect_failed', 14)
+    assert pairs['x-request-id'] == record['request_id']
+    assert proxy.metric('sentinel_requests_total', route='all', status='502') == 1
+    assert proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='14') == 1
+
+
+def test_failures_are_told_by_the_published_mapping(through, service, client):
+    routes = ('route "one" {\n    match path="/shop.Test/Echo"\n    upstream "backend"\n'
+              '    policies {\n        max-body-size "1KiB"\n    }\n}\n'
+              'route "hang" {\n    match path="/shop.Test/Hang"\n    upstream "backend"\n'
+              '    policies {\n        timeout 200ms\n    }\n}\n')
+    proxy = through(service, routes=routes)
+    calls = client(proxy)
+    assert calls.fails('Nothing').code() == grpc.StatusCode.UNIMPLEMENTED
+    assert calls.fails('Echo', b'x' * 5000).code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert calls.fails('Hang').code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    found = [(record['reason'], record['status'], record['grpc_status'])
+             for record in proxy.log_records(3)]
+    assert found == [('no_route', 404, 12), ('body_too_large', 413, 8),
+                     ('upstream_timeout', 504, 4)]
+
+
+def test_a_client_that_asks_too_often_has_exhausted_its_share(through, service, client):
+    calls = client(through(service, limits='request-rate-per-client 1 burst=1'))
+    assert calls.call('Echo', b'one')[0] == b'one'
+    assert calls.fails('Echo', b'two').code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_error_is_a_head_that_ends_the_stream(through, service):
+    proxy = through(service, routes='route "other" {\n    match path="/other"\n    respond 200\n}\n')
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert answer.status == 200 and answer.ended and len(answer.heads) == 1
+    assert answer.get('content-type') == 'application/grpc'
+    assert told(answer) == (12, 'no route matches the request')
+    assert answer.get('proxy-status').endswith('details="no_route"') and answer.get('x-request-id')
+    assert b'content-length' not in answer.final
+
+
+def test_others_are_told_as_ever(through, service):
+    proxy = through(service, routes='route "other" {\n    match path="/other"\n    respond 200\n}\n')
+    h2 = Http2(proxy.connect())
+    for fields in ([], [('content-type', 'application/grpc-web')], [('content-type', 'text/html')]):
+        answer = h2.request(method='POST', path='/x', fields=fields, body=b'x')
+        assert answer.status == 404 and b'grpc-status' not in answer.final
+    assert h2.request(path='/x', fields=[('content-type', 'application/grpc')]).status == 404
+    plain = proxy.request('/x', 'POST', [('Content-Type', 'text/plain')])
+    assert plain.status == 404 and plain.json()['reason'] == 'no_route'
+    assert {record['grpc_status'] for record in proxy.log_records(5)} == {None}
+    assert proxy.metric('sentinel_grpc_requests_total') == 0
+
+
+# Deadlines.
+
+def test_the_service_is_told_what_is_left_of_the_time(through, service, client):
+    calls = client(through(service))
+    calls.call('Echo', timeout=5)
+    left = service.calls[0][2]
+    assert 3 < left <= 5
+    calls.call('Echo', timeout=None)
+    assert service.calls[1][2] is None or service.calls[1][2] > 10 ** 6
+
+
+def serve_frames(*steps):
+    """A scripted service: each step is a function of the origin and an Http2 in the server's part."""
+    def serve(origin, wire):
+        assert wire.take(len(PREFACE)) == PREFACE
+        h2 = Http2(wire, preface=False)
+        wire.send(settings())
+        for step in steps:
+            step(origin, h2)
+    return [serve]
+
+
+def until_request(origin, h2):
+    while True:
+        kind, flags, stream, payload = h2.take_raw()
+        if kind == HEADERS:
+            h2.next = stream
+            origin.requests.append(dict(h2.decoder.decode(payload)))
+            return
+        if kind == SETTINGS and not flags & ACK:
+            h2.send(frame(SETTINGS, ACK))
+
+
+def begin(*fields, body=message(b'some'), **_):
+    """Answers with a head and a first message."""
+    def step(_origin, h2):
+        head = h2.encoder.encode([(':status', '200'), ('content-type', 'application/grpc'), *fields])
+        h2.send(frame(HEADERS, END_HEADERS, h2.next, head) + frame(DATA, 0, h2.next, body))
+    return step
+
+
+def finish(*fields, flags=END_STREAM, then=b''):
+    def step(_origin, h2):
+        head = h2.encoder.encode([('grpc-status', '0'), *fields])
+        h2.send(frame(HEADERS, END_HEADERS | flags, h2.next, head)
+                + (frame(RST_STREAM, 0, h2.next, then) if then else b''))
+    return step
+
+
+def until_reset(origin, h2):
+    while True:
+        kind, _, _, payload = h2.take_raw()
+        if kind == RST_STREAM:
+            origin.resets = int.from_bytes(payload, 'big')
+            return
+
+
+def test_a_deadline_ends_a_call_that_has_no_answer(through, origin):
+    server = origin(serve_frames(until_request, until_reset, hold))
+    proxy = through(server)
+    h2, stream = call_raw(proxy, fields=[('grpc-timeout', '200m')])
+    answer = h2.answer(stream)
+    assert told(answer) == (4, 'the deadline of the gRPC call has passed')
+    record = proxy.logged('grpc_deadline')
+    assert (record['status'], record['grpc_status']) == (504, 4) and record['total_ms'] >= 200
+    wait_for(lambda: hasattr(server, 'resets'), what='the reset')
+    assert server.resets == CANCEL
+    sent = server.requests[0]['grpc-timeout']
+    assert sent.endswith('u') and 0 < int(sent[:-1]) <= 200_000
+    assert server.requests[0]['te'] == 'trailers'
+
+
+def test_a_deadline_ends_a_call_that_is_being_answered(through, origin):
+    server = origin(serve_frames(until_request, begin(), until_reset, hold))
+    proxy = through(server)
+    h2, stream = call_raw(proxy, fields=[('grpc-timeout', '300m')])
+    answer = h2.answer(stream)
+    assert answer.ended and answer.reset is None and answer.body == message(b'some')
+    assert told(answer) == (4, 'the deadline of the gRPC call has passed')
+    record = proxy.logged('grpc_deadline')
+    assert (record['status'], record['grpc_status']) == (200, 4)
+    wait_for(lambda: hasattr(server, 'resets'), what='the reset')
+
+
+def test_a_deadline_never_extends_the_timeout_of_the_route(through, origin):
+    proxy = through(origin(serve_frames(until_request, hold)), policies='timeout 200ms')
+    h2, stream = call_raw(proxy, fields=[('grpc-timeout', '1H')])
+    assert told(h2.answer(stream))[0] == 4
+    assert proxy.logged('upstream_timeout')['total_ms'] < 5000
+
+
+def test_a_malformed_timeout_is_refused(through, service):
+    proxy = through(service)
+    for values in (['1'], ['S'], ['123456789S'], ['1s'], ['-1S'], ['1S', '1S']):
+        h2, stream = call_raw(proxy, fields=[('grpc-timeout', value) for value in values])
+        assert told(h2.answer(stream)) == (13, 'grpc-timeout is malformed')
+    record = proxy.logged('bad_grpc_timeout')
+    assert (record['status'], record['attempts']) == (400, 0) and not service.calls
+
+
+def test_a_call_whose_time_is_up_is_not_tried(through, service):
+    proxy = through(service)
+    h2, stream = call_raw(proxy, fields=[('grpc-timeout', '0n')])
+    assert told(h2.answer(stream))[0] == 4
+    assert proxy.logged('grpc_deadline')['attempts'] == 0 and not service.calls
+
+
+def test_a_timeout_of_what_is_no_call_passes_untouched(through, origin):
+    server = origin(serve_frames(until_request, hold))
+    proxy = through(server)
+    h2 = Http2(proxy.connect())
+    h2.open(fields=[('grpc-timeout', 'soon')])
+    wait_for(lambda: server.requests, what='the request')
+    assert server.requests[0]['grpc-timeout'] == 'soon' and 'te' not in server.requests[0]
+
+
+# Responses that are cut short, and other ways to end.
+
+def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, origin, client):
+    cut = serve_frames(until_request, begin(body=message(b'whole') + b'\0\0\0\0\x09half'))
+    proxy = through(origin(cut))
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert answer.ended and answer.reset is None
+    assert told(answer) == (14, 'the upstream closed before the end of the response body')
+    assert (b'proxy-status',
+            b'sentinel; error=http_response_incomplete; details="upstream_truncated"'
+            ) in answer.trailers
+    record = proxy.logged('upstream_truncated')
+    assert (record['status'], record['grpc_status']) == (200, 14)
+    call = client(proxy).call('Drip')
+    assert next(call) == b'whole'
+    with pytest.raises(grpc.RpcError):
+        next(call)
+    assert call.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_cut_response_of_announced_length_is_reset(through, origin):
+    proxy = through(origin(serve_frames(until_request, begin(('content-length', '100')))))
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert answer.reset == INTERNAL_ERROR and not answer.trailers
+    assert proxy.logged('upstream_truncated')['grpc_status'] == 14
+
+
+def test_a_service_that_resets_a_stream_cuts_it_short(through, origin):
+    def give_up(_origin, h2):
+        h2.send(reset(h2.next, INTERNAL_ERROR))
+    proxy = through(origin(serve_frames(until_request, begin(), give_up, hold)))
+    h2, stream = call_raw(proxy)
+    assert told(h2.answer(stream))[0] == 14
+
+
+def test_a_reset_without_error_behind_the_trailers_is_a_good_end(through, origin):
+    proxy = through(origin(serve_frames(
+        until_request, begin(), finish(('x-last', 'so'), then=NO_ERROR.to_bytes(4, 'big')), hold)))
+    h2, stream = call_raw(proxy, end=False)
+    answer = h2.answer(stream)
+    assert answer.ended and told(answer)[0] == 0 and (b'x-last', b'so') in answer.trailers
+    assert proxy.log_record()['reason'] is None
+    assert proxy.metric('sentinel_http2_glitches_total', kind='reset_received') == 0
+
+
+def test_trailers_that_no_recipient_may_merge_stay_behind(through, origin):
+    forbidden = [('content-type', 'text/html'), ('set-cookie', 'a=b'), ('cache-control', 'public'),
+                 ('authorization', 'x'), ('content-encoding', 'gzip'), ('host', 'a')]
+    proxy = through(origin(serve_frames(until_request, begin(),
+                                        finish(*forbidden, ('x-mine', '1')), hold)))
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert [name for name, _ in answer.trailers] == [b'grpc-status', b'x-mine']
+
+
+def test_trailers_of_what_is_no_call_are_those_of_the_list(through, origin):
+    proxy = through(origin(serve_frames(until_request, begin(), finish(('x-mine', '1')), hold)))
+    answer = Http2(proxy.connect()).request(fields=[('te', 'trailers')])
+    assert [name for name, _ in answer.trailers] == [b'grpc-status']
+
+
+def test_a_silent_client_may_listen_as_long_as_it_likes(through, service, client):
+    words = queue.Queue()
+    proxy = through(service, timeouts='request-body-idle 200ms')
+    call = client(proxy).call('Chat', iter(words.get, None))
+    words.put(b'1')
+    assert next(call) == b're: 1'
+    time.sleep(0.6)  # three times as long as a request's body may pause
+    words.put(b'2')
+    assert next(call) == b're: 2'
+    words.put(None)
+    assert list(call) == []
+
+
+def test_messages_of_either_side_keep_a_call_alive(through, service, client):
+    words = queue.Queue()
+    proxy = through(service, timeouts='upstream-body-idle 500ms')
+    call = client(proxy).call('Listen', iter(words.get, None))
+    assert next(call) == b'go on'
+    for _ in range(8):
+        time.sleep(0.15)
+        words.put(b'x')
+    words.put(None)
+    assert next(call) == b'8'
+    silent = client(proxy).call('Listen', iter(words.get, None))
+    assert next(silent) == b'go on'
+    with pytest.raises(grpc.RpcError):
+        next(silent)
+    assert silent.code() == grpc.StatusCode.UNAVAILABLE
+    assert proxy.logged('upstream_body_timeout')['grpc_status'] == 14
+    words.put(None)
+
+
+def test_a_stream_is_told_when_the_proxy_stops(through, service, client):
+    proxy = through(service, server='graceful-shutdown-timeout 300ms')
+    call = client(proxy).call('Drip', b'first')
+    assert next(call) == b'first'
+    proxy.signal(signal.SIGTERM)
+    with pytest.raises(grpc.RpcError):
+        next(call)
+    assert call.code() == grpc.StatusCode.UNAVAILABLE
+    assert 'shutting down' in call.details()
+
+
+# The configuration, and health checks.
+
+def test_the_protocol_makes_an_upstream_speak_http2(sentinel, service, client):
+    proxy = sentinel(service, listener=LISTENER)
+    assert client(proxy).fails('Echo').code() != grpc.StatusCode.OK
+    assert not service.calls
+    other = sentinel(service, listener=LISTENER, upstream=UPSTREAM)
+    assert client(other).call('Echo', b'x')[0] == b'x'
+
+
+CHECK = ('health-check {\n    type "grpc" service="shop.Test"\n    interval 100ms\n'
+         '    healthy-threshold 1\n    unhealthy-threshold 1\n}')
+
+
+def test_health_checks_ask_for_the_service_and_take_its_word(through, service, client):
+    proxy = through(service, upstream=CHECK)
+    calls = client(proxy)
+    assert calls.call('Echo', b'x')[0] == b'x'
+    assert set(service.asked) == {'shop.Test'}
+    for health in (NOT_SERVING, None):
+        service.health = health
+        wait_for(lambda: proxy.metric('sentinel_endpoint_up') == 0, what='the endpoint to go')
+        error = wait_for(lambda: failure(calls), what='a call that finds no endpoint')
+        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        service.health = SERVING
+        wait_for(lambda: proxy.metric('sentinel_endpoint_up') == 1, what='the endpoint to come')
+        wait_for(lambda: failure(calls) is None, what='a call that finds it')
+    assert proxy.logged('no_endpoint')['grpc_status'] == 14
+
+
+def failure(calls):
+    try:
+        calls.call('Echo')
+        return None
+    except grpc.RpcError as error:
+        return error
+
+
+def flood(_origin, h2):
+    try:
+        while True:
+            h2.wire.send(frame(PING, 0, 0, b'12345678') * 100)
+    except OSError:
+        pass
+
+
+def stay_silent(_origin, wire):
+    wire.ended(30)
+
+
+def test_endpoints_that_do_not_keep_to_it_are_not_well(through, origin):
+    good = message(b'\x08\x01')
+    scripts = {
+        'http1': [b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n', hold],
+        'http1-body': [read_head, response(good)],
+        'silence': [stay_silent],
+        'flood': serve_frames(flood),
+        'no-end': serve_frames(until_request, begin(body=good), hold),
+        'much': serve_frames(until_request, begin(body=good * 1000), finish(), hold),
+        'compressed': serve_frames(until_request, begin(body=b'\1' + good[1:]), finish(), hold),
+        'goodbye': serve_frames(lambda _origin, h2: h2.send(frame(GOAWAY, 0, 0, b'\0' * 8)), hold),
+        'well': serve_frames(until_request, begin(body=good), finish(), hold),
+    }
+    servers = {name: origin(script) for name, script in scripts.items()}
+    check = CHECK.replace('interval 100ms', 'interval 200ms\n    timeout 200ms')
+    proxy = through(servers['well'], upstream=check, extra=''.join(
+        f'upstream "{name}" {{\n    target "{server.address}"\n    {UPSTREAM}\n{check}\n}}\n'
+        for name, server in servers.items()))
+    for name in scripts:
+        bad = name != 'well'
+        wait_for(lambda: proxy.metric('sentinel_health_checks_total', upstream=name,
+                                      result='failure' if bad else 'success') >= 3, what=name)
+        assert proxy.metric('sentinel_health_checks_total', upstream=name,
+                            result='success' if bad else 'failure') == 0, name
+        assert proxy.metric('sentinel_endpoint_up', upstream=name) == (0 if bad else 1)
+    assert proxy.admin('/health').status == 200
+    server = servers['well']
+    asked = server.requests[0]
+    assert asked[':path'] == '/grpc.health.v1.Health/Check' and asked['te'] == 'trailers'
+    assert asked[':authority'] == server.address and asked['content-type'] == 'application/grpc'
+    assert asked['grpc-timeout'] == '200000u'
