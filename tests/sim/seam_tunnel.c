@@ -44,6 +44,8 @@ struct tunnel {
     alignas(max_align_t) uint8_t memory[ARENA_SIZE];
 };
 
+static const struct switching TOY = {.protocol = {(const uint8_t *)"toy", 3}};
+
 static void finish(struct tunnel *tunnel, bool whole)
 {
     struct seam *seam = tunnel->task.seam;
@@ -60,46 +62,13 @@ static void finish(struct tunnel *tunnel, bool whole)
     tunnel->over = true;
 }
 
-/* The end of a raw direction is a FIN, behind the last byte. */
-static enum status raw_end(void *self, const struct fields *trailers, enum reason *reason)
-{
-    const struct stream_sink *sink = self;
-    struct stream *stream = sink->stream;
-    struct transport *transport = &stream->session->transport;
-    ASSERT(trailers == NULL);
-    enum status status = stream->ops->flush(stream);
-    if (status == OK) {
-        status = stream->ops->write_end(stream, NULL);
-    }
-    if (status == OK) {
-        transport->ops->shutdown(transport);
-    }
-    if (status == ERROR) {
-        *reason = sink->failure;
-    }
-    return status;
-}
-
-/*
- * HTTP/1 has all that a raw stream needs but a name for it: a body until close reads what waits in
- * the inbox, then the transport, and writes bytes as they are.
- */
-static void make_raw(struct stream *stream, struct arena *arena)
-{
-    struct http1_wire *wire = http1_wire_of_stream(stream);
-    bool begun = http1_wire_begin_body(wire, HTTP1_RESPONSE, FRAMING_CLOSE, 0, arena);
-    ASSERT(begun);
-    http1_wire_begin_out(wire, FRAMING_CLOSE, 0);
-}
-
 static void open_direction(struct tunnel_lane *direction, struct stream *from, struct stream *to,
                            enum reason failure)
 {
     struct source source = lane_stream_source(from);
     source.trailers = NULL;
     direction->sink = (struct stream_sink){.stream = to, .failure = failure};
-    struct sink sink = lane_stream_sink(&direction->sink);
-    sink.end = raw_end;
+    const struct sink sink = lane_stream_sink(&direction->sink);
     lane_open(&direction->lane, &source, &sink);
 }
 
@@ -127,7 +96,8 @@ static enum status send_request(struct tunnel *tunnel)
         .path = tunnel->request.path,
         .host = tunnel->request.host,
         .fields = &tunnel->request.fields,
-        .framing = FRAMING_NONE,
+        .framing = FRAMING_TUNNEL,
+        .switching = &TOY,
     };
     return tunnel->upstream->ops->write_request(tunnel->upstream, &message);
 }
@@ -140,20 +110,21 @@ static enum status read_answer(struct tunnel *tunnel)
     }
     enum status status = tunnel->upstream->ops->read_response(
         tunnel->upstream, &tunnel->arena, METHOD_GET, &tunnel->response, &reason);
-    ASSERT(status != OK || tunnel->response.status == 101);
+    ASSERT(status != OK ||
+           (tunnel->response.status == 101 && tunnel->response.framing == FRAMING_TUNNEL));
     return status;
 }
 
 static enum status grant(struct tunnel *tunnel)
 {
-    const struct response_message message = {
-        .status = 101, .fields = &tunnel->response.fields, .framing = FRAMING_NONE};
+    const struct response_message message = {.status = 101,
+                                             .fields = &tunnel->response.fields,
+                                             .framing = FRAMING_TUNNEL,
+                                             .switching = &TOY};
     enum status status = tunnel->client->ops->write_response(tunnel->client, &message);
     if (status != OK) {
         return status;
     }
-    make_raw(tunnel->client, &tunnel->arena);
-    make_raw(tunnel->upstream, &tunnel->arena);
     open_direction(&tunnel->up, tunnel->client, tunnel->upstream, REASON_UPSTREAM_CLOSED);
     open_direction(&tunnel->down, tunnel->upstream, tunnel->client, REASON_CLIENT_CLOSED);
     return OK;
