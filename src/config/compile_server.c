@@ -142,6 +142,7 @@ static void compile_timeouts(struct compilation *compilation, const struct secti
         .upstream_keep_alive = section_number(section, KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE),
         .tunnel_idle = section_number(section, KEY_TIMEOUTS_TUNNEL_IDLE),
         .tunnel_half_closed = section_number(section, KEY_TIMEOUTS_TUNNEL_HALF_CLOSED),
+        .upstream_ping = section_number(section, KEY_TIMEOUTS_UPSTREAM_PING),
         .linger = section_number(section, KEY_TIMEOUTS_LINGER),
         .request_body_min_rate = section_number(section, KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE),
     };

@@ -131,6 +131,7 @@ static bool check_timeouts(const struct generation_timeouts *timeouts)
            schema_in_range(KEY_TIMEOUTS_UPSTREAM_KEEP_ALIVE, timeouts->upstream_keep_alive) &&
            schema_in_range(KEY_TIMEOUTS_TUNNEL_IDLE, timeouts->tunnel_idle) &&
            schema_in_range(KEY_TIMEOUTS_TUNNEL_HALF_CLOSED, timeouts->tunnel_half_closed) &&
+           schema_in_range(KEY_TIMEOUTS_UPSTREAM_PING, timeouts->upstream_ping) &&
            schema_in_range(KEY_TIMEOUTS_LINGER, timeouts->linger) &&
            schema_in_range(KEY_TIMEOUTS_REQUEST_BODY_MIN_RATE, timeouts->request_body_min_rate);
 }

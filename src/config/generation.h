@@ -80,6 +80,7 @@ struct generation_timeouts {
     uint64_t upstream_keep_alive;
     uint64_t tunnel_idle;           /* nothing in either direction */
     uint64_t tunnel_half_closed;    /* the same once one side has ended */
+    uint64_t upstream_ping;         /* silence of an HTTP/2 connection, and the answer's time */
     uint64_t linger;                /* after an early close */
     uint64_t request_body_min_rate; /* bytes per second, judged after 10 s; 0: no minimum */
 };

@@ -8,6 +8,8 @@ enum {
     READS_MAX = 8,      /* of the scratch's size in one run, then it is the others' turn */
     REQUEST_FIELDS = 6, /* what we add at most */
     LENGTH_SIZE_MAX = 20,
+    PING_RARER = 4, /* so many times the wait, each time: some servers bear few in a row */
+    PING_WAIT_MAX_US = 15 * 60 * 1000 * 1000,
 };
 
 static uint64_t now_of(const struct http2_wire *wire)
@@ -46,8 +48,11 @@ static bool is_over(const struct http2_wire *wire)
            nghttp2_session_want_read(wire->codec) == 0;
 }
 
-/* Takes the consequences of whatever happened. The wire may be gone afterwards. */
-static void settle(struct http2_session *session)
+/*
+ * Takes the consequences of whatever happened, and sends (http2_wire_send, or _flush). The wire may
+ * be gone afterwards.
+ */
+static void settle(struct http2_session *session, bool (*send)(struct http2_wire *wire))
 {
     struct http2_wire *wire = session->wire;
     struct session *base = &session->session;
@@ -58,7 +63,7 @@ static void settle(struct http2_session *session)
         wire->windows_moved = false;
         http2_wire_wake_waiting(wire);
     }
-    (void)http2_wire_send(wire);
+    (void)send(wire);
     bool useless = wire->held == 0 && (takes_no_more(wire) || base->context->draining);
     if (is_over(wire) || useless) {
         http2_wire_close(session, wire->held > 0);
@@ -67,10 +72,40 @@ static void settle(struct http2_session *session)
     if (wire->held > 0) {
         wire->idle_deadline = UINT64_MAX;
     } else if (wire->idle_deadline == UINT64_MAX) {
+        wire->ping_deadline = UINT64_MAX;
         wire->idle_deadline = now_of(wire) + base->context->limits.upstream_keep_alive_timeout;
     }
     base->step = wire->held > 0 ? SESSION_BUSY : SESSION_IDLE;
     http2_wire_arm(wire);
+}
+
+/* ---- Whether the peer lives ---- */
+
+static void expect_life(struct http2_wire *wire)
+{
+    uint64_t now = now_of(wire);
+    wire->heard = now;
+    wire->pinged = false;
+    wire->ping_wait = wire->session->context->limits.upstream_ping_timeout;
+    wire->ping_deadline = wire->ping_wait == 0 ? UINT64_MAX : now + wire->ping_wait;
+}
+
+/* It was silent for long, or seems to have been: bytes that came have not moved the deadline. */
+static void ask_for_life(struct http2_wire *wire, uint64_t now)
+{
+    uint64_t timeout = wire->session->context->limits.upstream_ping_timeout;
+    if (wire->pinged) {
+        wire->failure = REASON_UPSTREAM_PING_TIMEOUT;
+        http2_wire_die(wire);
+    } else if (wire->heard + wire->ping_wait > now) {
+        wire->ping_deadline = wire->heard + wire->ping_wait;
+    } else if (!wire->muted) {
+        uint64_t wait = PING_RARER * wire->ping_wait;
+        (void)nghttp2_submit_ping(wire->codec, NGHTTP2_FLAG_NONE, NULL);
+        wire->pinged = true;
+        wire->ping_wait = wait < PING_WAIT_MAX_US ? wait : PING_WAIT_MAX_US;
+        wire->ping_deadline = now + timeout;
+    }
 }
 
 static void read_frames(struct http2_wire *wire)
@@ -94,7 +129,7 @@ static void client_run(struct session *base)
     }
     session->wire->running = true;
     read_frames(session->wire);
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }
@@ -107,6 +142,9 @@ static void client_expire(struct session *base)
     if (wire->idle_deadline <= now_of(wire)) {
         http2_wire_close(session, false);
         return;
+    }
+    if (wire->ping_deadline <= now_of(wire)) {
+        ask_for_life(wire, now_of(wire));
     }
     wire->retry = UINT64_MAX;
     client_run(base);
@@ -140,6 +178,9 @@ static struct stream *begin_stream(struct http2_session *session)
     stream->stream.in_begun = false;
     http2_stream_announce(stream, false);
     wire->idle_deadline = UINT64_MAX;
+    if (wire->ping_deadline == UINT64_MAX) {
+        expect_life(wire);
+    }
     session->session.step = SESSION_BUSY;
     http2_wire_arm(wire);
     return &stream->stream;
@@ -184,11 +225,24 @@ static enum status no_response(struct stream *stream, const struct response_mess
     UNREACHABLE("an upstream is sent no responses");
 }
 
+/* A connection that has died of its silence has a reason of its own. */
+static enum reason why_ended(const struct http2_wire *wire, enum reason otherwise)
+{
+    return wire->failure == REASON_UPSTREAM_PING_TIMEOUT ? wire->failure : otherwise;
+}
+
 static enum status read_response(struct stream *base, struct arena *arena, enum method method,
                                  struct response_head *head, enum reason *reason)
 {
     struct http2_stream *stream = http2_stream_of(base);
     struct http2_wire *wire = http2_wire_of_stream(stream);
+    if (stream->interim != NULL && base->failure == REASON_NONE) {
+        enum status status =
+            http2_parse_response(&stream->interim->head, false, method, arena, head, reason);
+        http2_stream_drop_interim(stream);
+        base->in_begun = true;
+        return status;
+    }
     if (stream->head_complete && base->failure == REASON_NONE) {
         enum status status =
             http2_parse_response(&stream->head, stream->bodyless, method, arena, head, reason);
@@ -214,7 +268,7 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         }
         *reason = stream->refusal != REASON_NONE ? stream->refusal
                   : base->failure != REASON_NONE ? REASON_BAD_RESPONSE
-                                                 : REASON_UPSTREAM_CLOSED;
+                                                 : why_ended(wire, REASON_UPSTREAM_CLOSED);
         return ERROR;
     }
     return AGAIN;
@@ -223,11 +277,12 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
 static enum status read_body(struct stream *base, size_t max, struct span *bytes,
                              enum reason *reason)
 {
+    struct http2_stream *stream = http2_stream_of(base);
+    enum reason truncated = why_ended(http2_wire_of_stream(stream), REASON_UPSTREAM_TRUNCATED);
     enum reason why = REASON_NONE;
-    enum status status =
-        http2_stream_read(http2_stream_of(base), max, bytes, REASON_UPSTREAM_TRUNCATED, &why);
+    enum status status = http2_stream_read(stream, max, bytes, truncated, &why);
     if (status == ERROR) {
-        bool ours = why == REASON_BUFFERS_FULL;
+        bool ours = why == REASON_BUFFERS_FULL || why == REASON_UPSTREAM_PING_TIMEOUT;
         *reason = ours ? why : REASON_UPSTREAM_TRUNCATED;
     }
     return status;
@@ -373,7 +428,7 @@ static void release(struct stream *base, bool keep)
     wire->running = true;
     http2_stream_destroy(stream);
     if (session->wire != NULL) {
-        settle(session);
+        settle(session, http2_wire_flush);
     }
     if (session->wire != NULL) {
         session->wire->running = running;

@@ -30,12 +30,19 @@ static int on_begin_frame(nghttp2_session *codec, const nghttp2_frame_hd *frame,
 {
     struct http2_wire *wire = context;
     (void)codec;
+    if (frame->type != NGHTTP2_PING || (frame->flags & NGHTTP2_FLAG_ACK) == 0) {
+        wire->ping_wait = wire->session->context->limits.upstream_ping_timeout;
+    }
     switch (frame->type) {
     case NGHTTP2_DATA:
     case NGHTTP2_HEADERS:
     case NGHTTP2_RST_STREAM:
     case NGHTTP2_PUSH_PROMISE:
+        break;
     case NGHTTP2_GOAWAY:
+        if (wire->goaway_received) {
+            http2_wire_charge(wire, HTTP2_GLITCH_GOAWAY);
+        }
         break;
     case NGHTTP2_SETTINGS:
         if ((frame->flags & NGHTTP2_FLAG_ACK) == 0 && wire->settings_seen++ > 0) {
@@ -76,8 +83,7 @@ static int on_begin_headers(nghttp2_session *codec, const nghttp2_frame *frame, 
         }
     }
     if (stream != NULL && !stream->final_head) {
-        http2_section_clear(&stream->head, &wire->account); /* an interim one that nobody read */
-        stream->head_complete = false;
+        http2_stream_begin_head(stream);
         wire->heads = stream;
     }
     return 0;
@@ -312,7 +318,7 @@ static int on_frame_send(nghttp2_session *codec, const nghttp2_frame *frame, voi
     return 0;
 }
 
-/* The bytes that write_body offers go behind their frame header at once. */
+/* What write_body offers becomes a frame at once; an end of its own has no bytes. */
 static int send_data(nghttp2_session *codec, nghttp2_frame *frame, const uint8_t *header,
                      size_t size, nghttp2_data_source *source, void *context)
 {
@@ -320,12 +326,9 @@ static int send_data(nghttp2_session *codec, nghttp2_frame *frame, const uint8_t
     struct http2_stream *stream = source->ptr;
     (void)codec;
     ASSERT(frame->data.padlen == 0 && size <= stream->offered.size);
-    if (!http2_wire_takes(wire, HTTP2_FRAME_HEADER + size)) {
+    if (!http2_wire_put_data(wire, header, span_first(stream->offered, size))) {
         return NGHTTP2_ERR_WOULDBLOCK; /* room said otherwise: write_body gives up */
     }
-    bool queued = http2_wire_queue(wire, span_of(header, HTTP2_FRAME_HEADER)) &&
-                  http2_wire_queue(wire, span_first(stream->offered, size));
-    ASSERT(queued);
     stream->offered = span_from(stream->offered, size);
     return 0;
 }

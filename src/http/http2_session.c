@@ -65,10 +65,19 @@ static void refuse_head(struct http2_wire *wire, enum reason reason)
 
 /* ---- The end of a connection ---- */
 
+/* What lingers has given all back but its connection. */
+static void end_linger(struct http2_session *session)
+{
+    struct session *base = &session->session;
+    timer_cancel(base->context->wheel, &base->timer);
+    base->transport.ops->close(&base->transport);
+    base->step = SESSION_CLOSED;
+    session->event_closed = true;
+}
+
 /* Reads and forgets, so that the peer can read our last words before a reset would destroy them. */
 static void discard_input(struct http2_session *session)
 {
-    struct http2_wire *wire = session->wire;
     struct session_context *context = session->session.context;
     struct transport *transport = &session->session.transport;
     for (;;) {
@@ -78,11 +87,11 @@ static void discard_input(struct http2_session *session)
         if (status == AGAIN) {
             return;
         }
-        if (status != OK || got > wire->linger_left) {
-            http2_wire_close(session, false);
+        if (status != OK || got > session->linger_left) {
+            end_linger(session);
             return;
         }
-        wire->linger_left -= got;
+        session->linger_left -= got;
     }
 }
 
@@ -97,7 +106,8 @@ static void begin_linger(struct http2_session *session)
     }
     base->transport.ops->shutdown(&base->transport);
     base->step = SESSION_LINGER;
-    wire->linger_left = limits->linger_bytes_max;
+    session->linger_left = limits->linger_bytes_max;
+    http2_wire_drop(session);
     timer_set(base->context->wheel, &base->timer,
               io_now(base->context->io) + limits->linger_timeout);
     discard_input(session);
@@ -173,8 +183,11 @@ static void set_idle_deadline(struct http2_wire *wire)
     }
 }
 
-/* Takes the consequences of whatever happened. The wire may be gone afterwards. */
-static void settle(struct http2_session *session)
+/*
+ * Takes the consequences of whatever happened, and sends (http2_wire_send, or _flush). The wire may
+ * be gone afterwards.
+ */
+static void settle(struct http2_session *session, bool (*send)(struct http2_wire *wire))
 {
     struct http2_wire *wire = session->wire;
     struct session *base = &session->session;
@@ -191,7 +204,7 @@ static void settle(struct http2_session *session)
     if (wire->goaway_deadline <= now_of(wire)) {
         say_goodbye(wire);
     }
-    (void)http2_wire_send(wire);
+    (void)send(wire);
     if (wire->dead) {
         http2_wire_close(session, wire->held > 0);
         return;
@@ -235,7 +248,7 @@ static void session_run(struct session *base)
     }
     session->wire->running = true;
     read_frames(session);
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }
@@ -245,9 +258,13 @@ static void session_expire(struct session *base)
 {
     struct http2_session *session = http2_session_of(base);
     struct http2_wire *wire = session->wire;
-    uint64_t now = now_of(wire);
-    if (base->step == SESSION_LINGER || wire->output_deadline <= now) {
-        http2_wire_close(session, base->step != SESSION_LINGER);
+    uint64_t now = io_now(base->context->io);
+    if (base->step == SESSION_LINGER) {
+        end_linger(session);
+        return;
+    }
+    if (wire->output_deadline <= now) {
+        http2_wire_close(session, true);
         return;
     }
     wire->running = true;
@@ -258,7 +275,7 @@ static void session_expire(struct session *base)
     if (wire->idle_deadline <= now) {
         say_goodbye(wire);
     }
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }
@@ -268,8 +285,8 @@ static void session_refuse(struct session *base, enum reason reason)
 {
     struct http2_session *session = http2_session_of(base);
     struct http2_wire *wire = session->wire;
-    if (base->step == SESSION_CLOSED) {
-        return; /* there was no memory for it */
+    if (base->step == SESSION_CLOSED || base->step == SESSION_LINGER) {
+        return; /* there was no memory for it, or it has said goodbye already */
     }
     ASSERT(wire->held == 0);
     wire->running = true;
@@ -278,7 +295,7 @@ static void session_refuse(struct session *base, enum reason reason)
     } else {
         http2_wire_terminate(wire, NGHTTP2_ENHANCE_YOUR_CALM, reason);
     }
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }
@@ -299,7 +316,7 @@ static void session_drain(struct session *base)
     if (wire->held == 0 && wire->heads == NULL) {
         say_goodbye(wire);
     }
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }
@@ -307,7 +324,9 @@ static void session_drain(struct session *base)
 
 static void session_kill(struct session *base)
 {
-    if (base->step != SESSION_CLOSED) {
+    if (base->step == SESSION_LINGER) {
+        end_linger(http2_session_of(base));
+    } else if (base->step != SESSION_CLOSED) {
         http2_wire_close(http2_session_of(base), base->step == SESSION_BUSY);
     }
 }
@@ -507,7 +526,7 @@ static void release(struct stream *base, bool keep)
         session->session.context->crowded_closes++;
         wire->draining = true;
     }
-    settle(session);
+    settle(session, http2_wire_flush);
     if (session->wire != NULL) {
         session->wire->running = running;
     }
@@ -536,6 +555,11 @@ static const struct session_ops SESSION_OPS = {
     .drain = session_drain,
     .kill = session_kill,
 };
+
+bool http2_session_is(const struct session *session)
+{
+    return session->ops == &SESSION_OPS;
+}
 
 /* Without a codec: empty SETTINGS, and GOAWAY with ENHANCE_YOUR_CALM. */
 static void turn_away(struct http2_session *session)
@@ -574,7 +598,7 @@ void http2_session_start(struct session *base, const struct session_early *early
         return;
     }
     read_frames(session);
-    settle(session);
+    settle(session, http2_wire_send);
     if (session->wire != NULL) {
         session->wire->running = false;
     }

@@ -9,6 +9,8 @@
  *     | idle timeout, drain       | timeout: 408       | GOAWAY sent or received, glitches,
  *     v                           v                    v errors, and no stream is held
  *    LINGER: GOAWAY and FIN are out, what still comes is discarded ---------> CLOSED
+ *
+ * One that lingers has given back all of http2-pool.
  */
 #ifndef SENTINEL_HTTP_HTTP2_SESSION_H
 #define SENTINEL_HTTP_HTTP2_SESSION_H
@@ -22,5 +24,8 @@
  * the next event says.
  */
 void http2_session_start(struct session *session, const struct session_early *early);
+
+/* Whether it is such a session that this struct holds. */
+bool http2_session_is(const struct session *session);
 
 #endif

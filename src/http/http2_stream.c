@@ -54,6 +54,15 @@ static void drop_chunks(struct http2_stream *stream)
     }
 }
 
+void http2_stream_drop_interim(struct http2_stream *stream)
+{
+    struct http2_account *account = &http2_wire_of_stream(stream)->account;
+    struct http2_interim *interim = stream->interim;
+    stream->interim = interim->next;
+    http2_section_clear(&interim->head, account);
+    http2_free(account, interim);
+}
+
 void http2_stream_destroy(struct http2_stream *stream)
 {
     struct http2_wire *wire = http2_wire_of_stream(stream);
@@ -61,6 +70,9 @@ void http2_stream_destroy(struct http2_stream *stream)
     bool whole = stream->whole;
     forget_in_codec(stream);
     drop_chunks(stream);
+    while (stream->interim != NULL) {
+        http2_stream_drop_interim(stream);
+    }
     http2_section_clear(&stream->head, &wire->account);
     http2_section_clear(&stream->trailer, &wire->account);
     list_unlink(&stream->link);
@@ -115,6 +127,26 @@ void http2_stream_break(struct http2_stream *stream)
 }
 
 /* ---- In ---- */
+
+void http2_stream_begin_head(struct http2_stream *stream)
+{
+    struct http2_account *account = &http2_wire_of_stream(stream)->account;
+    struct http2_interim **last = &stream->interim;
+    int count = 0;
+    for (; *last != NULL; last = &(*last)->next) {
+        count++;
+    }
+    struct http2_interim *interim = stream->head_complete && count < HTTP2_INTERIMS_MAX
+                                        ? http2_allocate(account, sizeof(*interim))
+                                        : NULL;
+    if (interim != NULL) {
+        *interim = (struct http2_interim){.head = stream->head};
+        *last = interim;
+        stream->head = (struct http2_section){0};
+    }
+    http2_section_clear(&stream->head, account);
+    stream->head_complete = false;
+}
 
 bool http2_stream_store(struct http2_stream *stream, struct span bytes)
 {
@@ -230,7 +262,7 @@ enum status http2_stream_read(struct http2_stream *stream, size_t max, struct sp
         return ERROR;
     }
     if (nghttp2_session_want_write(wire->codec) != 0) {
-        (void)http2_wire_send(wire); /* the window that the peer may be waiting for */
+        (void)http2_wire_flush(wire); /* the window that the peer may be waiting for */
     }
     return AGAIN;
 }
@@ -359,6 +391,29 @@ void http2_stream_begin_out(struct http2_stream *stream, enum framing framing, u
     stream->stream.out_ended = framing == FRAMING_NONE;
 }
 
+/* Makes frames of what is offered, in the queue. */
+static void write_queued(struct http2_stream *stream)
+{
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    uint64_t before = wire->out_count;
+    (void)nghttp2_session_resume_data(wire->codec, stream->id);
+    (void)http2_wire_pump(wire);
+    http2_stream_note_queued(stream, before);
+}
+
+/* Makes frames of what is offered, and sends them where they stand. */
+static void write_through(struct http2_stream *stream)
+{
+    struct http2_wire *wire = http2_wire_of_stream(stream);
+    struct http2_frames frames;
+    frames.count = 0;
+    frames.size = 0;
+    wire->frames = &frames;
+    write_queued(stream);
+    (void)http2_wire_send_frames(wire);
+    wire->frames = NULL;
+}
+
 enum status http2_stream_write_body(struct stream *base, struct span bytes)
 {
     struct http2_stream *stream = http2_stream_of(base);
@@ -371,18 +426,18 @@ enum status http2_stream_write_body(struct stream *base, struct span bytes)
         ASSERT(bytes.size <= stream->out_remaining);
         stream->out_remaining -= bytes.size;
     }
-    uint64_t before = wire->out_count;
     stream->offered = bytes;
     base->bytes_out += bytes.size;
-    (void)nghttp2_session_resume_data(wire->codec, stream->id);
-    (void)http2_wire_pump(wire);
+    if (http2_wire_is_worth_sending(wire, bytes.size)) {
+        write_through(stream);
+    } else {
+        write_queued(stream);
+    }
     if (stream->offered.size > 0) {
         stream->offered = SPAN_EMPTY;
         http2_wire_die(wire); /* room was asked for, and it is gone all the same */
-        return ERROR;
     }
-    http2_stream_note_queued(stream, before);
-    return OK;
+    return wire->dead ? ERROR : OK;
 }
 
 static enum status write_trailers(struct http2_stream *stream, const struct fields *trailers)
@@ -434,7 +489,7 @@ enum status http2_stream_flush(struct stream *base)
 {
     struct http2_stream *stream = http2_stream_of(base);
     struct http2_wire *wire = http2_wire_of_stream(stream);
-    bool alive = wire->session->step != SESSION_CLOSED && http2_wire_send(wire);
+    bool alive = wire->session->step != SESSION_CLOSED && http2_wire_flush(wire);
     if (list_is_linked(&stream->sending_link)) {
         http2_stream_note_sent(stream);
     }

@@ -11,6 +11,9 @@ enum {
     RETRY_US = 10 * 1000,
     SETTINGS_SENT_MAX = 5,
     UPSTREAM_TRUST = 10, /* so many times the budget of a client: resets can be its way to fail */
+    GATHER_MAX = 16 * 1024, /* bytes that wait for others in the queue: a record of TLS */
+    COPY_MAX = 4 * 1024,    /* where nobody else may join in, as over HTTP/1 */
+    PIECES_MAX = BYTE_QUEUE_BUFFERS_MAX + 2 * HTTP2_FRAMES_MAX,
 };
 
 static uint64_t now_of(const struct http2_wire *wire)
@@ -94,6 +97,7 @@ bool http2_wire_open(struct http2_session *session, const struct http2_role *rol
         .idle_deadline = UINT64_MAX,
         .goaway_deadline = UINT64_MAX,
         .output_deadline = UINT64_MAX,
+        .ping_deadline = UINT64_MAX,
         .retry = UINT64_MAX,
     };
     list_init(&wire->streams);
@@ -111,12 +115,6 @@ bool http2_wire_open(struct http2_session *session, const struct http2_role *rol
     return true;
 }
 
-void http2_wire_drop(struct http2_session *session)
-{
-    ASSERT(session->wire->held == 0);
-    free_wire(session);
-}
-
 void http2_wire_break_streams(struct http2_wire *wire)
 {
     struct list *link = wire->streams.next;
@@ -131,12 +129,21 @@ void http2_wire_break_streams(struct http2_wire *wire)
     }
 }
 
+void http2_wire_drop(struct http2_session *session)
+{
+    struct http2_wire *wire = session->wire;
+    ASSERT(wire->held == 0);
+    http2_wire_break_streams(wire);
+    byte_queue_clear(&wire->outbox, session->session.context->buffers);
+    session->session.failure = wire->failure;
+    free_wire(session);
+}
+
 static void tidy_closed(struct http2_session *session)
 {
     if (session->session.step == SESSION_CLOSED && session->wire != NULL &&
         session->wire->held == 0) {
-        session->session.failure = session->wire->failure;
-        free_wire(session);
+        http2_wire_drop(session);
         session->event_closed = true;
     }
 }
@@ -272,6 +279,8 @@ enum status http2_wire_receive(struct http2_wire *wire)
         transport->ops->read(transport, context->scratch, context->scratch_size, &got);
     if (status == OK) {
         traffic_of(wire)->received += got;
+        wire->heard = now_of(wire);
+        wire->pinged = false;
         http2_wire_feed(wire, span_of(context->scratch, got));
     }
     wire->in_ended = status == END;
@@ -290,17 +299,46 @@ static void note_starved(struct http2_wire *wire)
     }
 }
 
-bool http2_wire_pump(struct http2_wire *wire)
+/* What did not leave of the frames, from this byte on, stays in the queue. */
+static bool queue_frames(struct http2_wire *wire, size_t done)
+{
+    struct http2_frames *frames = wire->frames;
+    struct buffer_pool *buffers = wire->session->context->buffers;
+    for (uint32_t i = 0; i < 2 * frames->count; i++) {
+        struct span piece = http2_frames_piece(frames, i);
+        size_t part = done < piece.size ? done : piece.size;
+        done -= part;
+        if (!byte_queue_append(&wire->outbox, buffers, span_from(piece, part))) {
+            return false;
+        }
+    }
+    frames->count = 0;
+    frames->size = 0;
+    return true;
+}
+
+/* What the codec says goes behind all that was said before. */
+static bool queue_pending(struct http2_wire *wire)
 {
     struct buffer_pool *buffers = wire->session->context->buffers;
+    if (wire->frames != NULL && wire->frames->count > 0 && !queue_frames(wire, 0)) {
+        http2_wire_die(wire); /* the room was promised */
+        return false;
+    }
+    if (!byte_queue_append(&wire->outbox, buffers, wire->pending)) {
+        note_starved(wire);
+        return false;
+    }
+    wire->out_count += wire->pending.size;
+    wire->pending = SPAN_EMPTY;
+    return true;
+}
+
+bool http2_wire_pump(struct http2_wire *wire)
+{
     while (!wire->dead) {
-        if (wire->pending.size > 0) {
-            if (!byte_queue_append(&wire->outbox, buffers, wire->pending)) {
-                note_starved(wire);
-                return false;
-            }
-            wire->out_count += wire->pending.size;
-            wire->pending = SPAN_EMPTY;
+        if (wire->pending.size > 0 && !queue_pending(wire)) {
+            return false;
         }
         const uint8_t *data = NULL;
         ssize_t size = wire->muted ? 0 : nghttp2_session_mem_send(wire->codec, &data);
@@ -317,12 +355,29 @@ bool http2_wire_pump(struct http2_wire *wire)
     return false;
 }
 
-bool http2_wire_queue(struct http2_wire *wire, struct span bytes)
+bool http2_wire_is_worth_sending(const struct http2_wire *wire, size_t size)
 {
-    if (!byte_queue_append(&wire->outbox, wire->session->context->buffers, bytes)) {
-        return false;
+    size_t most = wire->held > 1 ? GATHER_MAX : COPY_MAX;
+    return wire->outbox.size + size > most;
+}
+
+bool http2_wire_put_data(struct http2_wire *wire, const uint8_t *header, struct span bytes)
+{
+    struct buffer_pool *buffers = wire->session->context->buffers;
+    struct http2_frames *frames = wire->frames;
+    size_t size = HTTP2_FRAME_HEADER + bytes.size;
+    if (!http2_wire_takes(wire, size + (frames != NULL ? frames->size : 0))) {
+        return false; /* what does not leave must have room */
     }
-    wire->out_count += bytes.size;
+    wire->out_count += size;
+    if (frames != NULL && !http2_frames_are_full(frames)) {
+        http2_frames_add(frames, header, bytes);
+        return true;
+    }
+    bool queued = (frames == NULL || queue_frames(wire, 0)) &&
+                  byte_queue_append(&wire->outbox, buffers, span_of(header, HTTP2_FRAME_HEADER)) &&
+                  byte_queue_append(&wire->outbox, buffers, bytes);
+    ASSERT(queued);
     return true;
 }
 
@@ -369,24 +424,60 @@ void http2_wire_wake_waiting(struct http2_wire *wire)
     }
 }
 
-static enum status write_outbox(struct http2_wire *wire)
+static struct iovec piece_of(struct span bytes)
+{
+    return (struct iovec){(void *)(uintptr_t)bytes.data, bytes.size}; /* only read */
+}
+
+/* Writes from the queue, and what stands behind it; *put is of both. */
+static enum status write_pieces(struct http2_wire *wire, const struct http2_frames *frames,
+                                size_t *put)
 {
     struct transport *transport = &wire->session->transport;
     struct span queued[BYTE_QUEUE_BUFFERS_MAX];
-    struct iovec vector[BYTE_QUEUE_BUFFERS_MAX];
+    struct iovec vector[PIECES_MAX];
     int count = byte_queue_pieces(&wire->outbox, queued);
     for (int i = 0; i < count; i++) {
-        vector[i].iov_base = (void *)(uintptr_t)queued[i].data; /* only read */
-        vector[i].iov_len = queued[i].size;
+        vector[i] = piece_of(queued[i]);
     }
-    size_t put = 0;
-    enum status status = transport->ops->write(transport, vector, count, &put);
+    for (uint32_t i = 0; frames != NULL && i < 2 * frames->count; i++) {
+        vector[count++] = piece_of(http2_frames_piece(frames, i));
+    }
+    enum status status = transport->ops->write(transport, vector, count, put);
     if (status == OK) {
-        byte_queue_consume(&wire->outbox, wire->session->context->buffers, put);
-        wire->out_sent += put;
-        traffic_of(wire)->sent += put;
+        size_t queue = *put < wire->outbox.size ? *put : wire->outbox.size;
+        byte_queue_consume(&wire->outbox, wire->session->context->buffers, queue);
+        wire->out_sent += *put;
+        traffic_of(wire)->sent += *put;
     }
     return status;
+}
+
+static enum status write_outbox(struct http2_wire *wire)
+{
+    size_t put = 0;
+    return write_pieces(wire, NULL, &put);
+}
+
+bool http2_wire_send_frames(struct http2_wire *wire)
+{
+    struct http2_frames *frames = wire->frames;
+    size_t before = wire->outbox.size;
+    size_t put = 0;
+    if (frames->count == 0 || wire->dead) {
+        return !wire->dead;
+    }
+    enum status status = write_pieces(wire, frames, &put);
+    bool queued = status != ERROR && queue_frames(wire, put > before ? put - before : 0);
+    if (!queued) {
+        http2_wire_die(wire);
+        return false;
+    }
+    if (put > 0) {
+        note_sent(wire);
+        http2_wire_wake_waiting(wire);
+    }
+    return true;
 }
 
 bool http2_wire_send(struct http2_wire *wire)
@@ -415,6 +506,19 @@ bool http2_wire_send(struct http2_wire *wire)
     return !wire->dead;
 }
 
+bool http2_wire_flush(struct http2_wire *wire)
+{
+    bool others = wire->held > 1 && (wire->session->transport.socket.ready & IO_WRITABLE) != 0;
+    if (wire->dead || !others || wire->outbox.size >= GATHER_MAX) {
+        return http2_wire_send(wire);
+    }
+    if (wire->outbox.size > 0 || wire->pending.size > 0 ||
+        nghttp2_session_want_write(wire->codec) != 0) {
+        http2_wire_requeue(wire);
+    }
+    return true;
+}
+
 bool http2_wire_is_flushed(const struct http2_wire *wire)
 {
     return wire->outbox.size == 0 && wire->pending.size == 0 &&
@@ -425,8 +529,8 @@ bool http2_wire_is_flushed(const struct http2_wire *wire)
 
 void http2_wire_arm(struct http2_wire *wire)
 {
-    const uint64_t deadlines[] = {wire->head_deadline, wire->idle_deadline, wire->goaway_deadline,
-                                  wire->output_deadline, wire->retry};
+    const uint64_t deadlines[] = {wire->head_deadline,   wire->idle_deadline, wire->goaway_deadline,
+                                  wire->output_deadline, wire->ping_deadline, wire->retry};
     uint64_t earliest = UINT64_MAX;
     for (size_t i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++) {
         earliest = deadlines[i] < earliest ? deadlines[i] : earliest;

@@ -8,8 +8,10 @@
  *         granted, until their stream's holder reads them; only then a window opens again.
  *   out   one queue of buffers for all streams. The codec is asked for more only while the queue
  *         takes it; one piece that it does not take waits in `pending`, in the codec's own memory,
- *         and while one does nothing is read. Body bytes go into the queue at once, behind frame
- *         headers, for room() looks at queue and windows before.
+ *         and while one does nothing is read. Body bytes become frames at once, for room() looks at
+ *         queue and windows before: small ones in the queue, where those of several streams leave
+ *         with one call (http2_wire_flush); many go to the transport as they stand, and only what
+ *         it does not take is copied (http2_frames.h).
  *
  * All memory is leased while the protocol is spoken: this struct, the codec's and the streams' from
  * one account (http2_memory.h), buffers only while bytes wait in them. A session is CLOSED for its
@@ -21,10 +23,9 @@
 
 #include "http/http2_budget.h"
 #include "http/http2_context.h"
+#include "http/http2_frames.h"
 #include "http/http2_head.h"
 #include "http/session.h"
-
-enum { HTTP2_FRAME_HEADER = 9 };
 
 /* Bytes of a body that have come and were not read yet. */
 struct http2_chunk {
@@ -33,6 +34,14 @@ struct http2_chunk {
     uint32_t size;
     uint8_t bytes[];
 };
+
+/* An interim head that a later one has overtaken before it was read. */
+struct http2_interim {
+    struct http2_interim *next;
+    struct http2_section head;
+};
+
+enum { HTTP2_INTERIMS_MAX = 16 }; /* of one stream: more are dropped, which hints may be */
 
 /* What a stream's holder was told to wait for. */
 enum http2_wait {
@@ -49,10 +58,11 @@ struct http2_stream {
     struct list sending_link; /* in the wire's sending, while bytes of it are queued */
     struct list waiting_link; /* in the wire's waiting, while `waits` is not 0 */
     int32_t id;
-    uint8_t waits;                /* bits of enum http2_wait */
-    uint32_t needs;               /* HTTP2_WAITS_HEAD: so many bytes of room */
-    struct http2_section head;    /* until the holder has read it */
-    struct http2_section trailer; /* the trailer section, until the body's end was read */
+    uint8_t waits;                 /* bits of enum http2_wait */
+    uint32_t needs;                /* HTTP2_WAITS_HEAD: so many bytes of room */
+    struct http2_interim *interim; /* heads before this one, in their order */
+    struct http2_section head;     /* until the holder has read it */
+    struct http2_section trailer;  /* the trailer section, until the body's end was read */
     struct fields trailers;
     struct arena *arena; /* the holder's, for the trailers */
     struct http2_chunk *first;
@@ -103,8 +113,9 @@ struct http2_wire {
     struct list sending; /* by out_mark */
     struct list waiting;
     struct byte_queue outbox;
-    struct span pending; /* the codec's next piece, which found no room */
-    uint64_t out_count;  /* bytes ever queued */
+    struct span pending;         /* the codec's next piece, which found no room */
+    struct http2_frames *frames; /* while a body is written: what has not left yet; else NULL */
+    uint64_t out_count;          /* bytes ever queued */
     uint64_t out_sent;
     struct http2_chunk *lent;   /* goes back at the next read */
     struct http2_stream *heads; /* whose head is coming in; NULL: none */
@@ -118,11 +129,14 @@ struct http2_wire {
     uint64_t goaway_deadline; /* when the second GOAWAY is due at the latest */
     uint64_t output_deadline; /* of what is left to be sent when all is said */
     uint64_t retry;           /* when to try again to queue what found no buffer */
-    uint64_t linger_left;     /* bytes to be discarded at most */
+    uint64_t ping_deadline;   /* to an upstream: of the silence, or of the answer to a PING */
+    uint64_t ping_wait;       /* how long it may be silent: longer each time that it answers */
+    uint64_t heard;           /* when a byte came last */
     enum reason failure;      /* why the connection failed as a whole; REASON_NONE: it did not */
     uint32_t settings_seen;
     bool settings_came; /* the peer's first SETTINGS, whole */
     bool client;        /* we are: the peer is an upstream */
+    bool pinged;        /* nothing has come since our PING */
     bool in_ended;      /* the peer has sent its FIN */
     bool dead;          /* nothing can be read or written any more */
     bool muted;         /* the codec has said its last: only the queue is still sent */
@@ -138,7 +152,8 @@ struct http2_wire {
 /* The session in its place, of either kind; small, since every connection has room for one. */
 struct http2_session {
     struct session session;
-    struct http2_wire *wire; /* NULL once it is closed and no stream is held */
+    struct http2_wire *wire; /* NULL once it lingers, or is closed, and no stream is held */
+    uint64_t linger_left;    /* bytes to be discarded at most */
     bool event_closed;
 };
 
@@ -168,7 +183,7 @@ static inline struct http2_wire *http2_wire_of_stream(const struct http2_stream 
 NODISCARD bool http2_wire_open(struct http2_session *session, const struct http2_role *role,
                                bool client);
 
-/* Gives the memory back of a session that never spoke; its transport stays as it is. */
+/* Gives the memory back of a session that holds no stream; its transport stays as it is. */
 void http2_wire_drop(struct http2_session *session);
 
 /*
@@ -192,8 +207,24 @@ bool http2_wire_pump(struct http2_wire *wire);
 /* Pumps and sends as much as goes. False: the connection is dead. */
 bool http2_wire_send(struct http2_wire *wire);
 
-/* Puts bytes into the queue, past the codec. False: no room. */
-NODISCARD bool http2_wire_queue(struct http2_wire *wire, struct span bytes);
+/*
+ * The same, now or, where other streams are held that may soon have something to say, in the next
+ * run of the session: one call, and one record of TLS, then carries what many have said in a turn.
+ */
+bool http2_wire_flush(struct http2_wire *wire);
+
+/* Whether so many bytes more are better sent as they stand than gathered in the queue. */
+bool http2_wire_is_worth_sending(const struct http2_wire *wire, size_t size);
+
+/*
+ * Puts one frame of data behind all else: into the queue, or to `frames`, which borrow the bytes.
+ * False: no room, nothing is changed.
+ */
+NODISCARD bool http2_wire_put_data(struct http2_wire *wire, const uint8_t *header,
+                                   struct span bytes);
+
+/* Sends queue and frames, and queues what did not leave of these. False: the connection is dead. */
+bool http2_wire_send_frames(struct http2_wire *wire);
 
 /* How many body bytes the queue takes now, frame headers aside. */
 size_t http2_wire_room(const struct http2_wire *wire);
@@ -246,6 +277,12 @@ void http2_stream_reset(struct http2_stream *stream, uint32_t code);
 
 /* Keeps body bytes. False: no memory. */
 NODISCARD bool http2_stream_store(struct http2_stream *stream, struct span bytes);
+
+/* Another head begins: one that is complete and was not read stands before it. */
+void http2_stream_begin_head(struct http2_stream *stream);
+
+/* The first of those that stand before the current head was read. */
+void http2_stream_drop_interim(struct http2_stream *stream);
 
 /* It can neither be read nor written any more, but for what has come. */
 void http2_stream_break(struct http2_stream *stream);

@@ -91,6 +91,7 @@ struct session_limits {
     uint64_t request_head_timeout;
     uint64_t keep_alive_timeout; /* of clients */
     uint64_t upstream_keep_alive_timeout;
+    uint64_t upstream_ping_timeout;
     uint64_t linger_timeout;
     uint64_t linger_bytes_max;
     uint32_t requests_max; /* on one connection */

@@ -104,7 +104,8 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
     struct attempt *attempt = &exchange->attempt;
     ASSERT(reason != REASON_NONE);
     const struct stream *stream = attempt->lease.stream;
-    bool stale = attempt->lease.reused && reason == REASON_UPSTREAM_CLOSED && !stream->in_begun;
+    bool died = reason == REASON_UPSTREAM_CLOSED || reason == REASON_UPSTREAM_PING_TIMEOUT;
+    bool stale = attempt->lease.reused && died && !stream->in_begun;
     bool unwritten = stream == NULL || stream->progress_out == 0;
     metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
     note_endpoint(exchange, reason);
@@ -128,7 +129,8 @@ bool attempt_may_retry(const struct exchange *exchange)
     if (attempt->fresh_wanted && !attempt->stale_retried) {
         return true; /* a stale connection says nothing of the endpoint, and is no attempt */
     }
-    bool retriable = is_connect_failure(attempt->reason) || attempt->reason == REASON_TRY_TIMEOUT;
+    bool retriable = is_connect_failure(attempt->reason) || attempt->reason == REASON_TRY_TIMEOUT ||
+                     attempt->reason == REASON_UPSTREAM_PING_TIMEOUT;
     uint32_t counted = attempt->count - (attempt->stale_retried ? 1 : 0);
     return retriable && counted < exchange->route->attempts;
 }

@@ -150,9 +150,10 @@ static void take_name(struct proxy *proxy, struct connection *connection)
 }
 
 /* The client has begun with HTTP/2's preface: another session in the same place. */
-static void begin_http2(struct connection *connection)
+static void begin_http2(struct proxy *proxy, struct connection *connection)
 {
     const struct session_early early = http1_session_leave(&connection->session);
+    shedding_make_http2_room(proxy);
     http2_session_start(&connection->session, &early);
 }
 
@@ -164,11 +165,12 @@ static void begin_protocol(struct proxy *proxy, struct session *session)
         return;
     }
     if (!opening_is(session)) {
-        begin_http2(connection_of_session(session));
+        begin_http2(proxy, connection_of_session(session));
         return;
     }
     enum reason refusal = opening_of(session)->refusal;
     if (opening_of(session)->alpn == TLS_ALPN_HTTP2) {
+        shedding_make_http2_room(proxy);
         http2_session_start(session, NULL);
     } else {
         http1_session_start(session, NULL);
@@ -275,6 +277,7 @@ enum status connection_accept(struct proxy *proxy, struct io_socket *listener, u
     connection->listed = SESSION_CLOSED;
     connection->since = io_now(proxy->io);
     list_init(&connection->shed_link);
+    list_init(&connection->http2_link);
     enum status status = io_accept(proxy->io, listener, &connection->session.transport.socket,
                                    SOCKET_CLIENT, &connection->peer);
     if (status != OK) {

@@ -37,7 +37,8 @@ struct connection {
     bool active;              /* which gauge it stands in */
     enum session_step listed; /* as which it stands in a list of shedding's */
     struct list shed_link;
-    uint64_t since; /* when it came there */
+    struct list http2_link; /* idle, of HTTP/2: in that list as well */
+    uint64_t since;         /* when it came there */
 };
 
 static inline struct connection *connection_of_session(const struct session *session)

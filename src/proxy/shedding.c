@@ -13,6 +13,9 @@ enum {
     IDLE_LAST_US = 250 * 1000, /* a client that has just connected is about to send its request */
     STALL_US = 1000 * 1000,
     HANDSHAKE_US = 250 * 1000,
+    HTTP2_HIGH_PERCENT = 70,
+    HTTP2_CALM_PERCENT = 60,
+    HTTP2_TRIED = 8, /* connections let go for a new one: each gives a few pages */
     LINGERS_TRIED = 8,
     LOOK_US = 100 * 1000, /* between two looks at the other workers while nothing is near */
 };
@@ -22,6 +25,7 @@ void shedding_init(struct shedding *shedding)
     *shedding = (struct shedding){.again = UINT64_MAX};
     list_init(&shedding->lingers);
     list_init(&shedding->idle);
+    list_init(&shedding->idle_http2);
     list_init(&shedding->handshakes);
     list_init(&shedding->heads);
     list_init(&shedding->senders);
@@ -34,6 +38,7 @@ void shedding_init(struct shedding *shedding)
 static void move(struct shedding *shedding, struct connection *connection, enum session_step step)
 {
     list_unlink(&connection->shed_link);
+    list_unlink(&connection->http2_link);
     if (connection->counted) {
         shedding->leaving += step == SESSION_LINGER ? 1 : 0;
         shedding->leaving -= connection->listed == SESSION_LINGER ? 1 : 0;
@@ -45,7 +50,8 @@ void shedding_note_connection(struct proxy *proxy, struct connection *connection
 {
     struct shedding *shedding = &proxy->shedding;
     enum session_step step = connection->session.step;
-    if (connection->listed == step) {
+    bool http2 = step == SESSION_IDLE && http2_session_is(&connection->session);
+    if (connection->listed == step && http2 == list_is_linked(&connection->http2_link)) {
         return;
     }
     move(shedding, connection, step);
@@ -58,6 +64,9 @@ void shedding_note_connection(struct proxy *proxy, struct connection *connection
                                                     : NULL;
     if (list != NULL) {
         list_push_back(list, &connection->shed_link);
+    }
+    if (http2) {
+        list_push_back(&shedding->idle_http2, &connection->http2_link);
     }
 }
 
@@ -224,6 +233,57 @@ bool shedding_make_room(struct proxy *proxy)
         }
     }
     return shed_idle(proxy, 1, IDLE_LAST_US, now) > 0 && proxy->clients.connections < before;
+}
+
+static uint64_t http2_percent(const struct http2_memory *memory)
+{
+    return memory->page_count == 0 ? 0 : (uint64_t)memory->pages_in_use * 100 / memory->page_count;
+}
+
+/* Closes the connection of HTTP/2 that has been idle longest. False: none has, for so long. */
+static bool shed_idle_http2(struct proxy *proxy, uint64_t age, uint64_t now)
+{
+    struct shedding *shedding = &proxy->shedding;
+    const struct list *list = &shedding->idle_http2;
+    struct connection *connection =
+        list_is_empty(list) ? NULL : CONTAINER_OF(list->next, struct connection, http2_link);
+    if (connection == NULL || !is_due(shedding, connection->since, age, now)) {
+        return false;
+    }
+    struct session *session = &connection->session;
+    session->ops->drain(session);
+    if (session->step == SESSION_CLOSED || session->step == SESSION_LINGER) {
+        metrics_count_at(proxy->metrics, METRIC_SHED, SHED_IDLE_HTTP2);
+    } else { /* a request was here, or its last words do not leave */
+        list_unlink(&connection->http2_link);
+    }
+    connection_serve(proxy, session);
+    return true;
+}
+
+void shedding_make_http2_room(struct proxy *proxy)
+{
+    uint64_t now = io_now(proxy->io);
+    for (int i = 0; i < HTTP2_TRIED && !http2_context_has_room(&proxy->http2); i++) {
+        if (!shed_idle_http2(proxy, IDLE_LAST_US, now)) {
+            return;
+        }
+    }
+}
+
+static void shed_http2(struct proxy *proxy, uint64_t now)
+{
+    const struct http2_memory *memory = &proxy->http2.memory;
+    struct shed_level *level = &proxy->shedding.http2;
+    uint64_t percent = http2_percent(memory);
+    level->high = percent >= (level->high ? HTTP2_CALM_PERCENT : HTTP2_HIGH_PERCENT);
+    level->full = memory->page_count > 0 && !http2_context_has_room(&proxy->http2);
+    for (int i = 0; i < SHED_TURN_MAX && level->high && http2_percent(memory) >= HTTP2_CALM_PERCENT;
+         i++) {
+        if (!shed_idle_http2(proxy, level->full ? STALL_US : IDLE_HIGH_US, now)) {
+            return;
+        }
+    }
 }
 
 /* How many wait, up to a bound. */
@@ -447,6 +507,7 @@ void shedding_turn(struct proxy *proxy)
     }
     bound_handshakes(proxy, now);
     shed_connections(proxy, now);
+    shed_http2(proxy, now);
     shed_requests(proxy, now);
     shed_upstreams(proxy, now);
     shed_buffers(proxy, now);

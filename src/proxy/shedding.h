@@ -25,6 +25,10 @@
  *   the heap for TLS, which `sentinel check` plans
  *      90%           heads that began 1 s ago and are not complete (503 connections_full)
  *      95%           new handshakes (closed, tls_memory)
+ *   http2-pool, of which the last quarter is for the streams of those that are connected
+ *      70% to  60%   connections of HTTP/2 that have been idle for 5 s, those idle longest first
+ *      75%           those idle for 1 s; for a new one, the one that has been idle longest, if for
+ *                    250 ms; else the new one (ENHANCE_YOUR_CALM, http2_memory)
  *   max-upstream-connections
  *     in use, and    of those that hold one the same exchanges, in the same order
  *     some wait
@@ -71,6 +75,7 @@ struct shed_level {
 struct shedding {
     struct list lingers;    /* connections that we have closed, by the time of that */
     struct list idle;       /* connections between requests, by the time that they have been so */
+    struct list idle_http2; /* those of them that speak HTTP/2, in the same order */
     struct list handshakes; /* connections whose TLS handshake is under way, by its begin */
     struct list heads;      /* connections with a part of a head, by the time that it began */
     struct list senders; /* exchanges that wait for their client's body, by their last progress */
@@ -78,6 +83,7 @@ struct shedding {
     struct list uploads; /* those with bytes that wait for their upstream */
     struct shed_level connections;
     struct shed_level requests;
+    struct shed_level http2;
     uint64_t leaving; /* connections that count for max-connections, and linger */
     uint64_t looked;  /* when the other workers' counts were read last */
     uint64_t again;   /* when there may be something to shed; UINT64_MAX: never */
@@ -99,6 +105,9 @@ bool shedding_make_place(struct proxy *proxy);
 
 /* Closes a connection that lingers, or has been idle for long enough, so that a new one fits. */
 bool shedding_make_room(struct proxy *proxy);
+
+/* Lets go idle connections of HTTP/2, a few at most, until there is memory for a new one. */
+void shedding_make_http2_room(struct proxy *proxy);
 
 /* A client's session has run: the connection stands in the list where it belongs. */
 void shedding_note_connection(struct proxy *proxy, struct connection *connection);

@@ -64,6 +64,7 @@ static void set_limits(struct worker *worker)
         .request_head_timeout = timeouts->request_head,
         .keep_alive_timeout = timeouts->keep_alive,
         .upstream_keep_alive_timeout = timeouts->upstream_keep_alive,
+        .upstream_ping_timeout = timeouts->upstream_ping,
         .linger_timeout = timeouts->linger,
         .linger_bytes_max = LINGER_BYTES_MAX,
         .requests_max = limits->requests_per_connection,
@@ -622,6 +623,7 @@ void worker_check_idle(const struct worker *worker)
     ASSERT(list_is_empty(&proxy->pool.waiters));
     ASSERT(list_is_empty(&proxy->shedding.lingers) && proxy->shedding.leaving == 0);
     ASSERT(list_is_empty(&proxy->shedding.idle) && list_is_empty(&proxy->shedding.heads));
+    ASSERT(list_is_empty(&proxy->shedding.idle_http2));
     ASSERT(list_is_empty(&proxy->shedding.senders) && list_is_empty(&proxy->shedding.readers));
     ASSERT(list_is_empty(&proxy->shedding.uploads));
     ASSERT(proxy->wheel.count <= slots->in_use); /* idle upstream connections have one each */

@@ -141,6 +141,22 @@ static bool lease_shared(struct pool *pool, struct endpoint *endpoint, struct po
     return false;
 }
 
+/* A connection that is being opened is new to whoever joins it: many lost at once need but one. */
+static bool lease_opening(struct pool *pool, struct endpoint *endpoint, struct pool_lease *lease)
+{
+    struct list *link = endpoint->shared.next;
+    for (int looks = 0; looks < SHARED_LOOKS_MAX && link != &endpoint->shared; looks++) {
+        struct session *session = CONTAINER_OF(link, struct session, link);
+        struct pool_connection *connection = pool_connection_of(session);
+        if (dialing_is_under_way(session) && connection->leases < SHARED_WAITERS_MAX) {
+            lend(pool, connection, NULL, false, lease);
+            return true;
+        }
+        link = link->next;
+    }
+    return false;
+}
+
 static bool lease_open(struct pool *pool, struct endpoint *endpoint, struct pool_lease *lease)
 {
     if (!lease_shared(pool, endpoint, lease) && !lease_idle(pool, endpoint, lease)) {
@@ -200,7 +216,8 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
                        struct span preface, struct pool_lease *lease)
 {
     bool single = preface.size > 0;
-    if (!fresh && !single && lease_open(pool, endpoint, lease)) {
+    if (!single &&
+        (fresh ? lease_opening(pool, endpoint, lease) : lease_open(pool, endpoint, lease))) {
         return OK;
     }
     struct pool_connection *connection = new_slot(pool);

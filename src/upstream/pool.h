@@ -84,9 +84,9 @@ void pool_deinit(struct pool *pool);
 
 /*
  * Lends a stream to the endpoint: on an open connection unless `fresh`, else on one that may still
- * be opening, when lease->stream is NULL (ask pool_connected). A preface, where it is not empty, is
- * what a new connection begins with, which is for this lease alone and never kept. AGAIN: no slot
- * is free. ERROR: the connect failed at once.
+ * be opening, a new one or one that others wait for, when lease->stream is NULL (ask
+ * pool_connected). A preface, where it is not empty, is what a new connection begins with, which is
+ * for this lease alone and never kept. AGAIN: no slot is free. ERROR: the connect failed at once.
  */
 NODISCARD enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
                                  struct span preface, struct pool_lease *lease);

@@ -3,9 +3,10 @@ import struct
 
 import pytest
 
+from harness.attack import neighbour
 from harness.checks import assert_alive
-from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, HEADERS, PING, PRIORITY, Http2,
-                           frame, reset, settings, window_update)
+from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
+                           Http2, frame, reset, settings, window_update)
 from harness.origins import hold, read_head
 from harness.waiting import wait_for
 
@@ -30,13 +31,30 @@ def rapid_reset(h2):
         yield frame(HEADERS, 5, stream, h2.block(h2.head())) + reset(stream)
 
 
-def made_to_reset(h2):
-    """The client sends what the server has to answer with a reset (CVE-2025-8671)."""
+# What a server has to answer with a reset of the stream (CVE-2025-8671).
+MISTAKES = {
+    'a window beyond all bounds': lambda h2, stream: window_update(stream, 2**31 - 1),
+    'a window update of nothing': lambda h2, stream: window_update(stream, 0),
+    'a priority that depends on itself':
+        lambda h2, stream: frame(PRIORITY, 0, stream, struct.pack('>IB', stream, 16)),
+    'a priority of the wrong size': lambda h2, stream: frame(PRIORITY, 0, stream, b'xxxx'),
+    'data that is longer than announced':
+        lambda h2, stream: frame(DATA, 1, stream, b'longer'),
+    'trailers that do not end it':
+        lambda h2, stream: frame(HEADERS, 4, stream, h2.block([('a', 'b')])),
+    'data behind the end': lambda h2, stream: frame(DATA, 1, stream, b'one') +
+        frame(DATA, 1, stream, b'two'),
+    'a malformed trailer':
+        lambda h2, stream: frame(HEADERS, 5, stream, h2.block([(':path', '/')])),
+}
+
+
+def made_to_reset(h2, mistake=MISTAKES['a window beyond all bounds']):
     for _ in range(3000):
         stream = h2.next
         h2.next += 2
-        yield (frame(HEADERS, 4, stream, h2.block(h2.head(method='POST'))) +
-               window_update(stream, 2**31 - 1))
+        head = h2.head(method='POST', fields=[('content-length', '3')])
+        yield frame(HEADERS, 4, stream, h2.block(head)) + mistake(h2, stream)
 
 
 def pings(_h2):
@@ -68,6 +86,24 @@ def continuations(h2):
         yield frame(CONTINUATION, 0, stream)
 
 
+def endless_head(h2):
+    """Large fields without an end, in frames as large as can be."""
+    stream = h2.next
+    yield frame(HEADERS, 1, stream, h2.block(h2.head()))
+    for _ in range(3000):
+        yield frame(CONTINUATION, 0, stream, (b'\x00\x01x\x7f\xa1\x1e' + b'y' * 4000) * 4)
+
+
+def goaways(h2):
+    h2.open(method='POST', end=False)
+    return (frame(GOAWAY, 0, 0, struct.pack('>II', 0, 0)) * 10 for _ in range(1000))
+
+
+def window_sizes(_h2):
+    """Each change of the initial window is worked out for every stream."""
+    return (settings((4, size % 60000)) * 5 for size in range(2000))
+
+
 def unknown_frames(_h2):
     return (frame(0x77, 0, 0, b'what') * 10 for _ in range(1000))
 
@@ -82,22 +118,66 @@ def hpack_bomb(h2):
     yield frame(CONTINUATION, 4, stream, b'')
 
 
+def cookie_crumbs(h2):
+    """A cookie in as many parts as fit, each a byte: joined, they are large (RFC 9113, 8.2.3)."""
+    stream = h2.next
+    yield frame(HEADERS, 1, stream, h2.block(h2.head()) + b'\x60\x03a=b')
+    for _ in range(8):
+        yield frame(CONTINUATION, 0, stream, b'\xbe' * 16000)
+    yield frame(CONTINUATION, 4, stream, b'')
+
+
 FLOODS = {'reset_received': rapid_reset, 'reset_caused': made_to_reset, 'ping': pings,
           'settings': lambda _h2: (settings() * 10 for _ in range(1000)),
           'empty_data': empty_data, 'window_update': window_updates, 'priority': priorities,
-          'continuation': continuations, 'unknown_frame': unknown_frames, 'fields': hpack_bomb}
+          'continuation': continuations, 'goaway': goaways, 'unknown_frame': unknown_frames, 'fields': hpack_bomb}
+
+
+@pytest.mark.parametrize('flooding', [endless_head, window_sizes, cookie_crumbs])
+def test_other_floods_end_in_the_same_way(sentinel, echo, flooding):
+    proxy = sentinel(echo, listener=LISTENER, limits=LIMITS)
+    attacker = Http2(proxy.connect())
+    attacker.ping()
+    with neighbour(proxy):
+        said = flood(attacker, flooding(attacker))
+    assert said == [] or said[-1][1] == ENHANCE_YOUR_CALM
+    proxy.logged('http2_glitches')
+    assert_alive(proxy)
+
+
+def test_however_a_client_has_its_streams_reset_it_pays_for_each(sentinel, origin):
+    """And never has more at work upstream than it may have streams."""
+    proxy = sentinel(origin([read_head, hold]), listener=LISTENER,
+                     limits=LIMITS + '\nhttp2-streams 5')
+    most = 0
+    for count, (kind, mistake) in enumerate(MISTAKES.items()):
+        attacker = Http2(proxy.connect())
+        attacker.ping()
+        for i, piece in enumerate(made_to_reset(attacker, mistake)):
+            attacker.send(piece)
+            if i == 20:
+                most = max(most, proxy.metric('sentinel_upstream_connections', state='active'))
+            if attacker.closed:
+                break
+        assert attacker.ended(), kind
+        wait_for(lambda: len([one for one in proxy.records() if one['reason'] in
+                              ('http2_glitches', 'http2_protocol')]) == count + 1, what=kind)
+    assert most <= 5
+    wait_for(lambda: proxy.metric('sentinel_http2_streams') == 0, what='the streams\' end')
+    wait_for(lambda: proxy.metric('sentinel_upstream_connections', state='active') == 0)
 
 
 @pytest.mark.parametrize('kind', FLOODS)
 def test_a_flood_ends_its_connection_and_no_other(sentinel, origin, echo, kind):
     proxy = sentinel(echo, listener=LISTENER, limits=LIMITS)
-    neighbour = Http2(proxy.connect())
-    assert neighbour.request().status == 200
+    other = Http2(proxy.connect())
+    assert other.request().status == 200
     attacker = Http2(proxy.connect())
     attacker.ping()
-    goaways = flood(attacker, FLOODS[kind](attacker))
-    assert goaways == [] or goaways[-1][1] == ENHANCE_YOUR_CALM
-    assert neighbour.request().status == 200
+    with neighbour(proxy):
+        said = flood(attacker, FLOODS[kind](attacker))
+    assert said == [] or said[-1][1] == ENHANCE_YOUR_CALM
+    assert other.request().status == 200
     assert_alive(proxy)
     proxy.logged('http2_glitches')
     assert proxy.metric('sentinel_http2_glitches_total', kind=kind) > 0

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from harness.checks import assert_alive
-from harness.http2 import (CANCEL, ENHANCE_YOUR_CALM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE,
+from harness.http2 import (CANCEL, ENHANCE_YOUR_CALM, HEADERS, INTERNAL_ERROR, NO_ERROR, PING, PREFACE,
                            PROTOCOL_ERROR, REFUSED_STREAM, Http2, frame, reset, settings,
                            window_update)
 from harness.origins import hold, read_head, read_request, response
@@ -348,20 +348,46 @@ def test_noise_behind_the_preface_ends_the_connection(sentinel, echo):
     assert_alive(proxy)
 
 
-def test_without_memory_for_another_connection_it_is_turned_away(sentinel, echo):
-    proxy = sentinel(echo, listener=LISTENER, limits='http2-pool "1MiB"')
+def until_turned_away(proxy, do):
+    """Connections that do something each, until one is turned away: the last of them."""
     held = []
     for _ in range(100):
         h2 = client(proxy)
-        h2.send(frame(6, 0, 0, b'12345678'))
+        h2.send(frame(PING, 0, 0, b'12345678'))
         held.append(h2)
         h2.until(lambda h2=h2: h2.pings or h2.goaways)
         if h2.goaways:
             break
+        do(h2)
+    return held
+
+
+def test_without_memory_for_another_connection_it_is_turned_away(sentinel, echo):
+    proxy = sentinel(echo, listener=LISTENER, limits='http2-pool "1MiB"')
+    held = until_turned_away(proxy, lambda h2: h2.open(method='POST', end=False))
     assert held[-1].goaways == [(0, ENHANCE_YOUR_CALM)] and 10 < len(held) < 60
     proxy.logged('http2_memory')
-    assert held[0].request().status == 200  # those there are go on, and so does HTTP/1
+    held[0].data(1, b'x', end=True)
+    assert held[0].answer(1).status == 200  # those there are go on, and so does HTTP/1
     assert_alive(proxy)
+
+
+def test_idle_connections_make_room_for_new_ones_those_idle_longest_first(sentinel, echo):
+    proxy = sentinel(echo, listener=LISTENER, limits='http2-pool "1MiB"')
+    held = until_turned_away(proxy, lambda h2: h2.request())[:-1]
+
+    def is_served():
+        h2 = client(proxy)
+        h2.send(frame(PING, 0, 0, b'12345678'))
+        h2.until(lambda: h2.pings or h2.goaways)
+        return not h2.goaways and h2.request().status == 200
+    wait_for(is_served, what='room for another')
+    assert held[0].ended() and held[0].goaways == [(1, NO_ERROR)]
+    gone = [h2.wire.ended(0.01) for h2 in held]
+    assert gone == sorted(gone, reverse=True)  # the first ones, and no later one before them
+    assert proxy.metric('sentinel_shed_total', kind='idle_http2') >= 1
+    assert 0 < proxy.metric('sentinel_limit_utilization_ratio', limit='http2-pool') <= 1
+    assert {record['status'] for record in proxy.records() if not record['reason']} == {200}
 
 
 def test_a_connection_that_is_refused_is_told_so(sentinel, echo):

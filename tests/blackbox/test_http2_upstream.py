@@ -4,8 +4,12 @@ The upstream is a second Sentinel, or a scripted peer that speaks frames.
 """
 import json
 
-from harness.http2 import (ACK, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, REFUSED_STREAM,
-                           RST_STREAM, SETTINGS, Http2, frame, settings)
+import threading
+import time
+
+from harness.http2 import ACK, END_HEADERS, HEADERS, PING, PREFACE, Http2, frame, settings
+from harness.http2_origins import (answer, answer_200, heads, read_on, refuse, say_goodbye,
+                                   serve_frames, until_request)
 from harness.origins import hold, read_head, response
 from harness.waiting import wait_for
 
@@ -77,43 +81,6 @@ def test_an_upstream_that_says_goodbye_costs_no_request(sentinel, echo):
     assert len(second.log_records(20)) == 20
 
 
-def serve_frames(*steps):
-    """A scripted peer: each step is a function of an Http2 that plays the server."""
-    def serve(origin, wire):
-        assert wire.take(len(PREFACE)) == PREFACE
-        h2 = Http2(wire, preface=False)
-        wire.send(settings())
-        for step in steps:
-            step(origin, h2)
-    return [serve]
-
-
-def until_request(_origin, h2):
-    """Reads to the next head; its stream in h2.next."""
-    while True:
-        kind, _, stream, payload = h2.take_raw()
-        if kind == HEADERS:
-            h2.next = stream
-            return
-        if kind == SETTINGS and not payload == b'':
-            h2.send(frame(SETTINGS, ACK))
-
-
-def answer_200(origin, h2):
-    origin.requests.append(h2.next)
-    h2.wire.send(frame(HEADERS, END_HEADERS | END_STREAM, h2.next,
-                       h2.encoder.encode([(':status', '200')])))
-
-
-def refuse(_origin, h2):
-    h2.wire.send(frame(RST_STREAM, 0, h2.next, REFUSED_STREAM.to_bytes(4, 'big')))
-
-
-def say_goodbye(last):
-    return lambda _origin, h2: h2.wire.send(frame(GOAWAY, 0, 0, last.to_bytes(4, 'big') +
-                                                  b'\0\0\0\0'))
-
-
 def test_a_request_that_goaway_excludes_is_sent_again_whatever_its_method(sentinel, origin):
     server = origin(serve_frames(until_request, answer_200, until_request, say_goodbye(1)),
                     serve_frames(until_request, answer_200))
@@ -121,6 +88,86 @@ def test_a_request_that_goaway_excludes_is_sent_again_whatever_its_method(sentin
     assert proxy.request('/', 'POST').status == 200
     assert proxy.request('/', 'POST').status == 200
     assert len(server.requests) == 2
+
+
+def ask_all(proxy, count, method='GET'):
+    """So many requests at once, each on a connection of its own; their answers."""
+    answers = [None] * count
+
+    def ask(i):
+        answers[i] = proxy.request(f'/{i}', method)
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return answers
+
+
+def test_of_many_requests_those_above_the_last_stream_are_sent_again_and_no_other(sentinel,
+                                                                                 origin):
+    """Two of six were looked at; the other four find one new connection together."""
+    server = origin(serve_frames(until_request, answer_200, heads(6), say_goodbye(5),
+                                 answer(3), answer(5)),
+                    serve_frames(heads(4), answer(1), answer(3), answer(5), answer(7), read_on))
+    proxy = sentinel(server, upstream=UPSTREAM)
+    assert proxy.request('/', 'POST').status == 200
+    assert [one.status for one in ask_all(proxy, 6, 'POST')] == [200] * 6
+    assert sorted(server.requests, key=str) == [1, 1, 3, 3, 5, 5, 7]
+    assert proxy.metric('sentinel_upstream_connections_opened_total') == 2
+    assert {record['status'] for record in proxy.log_records(7)} == {200}
+
+
+def test_a_silent_connection_is_asked_whether_it_lives_and_given_up(sentinel, origin):
+    """The request is safe: it is sent again, on a new connection."""
+    frames = []
+    server = origin(serve_frames(until_request, answer_200, until_request,
+                                 lambda origin, h2: read_on(origin, h2, frames)),
+                    serve_frames(until_request, answer_200, read_on))
+    proxy = sentinel(server, upstream=UPSTREAM, timeouts='upstream-ping 300ms')
+    assert proxy.request().status == 200
+    began = time.monotonic()
+    assert proxy.request().status == 200
+    assert time.monotonic() - began > 0.55
+    assert [kind for kind, *_ in frames] == [PING]
+    assert proxy.metric('sentinel_upstream_failures_total', reason='upstream_ping_timeout') == 1
+
+
+def test_what_is_not_safe_to_repeat_ends_with_its_silent_connection(sentinel, origin):
+    server = origin(serve_frames(heads(3), read_on), serve_frames(until_request, answer_200))
+    proxy = sentinel(server, upstream=UPSTREAM, timeouts='upstream-ping 200ms')
+    answers = ask_all(proxy, 3, 'POST')
+    assert [one.status for one in answers] == [504] * 3
+    assert {one.json()['reason'] for one in answers} == {'upstream_ping_timeout'}
+    assert proxy.logged('upstream_ping_timeout')['upstream'] == 'backend'
+    assert proxy.request().status == 200
+
+
+def test_a_response_whose_connection_goes_silent_is_cut(sentinel, origin):
+    def begin(_origin, h2):
+        h2.send(frame(HEADERS, END_HEADERS, h2.next, h2.encoder.encode([(':status', '200')])))
+    server = origin(serve_frames(until_request, begin, read_on))
+    proxy = sentinel(server, upstream=UPSTREAM, timeouts='upstream-ping 200ms')
+    with proxy.connect() as wire:
+        wire.send(b'GET / HTTP/1.1\r\nHost: a.test\r\n\r\n')
+        assert wire.read_response().truncated
+    assert proxy.logged('upstream_ping_timeout')['status'] == 200
+
+
+def test_who_answers_pings_is_waited_for_and_asked_ever_less_often(sentinel, origin):
+    pings = []
+
+    def answer_pings(_origin, h2):
+        while len(pings) < 3:
+            kind, flags, _, payload = h2.take_raw()
+            if kind == PING and not flags & ACK:
+                pings.append(time.monotonic())
+                h2.send(frame(PING, ACK, 0, payload))
+    server = origin(serve_frames(until_request, answer_pings, answer_200))
+    proxy = sentinel(server, upstream=UPSTREAM, timeouts='upstream-ping 100ms')
+    assert proxy.request('/', 'POST').status == 200
+    first, second, third = pings
+    assert second - first > 0.35 and third - second > 1.4
 
 
 def test_a_refused_stream_is_sent_again_whatever_its_method(sentinel, origin):
@@ -143,15 +190,41 @@ def test_a_peer_that_speaks_first_is_heard(sentinel, origin):
         assert proxy.request().status == 200
 
 
+BAD_HEADS = {
+    'no status': [('a', 'b')], 'a status of two digits': [(':status', '20')],
+    'a status beyond 599': [(':status', '600')], 'two': [(':status', '200'), (':status', '200')],
+    'a request\'s pseudo-field': [(':status', '200'), (':path', '/')],
+    'an unknown pseudo-field': [(':status', '200'), (':x', 'y')],
+    'a status behind a field': [('a', 'b'), (':status', '200')],
+    'switching protocols': [(':status', '101')],
+    'an interim head that ends the stream': [(':status', '103')],
+    'a name in upper case': [(':status', '200'), ('X-A', 'b')],
+    'a space in a name': [(':status', '200'), ('a b', 'c')],
+    'CR in a value': [(':status', '200'), ('a', 'b\rc')],
+    'LF in a value': [(':status', '200'), ('a', 'b\nx: y')],
+    'NUL in a value': [(':status', '200'), ('a', 'b\0c')],
+    'a space before a value': [(':status', '200'), ('a', ' b')],
+    'a space behind a value': [(':status', '200'), ('a', 'b ')],
+    'connection': [(':status', '200'), ('connection', 'close')],
+    'keep-alive': [(':status', '200'), ('keep-alive', 'timeout=5')],
+    'proxy-connection': [(':status', '200'), ('proxy-connection', 'close')],
+    'transfer-encoding': [(':status', '200'), ('transfer-encoding', 'chunked')],
+    'upgrade': [(':status', '200'), ('upgrade', 'h2c')],
+    'a length and no body': [(':status', '200'), ('content-length', '5')],
+    'a length that is none': [(':status', '200'), ('content-length', '+5')],
+    'two lengths': [(':status', '200'), ('content-length', '0'), ('content-length', '0')],
+}
+
+
 def test_a_malformed_response_is_502_and_the_connection_goes_on(sentinel, origin):
-    def answer_badly(_origin, h2):
-        h2.wire.send(frame(HEADERS, END_HEADERS | END_STREAM, h2.next,
-                           h2.encoder.encode([(':status', '200'), ('connection', 'close')])))
-    server = origin(serve_frames(until_request, answer_badly, until_request, answer_200))
-    proxy = sentinel(server, upstream=UPSTREAM)
-    assert proxy.request().status == 502
-    assert proxy.logged('bad_response')
+    steps = [step for head in BAD_HEADS.values() for step in (until_request, answer(fields=head))]
+    proxy = sentinel(origin(serve_frames(*steps, until_request, answer_200)), upstream=UPSTREAM)
+    for kind in BAD_HEADS:
+        assert proxy.request('/' + kind.replace(' ', '-')).status == 502, kind
     assert proxy.request().status == 200
+    assert proxy.metric('sentinel_upstream_connections_opened_total') == 1
+    reasons = [record['reason'] for record in proxy.log_records(len(BAD_HEADS) + 1)]
+    assert reasons == ['bad_response'] * len(BAD_HEADS) + [None]
 
 
 def test_a_peer_that_speaks_http1_is_502(sentinel, origin):

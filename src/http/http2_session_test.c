@@ -1,0 +1,382 @@
+#include "http/http2_session.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/assert.h"
+#include "io/io_epoll.h"
+
+enum {
+    STREAMS = 4,
+    ARENA = 16 * 1024,
+    FD = 1000, /* never used: the transport is ours */
+    OUTPUT = 256 * 1024,
+    BODY = 60000,
+};
+
+static const uint8_t GREETING[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+                                  "\0\0\6\4\0\0\0\0\0"
+                                  "\0\4\0\x10\0\0" /* windows of 1 MiB */
+                                  "\0\0\4\x8\0\0\0\0\0"
+                                  "\0\x10\0\0";
+
+/* GET / of a.test; the stream is written into it. */
+static const uint8_t REQUEST[] = "\0\0\x0b\1\5\0\0\0\0"
+                                 "\x82\x86\x84\x01\x06"
+                                 "a.test";
+
+struct fixture {
+    struct http2_session session;
+    struct io *io;
+    struct timer_wheel wheel;
+    struct buffer_pool buffers;
+    struct slab inboxes;
+    struct http2_context http2;
+    struct session_context context;
+    struct stream *streams[STREAMS];
+    int stream_count;
+    struct span input;
+    int writes;
+    size_t takes; /* bytes that the next writes take in all */
+    size_t output_size;
+    uint8_t output[OUTPUT];
+    _Alignas(max_align_t) uint8_t memory[STREAMS][ARENA];
+};
+
+static struct fixture *fixture_of(struct transport *transport)
+{
+    struct session *session = CONTAINER_OF(transport, struct session, transport);
+    return CONTAINER_OF(http2_session_of(session), struct fixture, session);
+}
+
+static enum status stub_read(struct transport *transport, void *data, size_t size, size_t *got)
+{
+    struct fixture *it = fixture_of(transport);
+    if (it->input.size == 0) {
+        return AGAIN;
+    }
+    assert_true(size >= it->input.size);
+    memcpy(data, it->input.data, it->input.size);
+    *got = it->input.size;
+    it->input = SPAN_EMPTY;
+    return OK;
+}
+
+static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
+                              size_t *put)
+{
+    struct fixture *it = fixture_of(transport);
+    size_t sum = 0;
+    if (it->takes == 0) {
+        transport->socket.ready &= (uint8_t)~IO_WRITABLE;
+        return AGAIN;
+    }
+    it->writes++;
+    for (int i = 0; i < count && it->takes > 0; i++) {
+        size_t part = pieces[i].iov_len < it->takes ? pieces[i].iov_len : it->takes;
+        assert_true(part <= OUTPUT - it->output_size);
+        memcpy(it->output + it->output_size, pieces[i].iov_base, part);
+        it->output_size += part;
+        it->takes -= part;
+        sum += part;
+    }
+    *put = sum;
+    return OK;
+}
+
+static void stub_shutdown(struct transport *transport)
+{
+    (void)transport;
+}
+
+static void stub_close(struct transport *transport)
+{
+    transport->socket.fd = -1;
+    list_unlink(&transport->socket.ready_link);
+}
+
+static const struct transport_ops STUB = {.name = "stub",
+                                          .read = stub_read,
+                                          .write = stub_write,
+                                          .shutdown = stub_shutdown,
+                                          .close = stub_close,
+                                          .reset = stub_close};
+
+static void set_up(struct fixture *it)
+{
+    const struct http2_limits limits = {.streams = STREAMS, .window = 65536, .glitches = 300};
+    const struct http1_limits head = {
+        .request_line_max = 2048, .head_max = 4096, .fields_max = 40, .merge_slashes = true};
+    memset(it, 0, sizeof(*it));
+    it->io = io_epoll_create();
+    assert_non_null(it->io);
+    timer_wheel_init(&it->wheel, io_now(it->io));
+    assert_true(buffer_pool_init(&it->buffers, (uint64_t)64 * BUFFER_SIZE));
+    assert_true(slab_init(&it->inboxes, head.head_max, 4));
+    assert_true(http2_context_init(&it->http2, 4 * 1024 * 1024, &limits));
+    it->context = (struct session_context){
+        .io = it->io,
+        .wheel = &it->wheel,
+        .buffers = &it->buffers,
+        .client_inboxes = &it->inboxes,
+        .scratch = malloc(65536),
+        .scratch_size = 65536,
+        .render = malloc(BYTE_QUEUE_MAX),
+        .render_size = BYTE_QUEUE_MAX,
+        .http2 = &it->http2,
+        .limits = {.head = head,
+                   .request_head_timeout = 1000000,
+                   .keep_alive_timeout = 1000000,
+                   .linger_timeout = 1000000,
+                   .linger_bytes_max = 100000,
+                   .requests_max = 50},
+    };
+    assert_non_null(it->context.scratch);
+    assert_non_null(it->context.render);
+}
+
+static void tear_down(struct fixture *it)
+{
+    assert_int_equal(it->http2.memory.pages_in_use, 0);
+    assert_int_equal(it->buffers.slab.in_use, 0);
+    assert_int_equal(it->wheel.count, 0);
+    http2_context_deinit(&it->http2);
+    buffer_pool_deinit(&it->buffers);
+    slab_deinit(&it->inboxes);
+    free(it->context.scratch);
+    free(it->context.render);
+    io_epoll_destroy(it->io);
+}
+
+static void take_events(struct fixture *it)
+{
+    struct session *session = &it->session.session;
+    struct stream *stream = NULL;
+    enum session_event event = session->ops->next_event(session, &stream);
+    while (event != SESSION_EVENT_NONE && event != SESSION_EVENT_CLOSED) {
+        if (event == SESSION_EVENT_HEAD) {
+            assert_true(it->stream_count < STREAMS);
+            it->streams[it->stream_count++] = stream;
+        }
+        event = session->ops->next_event(session, &stream);
+    }
+}
+
+static void run(struct fixture *it)
+{
+    it->session.session.ops->run(&it->session.session);
+    take_events(it);
+}
+
+/* A connection with so many requests, all of them read. */
+static void begin(struct fixture *it, int requests)
+{
+    uint8_t input[sizeof(GREETING) + STREAMS * sizeof(REQUEST)];
+    size_t size = sizeof(GREETING) - 1;
+    set_up(it);
+    memcpy(input, GREETING, size);
+    for (int i = 0; i < requests; i++) {
+        memcpy(input + size, REQUEST, sizeof(REQUEST) - 1);
+        input[size + 8] = (uint8_t)(2 * i + 1);
+        size += sizeof(REQUEST) - 1;
+    }
+    it->input = span_of(input, size);
+    it->takes = SIZE_MAX;
+    session_init(&it->session.session, &it->context, 1);
+    it->session.session.transport.ops = &STUB;
+    it->session.session.transport.socket.fd = FD;
+    it->session.session.transport.socket.ready = IO_WRITABLE;
+    http2_session_start(&it->session.session, NULL);
+    take_events(it);
+    assert_int_equal(it->stream_count, requests);
+    for (int i = 0; i < requests; i++) {
+        struct arena arena;
+        struct request_head head;
+        enum reason reason = REASON_NONE;
+        struct stream *stream = it->streams[i];
+        arena_init(&arena, it->memory[i], ARENA);
+        assert_int_equal(stream->ops->read_request(stream, &arena, &head, &reason), OK);
+        stream->holder = it;
+    }
+    it->writes = 0;
+    it->output_size = 0;
+}
+
+static void give_back(struct fixture *it, int i)
+{
+    it->streams[i]->ops->release(it->streams[i], true);
+    it->streams[i] = NULL;
+    take_events(it);
+}
+
+static void end(struct fixture *it)
+{
+    struct session *session = &it->session.session;
+    for (int i = 0; i < it->stream_count; i++) {
+        if (it->streams[i] != NULL) {
+            give_back(it, i);
+        }
+    }
+    if (session->step != SESSION_CLOSED) {
+        session->ops->kill(session);
+    }
+    take_events(it);
+    tear_down(it);
+}
+
+static void respond(struct stream *stream, uint64_t length)
+{
+    const struct response_message message = {
+        .status = 200, .framing = FRAMING_LENGTH, .content_length = length};
+    assert_int_equal(stream->ops->write_response(stream, &message), OK);
+}
+
+static void fill(uint8_t *body, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        body[i] = (uint8_t)(i * 31 + i / 251);
+    }
+}
+
+/* The payload of all DATA frames of the first stream, from whole frames only. */
+static size_t body_in(const struct fixture *it, uint8_t *body, bool *ended)
+{
+    size_t at = 0;
+    size_t size = 0;
+    *ended = false;
+    while (it->output_size - at >= HTTP2_FRAME_HEADER) {
+        const uint8_t *frame = it->output + at;
+        size_t payload = (size_t)frame[0] << 16 | (size_t)frame[1] << 8 | frame[2];
+        if (it->output_size - at - HTTP2_FRAME_HEADER < payload) {
+            break;
+        }
+        if (frame[3] == NGHTTP2_DATA && frame[8] == 1) {
+            memcpy(body + size, frame + HTTP2_FRAME_HEADER, payload);
+            size += payload;
+            *ended = (frame[4] & NGHTTP2_FLAG_END_STREAM) != 0;
+        }
+        at += HTTP2_FRAME_HEADER + payload;
+    }
+    assert_int_equal(at, it->output_size);
+    return size;
+}
+
+static void what_one_stream_says_leaves_at_once(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    static const uint8_t BYTES[100];
+    begin(&it, 1);
+    respond(it.streams[0], sizeof(BYTES));
+    assert_int_equal(it.streams[0]->ops->write_body(it.streams[0], span_of(BYTES, 100)), OK);
+    assert_int_equal(it.writes, 0);
+    assert_int_equal(it.streams[0]->ops->write_end(it.streams[0], NULL), OK);
+    assert_int_equal(it.streams[0]->ops->flush(it.streams[0]), OK);
+    assert_int_equal(it.writes, 1);
+    end(&it);
+}
+
+static void what_many_streams_say_leaves_with_one_call(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    static const uint8_t BYTES[1000];
+    begin(&it, 3);
+    for (int i = 0; i < 3; i++) {
+        struct stream *stream = it.streams[i];
+        respond(stream, sizeof(BYTES));
+        assert_int_equal(stream->ops->write_body(stream, span_of(BYTES, sizeof(BYTES))), OK);
+        assert_int_equal(stream->ops->write_end(stream, NULL), OK);
+        assert_int_equal(stream->ops->flush(stream), AGAIN);
+        assert_true(stream->unsent > sizeof(BYTES));
+    }
+    assert_int_equal(it.writes, 0);
+    assert_true(list_is_linked(&it.session.session.transport.socket.ready_link));
+    run(&it);
+    assert_int_equal(it.writes, 1);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(it.streams[i]->ops->flush(it.streams[i]), OK);
+        assert_int_equal(it.streams[i]->unsent, 0);
+    }
+    assert_int_equal(it.writes, 1);
+    end(&it);
+}
+
+static void more_than_a_record_does_not_wait_for_others(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    static uint8_t body[BODY];
+    begin(&it, 2);
+    respond(it.streams[0], BODY);
+    assert_int_equal(it.streams[0]->ops->write_body(it.streams[0], span_of(body, BODY)), OK);
+    assert_int_equal(it.writes, 1);
+    assert_int_equal(it.buffers.slab.in_use, 0); /* nothing of it was copied and kept */
+    end(&it);
+}
+
+static void a_body_arrives_whole_however_much_the_transport_takes(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    static uint8_t body[BODY];
+    static uint8_t seen[OUTPUT];
+    const size_t cuts[] = {0,     1,     20,    30,    50,    100,   5000,  16000,   16400,
+                           16450, 32768, 33000, 49152, 50000, 60000, 60100, SIZE_MAX};
+    fill(body, sizeof(body));
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
+        bool ended = false;
+        begin(&it, 1);
+        struct stream *stream = it.streams[0];
+        respond(stream, BODY);
+        assert_true(stream->ops->room(stream) >= BODY);
+        it.takes = cuts[i];
+        assert_int_equal(stream->ops->write_body(stream, span_of(body, BODY)), OK);
+        assert_true(stream->unsent > 0 || it.output_size > BODY);
+        it.takes = SIZE_MAX;
+        it.session.session.transport.socket.ready |= IO_WRITABLE;
+        run(&it);
+        assert_int_equal(stream->ops->write_end(stream, NULL), OK);
+        assert_int_equal(stream->ops->flush(stream), OK);
+        assert_int_equal(body_in(&it, seen, &ended), BODY);
+        assert_memory_equal(seen, body, BODY);
+        assert_true(ended);
+        end(&it);
+    }
+}
+
+static void a_connection_that_lingers_has_given_its_memory_back(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    begin(&it, 1);
+    respond(it.streams[0], 0);
+    assert_int_equal(it.streams[0]->ops->write_end(it.streams[0], NULL), OK);
+    assert_int_equal(it.streams[0]->ops->flush(it.streams[0]), OK);
+    give_back(&it, 0);
+    struct session *session = &it.session.session;
+    assert_int_equal(session->step, SESSION_IDLE);
+    assert_true(it.http2.memory.pages_in_use > 0);
+    session->ops->drain(session);
+    assert_int_equal(session->step, SESSION_LINGER);
+    assert_int_equal(it.http2.memory.pages_in_use, 0);
+    session->ops->expire(session);
+    assert_int_equal(session->step, SESSION_CLOSED);
+    end(&it);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_one_stream_says_leaves_at_once),
+        cmocka_unit_test(what_many_streams_say_leaves_with_one_call),
+        cmocka_unit_test(more_than_a_record_does_not_wait_for_others),
+        cmocka_unit_test(a_body_arrives_whole_however_much_the_transport_takes),
+        cmocka_unit_test(a_connection_that_lingers_has_given_its_memory_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
