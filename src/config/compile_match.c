@@ -129,7 +129,37 @@ static bool take_methods(struct match *match)
     return true;
 }
 
+static const struct {
+    enum schema_key_id key;
+    enum rule_condition_kind kind;
+} CONDITIONS[] = {
+    {KEY_MATCH_HEADER, RULE_CONDITION_HEADER},
+    {KEY_MATCH_QUERY, RULE_CONDITION_QUERY},
+    {KEY_MATCH_CLIENT_CERTIFICATE, RULE_CONDITION_CERTIFICATE},
+    {KEY_MATCH_CLIENT_SUBJECT, RULE_CONDITION_SUBJECT},
+    {KEY_MATCH_CLIENT_SAN, RULE_CONDITION_SAN},
+    {KEY_MATCH_CLIENT_FINGERPRINT, RULE_CONDITION_FINGERPRINT},
+};
+
+/* What a setting looks at; RULE_CONDITION_KINDS: it is no condition. */
+static enum rule_condition_kind kind_of(const struct setting *setting)
+{
+    for (size_t i = 0; i < sizeof(CONDITIONS) / sizeof(CONDITIONS[0]); i++) {
+        if (CONDITIONS[i].key == setting->key->id) {
+            bool negated = setting->key->type == TYPE_BOOLEAN && setting->values->number == 0;
+            return negated ? RULE_CONDITION_NO_CERTIFICATE : CONDITIONS[i].kind;
+        }
+    }
+    return RULE_CONDITION_KINDS;
+}
+
 static bool is_condition(const struct setting *setting)
+{
+    return kind_of(setting) != RULE_CONDITION_KINDS;
+}
+
+/* Its first value is a name, not one to compare with. */
+static bool is_named(const struct setting *setting)
 {
     return setting->key->id == KEY_MATCH_HEADER || setting->key->id == KEY_MATCH_QUERY;
 }
@@ -137,7 +167,7 @@ static bool is_condition(const struct setting *setting)
 /* Whether two settings are alternatives: the same kind and the same name. */
 static bool same_group(const struct setting *a, const struct setting *b)
 {
-    return a->key == b->key && span_equal(a->values->text, b->values->text);
+    return a->key == b->key && (!is_named(a) || span_equal(a->values->text, b->values->text));
 }
 
 static size_t count_conditions(const struct section *section)
@@ -145,7 +175,7 @@ static size_t count_conditions(const struct section *section)
     size_t count = 0;
     for (const struct setting *at = section->settings; at != NULL; at = at->next) {
         if (is_condition(at)) {
-            count += at->count > 1 ? at->count - 1 : 1;
+            count += is_named(at) && at->count > 1 ? at->count - 1 : at->count;
         }
     }
     return count;
@@ -155,24 +185,27 @@ static size_t count_conditions(const struct section *section)
 static size_t write_group(struct rule_condition *conditions, const struct setting *setting,
                           uint32_t group)
 {
+    bool named = is_named(setting);
     struct rule_condition condition = {
-        .name = setting->values->text,
-        .present_only = setting->count == 1,
-        .is_query = setting->key->id == KEY_MATCH_QUERY,
+        .kind = kind_of(setting),
+        .name = named ? setting->values->text : SPAN_EMPTY,
+        .present_only = named ? setting->count == 1 : setting->key->type == TYPE_BOOLEAN,
         .group = group,
     };
+    const struct setting_value *at = named ? setting->values->next : setting->values;
     size_t count = 0;
     if (condition.present_only) {
         conditions[count++] = condition;
+        return count;
     }
-    for (const struct setting_value *at = setting->values->next; at != NULL; at = at->next) {
+    for (; at != NULL; at = at->next) {
         condition.value = at->text;
         conditions[count++] = condition;
     }
     return count;
 }
 
-/* Gathers header and query settings so that those of one name stand together. */
+/* Gathers the settings so that those of one kind and name stand together. */
 static bool take_conditions(struct match *match)
 {
     if (match->section == NULL) {
@@ -181,7 +214,8 @@ static bool take_conditions(struct match *match)
     size_t count = count_conditions(match->section);
     if (count > RULE_CONDITIONS_MAX) {
         COMPILE_ERROR(match->compilation, match->section->position, NULL,
-                      "this match has more than %d header and query values", RULE_CONDITIONS_MAX);
+                      "this match has more than %d values of headers, queries and certificates",
+                      RULE_CONDITIONS_MAX);
         return true;
     }
     struct rule_condition *conditions =
@@ -213,6 +247,53 @@ static bool take_conditions(struct match *match)
     return true;
 }
 
+/* Whether some listener asks for certificates, and whether each insists on one. */
+struct clients_asked {
+    bool some;
+    bool all;
+};
+
+static struct clients_asked who_is_asked(const struct compilation *compilation)
+{
+    struct clients_asked asked = {.all = true};
+    const struct section *listener = section_child(compilation->parts, BLOCK_LISTENER);
+    for (; listener != NULL; listener = section_next(listener)) {
+        const struct section *auth =
+            section_child(section_child(listener, BLOCK_TLS), BLOCK_CLIENT_AUTH);
+        const struct setting_value *mode = section_value(auth, KEY_CLIENT_AUTH_MODE);
+        asked.some |= mode != NULL && mode->number != CLIENT_AUTH_OFF;
+        asked.all &= mode != NULL && mode->number == CLIENT_AUTH_REQUIRED;
+    }
+    return asked;
+}
+
+/* A match of clients that cannot come. */
+static void judge_clients(const struct match *match)
+{
+    const struct clients_asked asked = who_is_asked(match->compilation);
+    const struct rule_draft *draft = &match->draft;
+    const char *why = NULL;
+    bool shown = false;
+    bool not_shown = false;
+    for (size_t i = 0; i < draft->conditions_count; i++) {
+        shown |= rule_needs_certificate(draft->conditions[i].kind);
+        not_shown |= draft->conditions[i].kind == RULE_CONDITION_NO_CERTIFICATE;
+    }
+    if (shown && not_shown) {
+        why = "who has shown no certificate has no names";
+    } else if (shown && !asked.some) {
+        why = "no listener asks for certificates (tls client-auth)";
+    } else if (not_shown && asked.all) {
+        why = "every listener requires a certificate";
+    }
+    if (why != NULL && match->compilation->validator.diagnostics->errors == 0) {
+        char title[SECTION_TITLE_MAX];
+        section_title(match->route, title);
+        COMPILE_WARNING(match->compilation, draft->position, NULL,
+                        "this match of %s can never hold: %s", title, why);
+    }
+}
+
 /* All rules of one match, or of a route without any. False: no memory, or too many rules. */
 static bool add_match(struct match *match, struct drafts *drafts)
 {
@@ -225,6 +306,7 @@ static bool add_match(struct match *match, struct drafts *drafts)
     if (!take_methods(match) || !take_conditions(match)) {
         return false;
     }
+    judge_clients(match);
     if (section_setting(section, KEY_MATCH_PATH) == NULL &&
         section_setting(section, KEY_MATCH_PATH_PREFIX) == NULL) {
         match->draft.path_kind = RULE_PATH_ANY;

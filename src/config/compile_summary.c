@@ -180,6 +180,26 @@ static void print_methods(FILE *stream, const struct generation *generation,
     }
 }
 
+static void print_condition(FILE *stream, const struct generation *generation,
+                            const struct generation_condition *condition)
+{
+    static const char *const kinds[RULE_CONDITION_KINDS] = {
+        [RULE_CONDITION_HEADER] = "header ",
+        [RULE_CONDITION_QUERY] = "query ",
+        [RULE_CONDITION_CERTIFICATE] = "with a client certificate",
+        [RULE_CONDITION_NO_CERTIFICATE] = "without a client certificate",
+        [RULE_CONDITION_SUBJECT] = "client-subject",
+        [RULE_CONDITION_SAN] = "client-san",
+        [RULE_CONDITION_FINGERPRINT] = "client-fingerprint",
+    };
+    (void)fputs(kinds[condition->kind], stream);
+    print_text(stream, generation, condition->name);
+    if (condition->present_only == 0) {
+        (void)fputc('=', stream);
+        print_text(stream, generation, condition->value);
+    }
+}
+
 static void print_rule(FILE *stream, const struct generation *generation,
                        const struct generation_rule *rule)
 {
@@ -198,13 +218,8 @@ static void print_rule(FILE *stream, const struct generation *generation,
     const struct generation_condition *conditions = generation_array(generation, rule->conditions);
     for (uint32_t i = 0; i < rule->conditions.count; i++) {
         bool is_alternative = i > 0 && conditions[i].group == conditions[i - 1].group;
-        (void)fprintf(stream, is_alternative ? " or %s " : ", %s ",
-                      conditions[i].is_query != 0 ? "query" : "header");
-        print_text(stream, generation, conditions[i].name);
-        if (conditions[i].present_only == 0) {
-            (void)fputc('=', stream);
-            print_text(stream, generation, conditions[i].value);
-        }
+        (void)fputs(is_alternative ? " or " : ", ", stream);
+        print_condition(stream, generation, &conditions[i]);
     }
 }
 

@@ -478,6 +478,34 @@ static bool check_routes(const struct generation_check *check)
     return true;
 }
 
+static bool is_not_empty(struct span text)
+{
+    return text.size > 0;
+}
+
+/* A name where there is one to have, a value where something is compared. */
+static bool check_condition(const struct generation_check *check,
+                            const struct generation_condition *condition)
+{
+    bool is_presence = condition->kind == RULE_CONDITION_CERTIFICATE ||
+                       condition->kind == RULE_CONDITION_NO_CERTIFICATE;
+    if (condition->kind >= RULE_CONDITION_KINDS || condition->reserved != 0 ||
+        !generation_check_boolean(condition->present_only) ||
+        !generation_check_text(check, condition->value)) {
+        return false;
+    }
+    if (condition->kind == RULE_CONDITION_HEADER || condition->kind == RULE_CONDITION_QUERY) {
+        return generation_check_text_as(check, condition->name, is_not_empty);
+    }
+    return condition->name.count == 0 && generation_check_text(check, condition->name) &&
+           (condition->present_only != 0) == is_presence &&
+           (is_presence ? condition->value.count == 0
+                        : generation_check_text_as(check, condition->value,
+                                                   condition->kind == RULE_CONDITION_FINGERPRINT
+                                                       ? text_is_fingerprint
+                                                       : is_not_empty));
+}
+
 static bool check_conditions(const struct generation_check *check, struct ref ref)
 {
     if (!GENERATION_CHECK_ARRAY(check, ref, struct generation_condition)) {
@@ -485,12 +513,8 @@ static bool check_conditions(const struct generation_check *check, struct ref re
     }
     const struct generation_condition *conditions = (const void *)(check->base + ref.offset);
     for (uint32_t i = 0; i < ref.count; i++) {
-        const struct generation_condition *condition = &conditions[i];
-        if (condition->name.count == 0 || !generation_check_text(check, condition->name) ||
-            !generation_check_text(check, condition->value) ||
-            !generation_check_boolean(condition->present_only) ||
-            !generation_check_boolean(condition->is_query) || condition->reserved != 0 ||
-            (i > 0 && condition->group < conditions[i - 1].group)) {
+        if (!check_condition(check, &conditions[i]) ||
+            (i > 0 && conditions[i].group < conditions[i - 1].group)) {
             return false;
         }
     }
@@ -505,11 +529,6 @@ static bool starts_with_slash(struct span text)
 static bool starts_with_dot(struct span text)
 {
     return text.size > 1 && text.data[0] == '.';
-}
-
-static bool is_not_empty(struct span text)
-{
-    return text.size > 0;
 }
 
 static bool check_rule(const struct generation_check *check, const struct generation_rule *rule)

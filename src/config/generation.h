@@ -351,12 +351,24 @@ struct generation_route {
 enum rule_path { RULE_PATH_ANY, RULE_PATH_PREFIX, RULE_PATH_EXACT };
 enum rule_host { RULE_HOST_ANY, RULE_HOST_SUFFIX, RULE_HOST_EXACT };
 
+/* What a condition looks at. Those behind QUERY have no name. */
+enum rule_condition_kind {
+    RULE_CONDITION_HEADER,
+    RULE_CONDITION_QUERY,
+    RULE_CONDITION_CERTIFICATE,    /* the client has shown one, whatever it says; no value */
+    RULE_CONDITION_NO_CERTIFICATE, /* it has not; no value */
+    RULE_CONDITION_SUBJECT,        /* the whole subject, as in struct tls_certificate */
+    RULE_CONDITION_SAN,            /* one of its names, as there */
+    RULE_CONDITION_FINGERPRINT,    /* as there */
+    RULE_CONDITION_KINDS
+};
+
 struct generation_condition {
     struct ref name;  /* text: field name (lower case) or query key */
     struct ref value; /* text; ignored where present_only */
     uint32_t present_only;
-    uint32_t is_query; /* else a header field */
-    uint32_t group;    /* same name in one match: alternatives share a group, any may hold */
+    uint32_t kind;  /* enum rule_condition_kind */
+    uint32_t group; /* same kind and name in one match: alternatives, of which any may hold */
     uint32_t reserved;
 };
 

@@ -509,7 +509,8 @@ static void rules_and_index_out_of_range_are_refused(void **state)
         struct generation_condition *conditions = records(block, rules[i].conditions);
         if (rules[i].conditions.count > 1) {
             REFUSED(block, conditions[0].group, UINT32_MAX);
-            REFUSED(block, conditions[0].is_query, 2);
+            REFUSED(block, conditions[0].kind, RULE_CONDITION_KINDS);
+            REFUSED(block, conditions[0].kind, RULE_CONDITION_SUBJECT);
             REFUSED(block, conditions[1].present_only, 2);
             REFUSED(block, conditions[1].reserved, 1);
         }

@@ -17,6 +17,12 @@ bool rule_prefix_takes(struct span prefix, struct span path)
     return is_root || path.size == prefix.size || path.data[prefix.size] == '/';
 }
 
+bool rule_needs_certificate(enum rule_condition_kind kind)
+{
+    return kind == RULE_CONDITION_CERTIFICATE || kind == RULE_CONDITION_SUBJECT ||
+           kind == RULE_CONDITION_SAN || kind == RULE_CONDITION_FINGERPRINT;
+}
+
 /* What rules.h asks of the compiler: a breach is a defect of ours, never of a configuration. */
 static void check_draft(const struct rule_draft *draft)
 {
@@ -239,7 +245,10 @@ static bool methods_cover(const struct rule_draft *a, const struct rule_draft *b
 
 static bool condition_covers(const struct rule_condition *a, const struct rule_condition *b)
 {
-    return a->is_query == b->is_query && span_equal(a->name, b->name) &&
+    if (a->kind == RULE_CONDITION_CERTIFICATE) {
+        return rule_needs_certificate(b->kind);
+    }
+    return a->kind == b->kind && span_equal(a->name, b->name) &&
            (a->present_only || (!b->present_only && span_equal(a->value, b->value)));
 }
 
@@ -396,7 +405,7 @@ static bool write_conditions(const struct rules_writer *writer, const struct rul
         const struct rule_condition *condition = &draft->conditions[i];
         struct span value = condition->present_only ? SPAN_EMPTY : condition->value;
         records[i].present_only = condition->present_only;
-        records[i].is_query = condition->is_query;
+        records[i].kind = condition->kind;
         records[i].group = condition->group;
         if (!writer->text(writer->context, condition->name, &records[i].name) ||
             !writer->text(writer->context, value, &records[i].value)) {

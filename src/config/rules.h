@@ -14,7 +14,7 @@
  *
  * The order of all rules is total, best first: higher priority; exact path, then longer prefix,
  * then no path; exact host, then longer suffix, then no host; more conditions (the methods count as
- * one, each group of header or query alternatives as one); earlier in the configuration. A request
+ * one, each group of alternatives as one); earlier in the configuration. A request
  * belongs to the first rule in this order that matches it.
  */
 #ifndef SENTINEL_CONFIG_RULES_H
@@ -29,12 +29,15 @@ enum {
     RULE_CONDITIONS_MAX = 64 /* in one rule */
 };
 
-/* One `header` or `query` value. Alternatives (several values of one name) share a group. */
+/*
+ * One value of a `header`, a `query` or a `client-...`. Alternatives (several values of one kind
+ * and name) share a group.
+ */
 struct rule_condition {
-    struct span name;  /* header: lower case; query: the decoded key */
+    enum rule_condition_kind kind;
+    struct span name;  /* header: lower case; query: the decoded key; otherwise empty */
     struct span value; /* as compared; ignored where present_only */
     bool present_only;
-    bool is_query;
     uint32_t group; /* ascending within a rule: equal groups stand together */
 };
 
@@ -128,5 +131,8 @@ NODISCARD bool rules_write(const struct rules *rules, const struct rules_writer 
  * "/a", "/a/" and "/a/b" but not "/ab"; "/" takes every path that starts with a slash.
  */
 bool rule_prefix_takes(struct span prefix, struct span path);
+
+/* Whether such a condition holds only for a client that has shown a certificate. */
+bool rule_needs_certificate(enum rule_condition_kind kind);
 
 #endif

@@ -258,7 +258,7 @@ static void conditions_are_shadowed_by_weaker_ones(void **state)
     const struct rule_condition x2[] = {{.name = SPAN("x"), .value = SPAN("2")}};
     const struct rule_condition x[] = {{.name = SPAN("x"), .present_only = true}};
     const struct rule_condition query_x1[] = {
-        {.name = SPAN("x"), .value = SPAN("1"), .is_query = true}};
+        {.name = SPAN("x"), .value = SPAN("1"), .kind = RULE_CONDITION_QUERY}};
     const struct rule_condition x1_or_x2[] = {{.name = SPAN("x"), .value = SPAN("1")},
                                               {.name = SPAN("x"), .value = SPAN("2")}};
     const struct rule_condition x1_and_y[] = {
@@ -284,6 +284,36 @@ static void conditions_are_shadowed_by_weaker_ones(void **state)
     assert_false(is_shadowed(*state, is_1, any));
     assert_false(is_shadowed(*state, both, is_1));
     assert_false(is_shadowed(*state, is_1, query_is_1));
+}
+
+static void what_asks_for_any_certificate_shadows_what_asks_for_a_certain_one(void **state)
+{
+    const struct rule_condition any[] = {
+        {.kind = RULE_CONDITION_CERTIFICATE, .present_only = true}};
+    const struct rule_condition none[] = {
+        {.kind = RULE_CONDITION_NO_CERTIFICATE, .present_only = true}};
+    const struct rule_condition a[] = {{.kind = RULE_CONDITION_SUBJECT, .value = SPAN("CN=a")}};
+    const struct rule_condition b[] = {{.kind = RULE_CONDITION_SUBJECT, .value = SPAN("CN=b")}};
+    const struct rule_condition san[] = {{.kind = RULE_CONDITION_SAN, .value = SPAN("CN=a")}};
+    const struct rule_condition x[] = {{.name = SPAN("x"), .present_only = true}};
+    struct rule_draft shown = {.conditions = any, .conditions_count = 1};
+    struct rule_draft not_shown = {.conditions = none, .conditions_count = 1};
+    struct rule_draft is_a = {.conditions = a, .conditions_count = 1};
+    struct rule_draft is_b = {.conditions = b, .conditions_count = 1};
+    struct rule_draft has_name = {.conditions = san, .conditions_count = 1};
+    struct rule_draft has_x = {.conditions = x, .conditions_count = 1};
+    assert_true(is_shadowed(*state, shown, shown));
+    assert_true(is_shadowed(*state, shown, is_a));
+    assert_true(is_shadowed(*state, shown, has_name));
+    assert_true(is_shadowed(*state, is_a, is_a));
+    assert_true(is_shadowed(*state, not_shown, not_shown));
+    assert_false(is_shadowed(*state, shown, not_shown));
+    assert_false(is_shadowed(*state, not_shown, shown));
+    assert_false(is_shadowed(*state, not_shown, is_a));
+    assert_false(is_shadowed(*state, shown, has_x));
+    assert_false(is_shadowed(*state, is_a, shown));
+    assert_false(is_shadowed(*state, is_a, is_b));
+    assert_false(is_shadowed(*state, is_a, has_name));
 }
 
 static void a_dead_route_is_reported_once_and_a_dead_alternative_by_itself(void **state)
@@ -405,6 +435,7 @@ int main(void)
         TEST(a_host_is_shadowed_by_itself_or_a_suffix_that_takes_it),
         TEST(methods_are_shadowed_by_no_methods_or_all_of_them),
         TEST(conditions_are_shadowed_by_weaker_ones),
+        TEST(what_asks_for_any_certificate_shadows_what_asks_for_a_certain_one),
         TEST(a_dead_route_is_reported_once_and_a_dead_alternative_by_itself),
         TEST(a_more_specific_rule_is_never_shadowed_without_priorities),
         TEST(a_full_arena_fails_and_gives_back_what_it_took),

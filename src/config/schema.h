@@ -44,6 +44,9 @@ enum schema_type {
     TYPE_FIELD_VALUE,
     TYPE_CONDITION_HEADER, /* a field name, then field values */
     TYPE_CONDITION_QUERY,  /* a non-empty name, then any texts */
+    TYPE_SUBJECT,          /* of a certificate, as RFC 4514 writes it */
+    TYPE_SAN,              /* DNS:, email:, URI: or IP: and a name of a certificate */
+    TYPE_FINGERPRINT,      /* of a certificate: SHA-256, lower case without colons */
     TYPE_PATH,             /* canonical once merge-slashes is known */
     TYPE_TARGET_PATH,      /* a request target in origin form, query allowed */
     TYPE_LOCATION,

@@ -95,6 +95,63 @@ bool text_is_unix_socket(struct span text)
     return path.size > 1 && path.size <= ADDRESS_PATH_MAX && path.data[path.size - 1] != '/';
 }
 
+bool text_is_fingerprint(struct span text)
+{
+    enum { SHA256_DIGITS = 64 };
+    for (size_t i = 0; i < text.size; i++) {
+        if (ascii_hex_value(text.data[i]) < 0 || text.data[i] != ascii_lower(text.data[i])) {
+            return false;
+        }
+    }
+    return text.size == SHA256_DIGITS;
+}
+
+bool text_is_printable(struct span text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < ' ' || text.data[i] > '~') {
+            return false;
+        }
+    }
+    return text.size > 0;
+}
+
+/* Takes `type=` off the front. */
+static bool take_attribute_type(struct span *text)
+{
+    size_t size = span_find(*text, '=');
+    if (size == 0 || size == text->size) {
+        return false;
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (!is_alphanumeric(text->data[i]) && text->data[i] != '.' && text->data[i] != '-') {
+            return false;
+        }
+    }
+    *text = span_from(*text, size + 1);
+    return true;
+}
+
+bool text_is_subject(struct span text)
+{
+    bool more = text_is_printable(text);
+    if (!more) {
+        return false;
+    }
+    while (more) { /* each turn takes an attribute */
+        size_t at = 0;
+        if (!take_attribute_type(&text) || span_starts_with(text, SPAN(" "))) {
+            return false;
+        }
+        while (at < text.size && text.data[at] != ',' && text.data[at] != '+') {
+            at += text.data[at] == '\\' ? 2 : 1;
+        }
+        more = at < text.size;
+        text = more ? span_from(text, at + 1) : SPAN_EMPTY;
+    }
+    return true;
+}
+
 bool text_has_no_nul(struct span text)
 {
     return span_find(text, 0) == text.size;

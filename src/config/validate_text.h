@@ -29,6 +29,18 @@ bool text_is_location(struct span text);
 /* `unix:` and the absolute path of a socket, which names no folder; visible ASCII, spaces. */
 bool text_is_unix_socket(struct span text);
 
+/* A SHA-256 in lower-case hexadecimal. */
+bool text_is_fingerprint(struct span text);
+
+/*
+ * Could be a certificate's subject as it is shown (src/net/tls.h): CN=alice,O=Acme, where what
+ * would be misread has a backslash in front.
+ */
+bool text_is_subject(struct span text);
+
+/* Printable ASCII, spaces included: as texts of certificates are shown (src/net/tls.h). */
+bool text_is_printable(struct span text);
+
 /* Has no NUL: fit to be handed to the system as a path. */
 bool text_has_no_nul(struct span text);
 

@@ -40,6 +40,10 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_FIELD_VALUE] = "a field value: no control bytes, no space at its ends",
     [TYPE_CONDITION_HEADER] = "the name of a field, then values",
     [TYPE_CONDITION_QUERY] = "the name of a query parameter, then values",
+    [TYPE_SUBJECT] = "a whole subject such as \"CN=alice,O=Acme\"",
+    [TYPE_SAN] = "a name such as \"DNS:a.example\", \"email:a@example.com\", "
+                 "\"URI:spiffe://a/b\" or \"IP:192.0.2.1\"",
+    [TYPE_FINGERPRINT] = "a SHA-256: 64 hexadecimal digits, maybe with colons between the bytes",
     [TYPE_PATH] = "a path such as \"/api\"",
     [TYPE_TARGET_PATH] = "a path such as \"/health\", of visible ASCII, escapes allowed",
     [TYPE_LOCATION] = "an http(s) URL or an absolute path",
@@ -332,6 +336,66 @@ static void read_network(struct reading *reading)
     refuse_unless(reading, address_block_parse(reading->text, &reading->out->network));
 }
 
+/* As the names of a certificate are shown: nothing else could ever be equal to one of them. */
+static void read_san(struct reading *reading)
+{
+    const struct span kinds[] = {SPAN("DNS:"), SPAN("email:"), SPAN("URI:"), SPAN("IP:")};
+    struct address address;
+    char text[ADDRESS_TEXT_MAX];
+    struct span rest = SPAN_EMPTY;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (span_starts_with(reading->text, kinds[i])) {
+            rest = span_from(reading->text, kinds[i].size);
+        }
+    }
+    if (rest.size == 0 || !text_is_printable(rest)) {
+        refuse(reading, NULL);
+    } else if (span_find(rest, ' ') < rest.size || span_find(rest, ',') < rest.size) {
+        refuse(reading, "spaces and commas in a name are written %20 and %2C, see client-auth");
+    } else if (!span_starts_with(reading->text, SPAN("IP:"))) {
+        return;
+    } else if (!address_parse_host(rest, &address)) {
+        refuse(reading, NULL);
+    } else {
+        struct span printed = span_of(text, address_print_host(&address, text));
+        reading->out->text = arena_printf(reading->validator->arena, "IP:%.*s", SPAN_ARGS(printed));
+        reading->no_room = reading->out->text.data == NULL;
+    }
+}
+
+/* openssl prints it in upper case with colons, others without. */
+static void read_fingerprint(struct reading *reading)
+{
+    struct span text = lower_case(reading, reading->text);
+    uint8_t *digits = arena_alloc(reading->validator->arena, text.size);
+    size_t count = 0;
+    if (text.size != reading->text.size || digits == NULL) {
+        reading->no_room = true;
+        return;
+    }
+    for (size_t i = 0; i < text.size; i++) {
+        bool is_between = count > 0 && count % 2 == 0 && text.data[i - 1] != ':';
+        if (text.data[i] != ':' || !is_between) {
+            digits[count++] = text.data[i];
+        }
+    }
+    reading->out->text = span_of(digits, count);
+    refuse_unless(reading, text_is_fingerprint(reading->out->text));
+}
+
+/* What a client's certificate has to say. */
+static void read_of_certificate(struct reading *reading)
+{
+    if (reading->key->type == TYPE_SAN) {
+        read_san(reading);
+    } else if (reading->key->type == TYPE_FINGERPRINT) {
+        read_fingerprint(reading);
+    } else if (!text_is_subject(reading->text)) {
+        refuse(reading, "as `openssl x509 -noout -subject -nameopt RFC2253` prints it: no spaces "
+                        "around `=` and behind `,`");
+    }
+}
+
 /* Texts whose first value is a name and whose others are values. */
 static void read_named(struct reading *reading)
 {
@@ -350,6 +414,14 @@ static bool is_file_or_off(struct span text)
 {
     return span_equal(text, SPAN("off")) ||
            (span_starts_with(text, SPAN("/")) && text_has_no_nul(text));
+}
+
+static void read_file(struct reading *reading)
+{
+    struct span text = reading->text;
+    bool to_stdout = reading->key->type == TYPE_LOG_TARGET && span_equal(text, SPAN("stdout"));
+    refuse_unless(reading, reading->key->type == TYPE_FILE ? text_has_no_nul(text)
+                                                           : to_stdout || is_file_or_off(text));
 }
 
 /* "2xx" is 2, "404" is 404, "none" is 0. False for anything else. */
@@ -443,6 +515,11 @@ static void read_text(struct reading *reading)
     case TYPE_FIELD_VALUE:
         refuse_unless(reading, text_is_field_value(text));
         break;
+    case TYPE_SUBJECT:
+    case TYPE_SAN:
+    case TYPE_FINGERPRINT:
+        read_of_certificate(reading);
+        break;
     case TYPE_PATH:
         read_path(reading);
         break;
@@ -466,13 +543,9 @@ static void read_text(struct reading *reading)
         read_network(reading);
         break;
     case TYPE_LOG_TARGET:
-        refuse_unless(reading, span_equal(text, SPAN("stdout")) || is_file_or_off(text));
-        break;
     case TYPE_FILE:
-        refuse_unless(reading, text_has_no_nul(text));
-        break;
     case TYPE_FILE_OR_OFF:
-        refuse_unless(reading, is_file_or_off(text));
+        read_file(reading);
         break;
     case TYPE_BOOLEAN:
     case TYPE_INTEGER:

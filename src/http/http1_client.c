@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "http/http1_write.h"
+#include "net/tls.h"
 
 enum { IDLE_MARGIN_US = 1000000 }; /* stop using a connection this long before the peer's timeout */
 
@@ -116,7 +117,9 @@ static enum status complete_head(struct http1_client *client, enum reason *reaso
             return AGAIN;
         }
         if (status != OK) {
-            *reason = REASON_UPSTREAM_CLOSED;
+            const struct transport *transport = &wire->session.transport;
+            bool refused = tls_is_on(transport) && tls_was_refused(transport);
+            *reason = refused ? REASON_UPSTREAM_TLS_REFUSED : REASON_UPSTREAM_CLOSED;
             return ERROR;
         }
     }

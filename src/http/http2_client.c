@@ -268,6 +268,7 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         }
         *reason = stream->refusal != REASON_NONE ? stream->refusal
                   : base->failure != REASON_NONE ? REASON_BAD_RESPONSE
+                  : wire->refused                ? REASON_UPSTREAM_TLS_REFUSED
                                                  : why_ended(wire, REASON_UPSTREAM_CLOSED);
         return ERROR;
     }

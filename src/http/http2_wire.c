@@ -1,6 +1,7 @@
 #include "http/http2_wire.h"
 
 #include "base/assert.h"
+#include "net/tls.h"
 
 enum {
     SLICE = 16 * 1024,          /* fed to the codec at once: the budget is looked at between */
@@ -285,6 +286,7 @@ enum status http2_wire_receive(struct http2_wire *wire)
     }
     wire->in_ended = status == END;
     wire->dead |= status == ERROR;
+    wire->refused |= status == ERROR && tls_is_on(transport) && tls_was_refused(transport);
     return status;
 }
 
@@ -453,6 +455,18 @@ static enum status write_pieces(struct http2_wire *wire, const struct http2_fram
     return status;
 }
 
+/* A peer that has gone may have said why. Data are none any more, whence the one byte. */
+static void hear_out(struct http2_wire *wire)
+{
+    struct transport *transport = &wire->session->transport;
+    uint8_t byte = 0;
+    size_t got = 0;
+    if (tls_is_on(transport)) {
+        (void)transport->ops->read(transport, &byte, sizeof(byte), &got);
+        wire->refused |= tls_was_refused(transport);
+    }
+}
+
 static enum status write_outbox(struct http2_wire *wire)
 {
     size_t put = 0;
@@ -470,6 +484,7 @@ bool http2_wire_send_frames(struct http2_wire *wire)
     enum status status = write_pieces(wire, frames, &put);
     bool queued = status != ERROR && queue_frames(wire, put > before ? put - before : 0);
     if (!queued) {
+        hear_out(wire);
         http2_wire_die(wire);
         return false;
     }
@@ -490,6 +505,7 @@ bool http2_wire_send(struct http2_wire *wire)
             break;
         }
         if (status == ERROR) {
+            hear_out(wire);
             http2_wire_die(wire);
             break;
         }

@@ -138,6 +138,7 @@ struct http2_wire {
     bool client;        /* we are: the peer is an upstream */
     bool pinged;        /* nothing has come since our PING */
     bool in_ended;      /* the peer has sent its FIN */
+    bool refused;       /* by an alert of TLS in place of the first frame */
     bool dead;          /* nothing can be read or written any more */
     bool muted;         /* the codec has said its last: only the queue is still sent */
     bool held_back;     /* there may be something to read that had to wait */

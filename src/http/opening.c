@@ -7,6 +7,8 @@ enum {
     FIRST_READ_MAX = 16 * 1024, /* what a record holds at most; the library takes it in one piece */
 };
 
+static_assert(sizeof(((struct openings *)NULL)->failed.name) == TLS_HOST_NAME_MAX,
+              "what a client may name has room");
 static_assert(offsetof(struct opening, session) == 0,
               "sessions of all protocols share one address");
 
@@ -63,10 +65,40 @@ static void leave(struct opening *opening)
     }
 }
 
+/* For the record: with the connection goes what is known of it. */
+static void note_failure(const struct opening *opening)
+{
+    struct openings *openings = &opening->session.context->openings;
+    struct tls_info info = {0};
+    if (tls_is_on(&opening->session.transport)) {
+        tls_describe(&opening->session.transport, &info);
+    }
+    bool fits = info.server_name.size <= sizeof(openings->failed.name);
+    openings->failed.opening = opening;
+    openings->failed.version = info.version;
+    openings->failed.name_size = fits ? (uint8_t)info.server_name.size : 0;
+    if (openings->failed.name_size > 0) {
+        memcpy(openings->failed.name, info.server_name.data, info.server_name.size);
+    }
+}
+
+void opening_describe(const struct opening *opening, struct span *version, struct span *name)
+{
+    const struct openings *openings = &opening->session.context->openings;
+    bool is_it = openings->failed.opening == opening;
+    *version = is_it ? openings->failed.version : SPAN_EMPTY;
+    *name = is_it && openings->failed.name_size > 0
+                ? span_of(openings->failed.name, openings->failed.name_size)
+                : SPAN_EMPTY;
+}
+
 static void close_session(struct opening *opening, enum reason failure, bool reset)
 {
     struct session *session = &opening->session;
     leave(opening);
+    if (failure != REASON_NONE) {
+        note_failure(opening);
+    }
     timer_cancel(session->context->wheel, &session->timer);
     if (reset) {
         session->transport.ops->reset(&session->transport);

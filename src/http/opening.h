@@ -35,6 +35,12 @@ void openings_turn(struct session_context *context);
 /* Takes over a prepared session whose transport was just accepted. */
 void opening_start(struct session *session, struct tls_server *server);
 
+/*
+ * Of one that has just failed: the version that had been agreed on and the host that the client
+ * named, each maybe empty. Borrowed until the next one fails.
+ */
+void opening_describe(const struct opening *opening, struct span *version, struct span *name);
+
 /* Whether a session is one of these. */
 bool opening_is(const struct session *session);
 

@@ -110,7 +110,13 @@ struct openings {
     uint32_t room;        /* how many there may be: the worker's to say */
     bool short_of_memory; /* no new ones: the worker's to say, too */
     uint32_t steps;       /* that may be taken in this turn */
-    uint64_t full;        /* handshakes that succeeded; counted like the traffic */
+    struct {
+        const void *opening; /* whose: NULL, or gone since */
+        struct span version; /* a constant */
+        uint8_t name_size;
+        uint8_t name[255];
+    } failed;      /* what was known of the one that failed last */
+    uint64_t full; /* handshakes that succeeded; counted like the traffic */
     uint64_t resumed;
 };
 

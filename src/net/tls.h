@@ -103,10 +103,10 @@ enum tls_failure {
     TLS_FAILURE_MEMORY,
 };
 
-/* What is known of a connection after its handshake. Borrowed from the transport. */
+/* What is known of a connection. Borrowed from the transport. */
 struct tls_info {
-    struct span version;     /* "TLSv1.3" */
-    struct span cipher;      /* "TLS_AES_256_GCM_SHA384" */
+    struct span version;     /* "TLSv1.3"; empty: none was agreed on */
+    struct span cipher;      /* "TLS_AES_256_GCM_SHA384"; empty likewise */
     struct span server_name; /* as the client sent it; empty: none */
     enum tls_alpn alpn;
     bool resumed;
@@ -197,8 +197,17 @@ NODISCARD enum status tls_handshake(struct transport *transport, enum tls_failur
 /* A word more about the failure, in the library's own words; a constant text, maybe empty. */
 const char *tls_handshake_detail(const struct transport *transport);
 
-/* After the handshake: what the connection is. */
+/* What the connection is; before the end of its handshake, or after it failed, what is known by
+ * then.
+ */
 void tls_describe(const struct transport *transport, struct tls_info *info);
+
+/*
+ * Whether the peer has broken the connection off with an alert before it sent any data. With
+ * TLS 1.3 a server refuses what its client has shown, or that it has shown nothing, only when the
+ * client takes the handshake for done.
+ */
+bool tls_was_refused(const struct transport *transport);
 
 /* Of a server's: what the client has shown; NULL: nothing. Borrowed from the transport. */
 const struct tls_certificate *tls_client_certificate(const struct transport *transport);

@@ -154,6 +154,12 @@ uint32_t tls_engine_connections(const struct tls_engine *engine)
 
 /* ---- A connection's bytes ---- */
 
+/* Whether the library complains of an alert that the peer has sent. */
+static bool is_alert(unsigned long code)
+{
+    return ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) > SSL_AD_REASON_OFFSET;
+}
+
 /* Stays silent about what the session did not ask: a connection's end is told by what it returns.
  */
 static enum status judge(struct tls *tls, int result)
@@ -162,6 +168,7 @@ static enum status judge(struct tls *tls, int result)
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
         return AGAIN;
     }
+    tls->refused |= !tls->heard && is_alert(ERR_peek_error());
     ERR_clear_error();
     if (error == SSL_ERROR_ZERO_RETURN && !tls->cut) {
         tls->ended = true;
@@ -200,6 +207,7 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
             break;
         }
         sum += (size_t)count;
+        tls->heard = true;
         tls->useful = tls->taken;
     }
     if (sum == 0) {
@@ -207,6 +215,24 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
     }
     *got = sum;
     return OK;
+}
+
+/*
+ * A peer that has gone may have said why, or answered early: what has come is still to be read,
+ * though the news of it may not have been fetched. Only the library's own errors end both
+ * directions.
+ */
+static enum status judge_write(struct transport *transport, int result)
+{
+    struct tls *tls = transport->tls;
+    int error = SSL_get_error(tls->ssl, result);
+    if (error != SSL_ERROR_SYSCALL) {
+        return judge(tls, result) == AGAIN ? AGAIN : ERROR;
+    }
+    ERR_clear_error();
+    tls->mute = true;
+    transport->socket.ready |= IO_READABLE;
+    return ERROR;
 }
 
 /* What waits to be written: pieces, and how far the first of them is done. */
@@ -257,7 +283,7 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
 {
     struct tls *tls = transport->tls;
     ASSERT(tls->established && count > 0);
-    if (tls->broken || tls->said_goodbye) {
+    if (tls->broken || tls->mute || tls->said_goodbye) {
         return ERROR;
     }
     struct rest rest = {.pieces = pieces, .count = count};
@@ -269,9 +295,9 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
         struct span record = next_record(tls->engine, &rest);
         int result = SSL_write(tls->ssl, record.data, (int)record.size);
         if (result <= 0) {
-            enum status status = judge(tls, result);
+            enum status status = judge_write(transport, result);
             if (rest.size == all) {
-                return status == AGAIN ? AGAIN : ERROR;
+                return status;
             }
             break; /* a failure shows the next time, too */
         }
@@ -284,7 +310,7 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
 /* Tries once: whoever closes has nothing else that waits to be sent. */
 static void say_goodbye(struct tls *tls)
 {
-    if (tls->established && !tls->broken && !tls->said_goodbye) {
+    if (tls->established && !tls->broken && !tls->mute && !tls->said_goodbye) {
         tls->said_goodbye = true;
         if (SSL_shutdown(tls->ssl) < 0) {
             ERR_clear_error();
@@ -304,6 +330,7 @@ void tls_abandon(struct transport *transport)
     struct slab *connections = &tls->engine->connections;
     SSL_free(tls->ssl);
     OPENSSL_free(tls->peer);
+    OPENSSL_free(tls->refused_name);
     ERR_clear_error();
     transport_restore_tcp(transport);
     slab_release(connections, tls);
@@ -520,18 +547,31 @@ static enum tls_alpn alpn_of(const SSL *ssl)
 
 void tls_describe(const struct transport *transport, struct tls_info *info)
 {
-    const SSL *ssl = transport->tls->ssl;
+    const struct tls *tls = transport->tls;
+    const SSL *ssl = tls->ssl;
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
-    X509 *peer = SSL_get_peer_certificate(ssl);
+    const SSL_CIPHER *cipher =
+        tls->established ? SSL_get_current_cipher(ssl) : SSL_get_pending_cipher(ssl);
     *info = (struct tls_info){
-        .version = span_of_string(SSL_get_version(ssl)),
-        .cipher = span_of_string(SSL_CIPHER_standard_name(SSL_get_current_cipher(ssl))),
-        .server_name = name == NULL ? SPAN_EMPTY : span_of_string(name),
+        .server_name = name == NULL ? span_of(tls->refused_name, tls->refused_name_size)
+                                    : span_of_string(name),
         .alpn = alpn_of(ssl),
         .resumed = SSL_session_reused(ssl) == 1,
-        .peer_verified = peer != NULL && SSL_get_verify_result(ssl) == X509_V_OK,
     };
-    X509_free(peer);
+    if (cipher != NULL) { /* it is chosen after the version */
+        info->version = span_of_string(SSL_get_version(ssl));
+        info->cipher = span_of_string(SSL_CIPHER_standard_name(cipher));
+    }
+    if (tls->established) {
+        X509 *peer = SSL_get_peer_certificate(ssl);
+        info->peer_verified = peer != NULL && SSL_get_verify_result(ssl) == X509_V_OK;
+        X509_free(peer);
+    }
+}
+
+bool tls_was_refused(const struct transport *transport)
+{
+    return transport->tls->refused;
 }
 
 const struct tls_certificate *tls_client_certificate(const struct transport *transport)

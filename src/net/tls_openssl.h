@@ -80,15 +80,20 @@ struct tls {
     struct tls_served_host *host;      /* of a server's: what the client's name led to */
     struct tls_resumption *resumption; /* of a client's; may be NULL */
     struct tls_certificate *peer;      /* of a server's, with its texts: in OpenSSL's heap */
-    struct span early;                 /* read before TLS began */
-    const char *detail;                /* of a failure */
-    uint64_t taken;                    /* bytes, from the socket */
-    uint64_t useful;                   /* of them, until data were last found */
+    uint8_t *refused_name;             /* that a client named and nobody serves: there, too */
+    size_t refused_name_size;
+    struct span early;  /* read before TLS began */
+    const char *detail; /* of a failure */
+    uint64_t taken;     /* bytes, from the socket */
+    uint64_t useful;    /* of them, until data were last found */
     bool established;
     bool unknown_name; /* the client named nothing that is served */
+    bool heard;        /* the peer has sent data */
+    bool refused;      /* it sent an alert in their place */
     bool cut;          /* the socket has ended */
     bool ended;        /* nothing more is to be read */
     bool broken;       /* nothing more can be done */
+    bool mute;         /* nothing more can be written */
     bool said_goodbye; /* close_notify was sent */
 };
 

@@ -74,20 +74,48 @@ static struct span name_of(SSL *ssl)
     return length <= size - 5 ? span_of(data + 5, length) : SPAN_EMPTY;
 }
 
+/* The name is kept for the record, as far as there is memory for it. */
+static void refuse_name(struct tls *tls, struct span name)
+{
+    tls->unknown_name = true;
+    tls->refused_name = name.size == 0 ? NULL : OPENSSL_memdup(name.data, name.size);
+    tls->refused_name_size = tls->refused_name == NULL ? 0 : name.size;
+}
+
+/*
+ * A session goes on under the very name that it began with (RFC 6066, 3). Of the hosts of one
+ * pattern this is not to keep one from the other, whence a hash that anybody could find a second
+ * name for.
+ */
+static void scope_of_name(const struct tls_served_host *host, struct span name,
+                          uint8_t scope[TLS_SCOPE_SIZE])
+{
+    uint32_t hash = HASH_FAST_SEED;
+    for (size_t i = 0; i < name.size; i++) {
+        hash = hash_fast_step(hash, ascii_lower(name.data[i]));
+    }
+    hash = hash_fast_finish(hash);
+    memcpy(scope, host->scope, TLS_SCOPE_SIZE);
+    memcpy(scope, &hash, sizeof(hash));
+}
+
 /* AWS-LC calls this place select_certificate_cb. */
 static int on_client_hello(SSL *ssl, int *alert, void *context)
 {
     (void)context;
     struct tls *tls = tls_of_ssl(ssl);
-    struct tls_served_host *host = tls_server_host(tls->server, name_of(ssl));
+    struct span name = name_of(ssl);
+    struct tls_served_host *host = tls_server_host(tls->server, name);
+    uint8_t scope[TLS_SCOPE_SIZE];
     if (host == NULL) {
-        tls->unknown_name = true;
+        refuse_name(tls, name);
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_CLIENT_HELLO_ERROR;
     }
     tls->host = host;
+    scope_of_name(host, name, scope);
     if (SSL_set_SSL_CTX(ssl, host->context) == NULL ||
-        SSL_set_session_id_context(ssl, host->scope, sizeof(host->scope)) != 1) {
+        SSL_set_session_id_context(ssl, scope, sizeof(scope)) != 1) {
         *alert = SSL_AD_INTERNAL_ERROR;
         return SSL_CLIENT_HELLO_ERROR;
     }

@@ -533,6 +533,12 @@ void tls_describe(const struct transport *transport, struct tls_info *info)
                               .alpn = tls->alpn};
 }
 
+bool tls_was_refused(const struct transport *transport)
+{
+    (void)transport;
+    return false; /* nobody is asked for a certificate here */
+}
+
 const struct tls_certificate *tls_client_certificate(const struct transport *transport)
 {
     (void)transport;

@@ -28,13 +28,17 @@ static void note_state(struct proxy *proxy, struct connection *connection, bool 
 /* What failed as a whole, beside or without its requests, has a record of its own. */
 static void record_failure(struct proxy *proxy, const struct connection *connection)
 {
-    enum reason reason = connection->session.failure;
-    if (reason != REASON_NONE) {
-        exchange_record_failure(proxy, &(struct refused_request){.peer = &connection->peer,
-                                                                 .listener = connection->listener,
-                                                                 .reason = reason,
-                                                                 .began = connection->since});
+    struct refused_request refused = {.peer = &connection->peer,
+                                      .listener = connection->listener,
+                                      .reason = connection->session.failure,
+                                      .began = connection->since};
+    if (refused.reason == REASON_NONE) {
+        return;
     }
+    if (opening_is(&connection->session)) {
+        opening_describe(&connection->opening, &refused.tls_version, &refused.sni);
+    }
+    exchange_record_failure(proxy, &refused);
 }
 
 static void forget(struct proxy *proxy, struct connection *connection)

@@ -175,6 +175,13 @@ static bool is_misdirected(const struct exchange *exchange)
            !tls_serves_host(transport, exchange->request.host);
 }
 
+/* Who the client is by what its handshake has shown. */
+static const struct tls_certificate *client_certificate(const struct exchange *exchange)
+{
+    const struct transport *transport = &exchange->client->session->transport;
+    return tls_is_on(transport) ? tls_client_certificate(transport) : NULL;
+}
+
 static enum progress step_route(struct exchange *exchange)
 {
     if (is_misdirected(exchange)) {
@@ -187,7 +194,8 @@ static enum progress step_route(struct exchange *exchange)
     if (request->target_form == TARGET_ASTERISK || span_equal(path, SPAN("*"))) {
         request->path = SPAN("/");
     }
-    bool found = router_match(generation, request, &index);
+    const struct router_request wanted = {request, client_certificate(exchange)};
+    bool found = router_match(generation, &wanted, &index);
     request->path = path;
     if (!found) {
         return fail(exchange, REASON_NO_ROUTE);

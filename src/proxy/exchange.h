@@ -218,7 +218,9 @@ struct refused_request {
     const struct address *peer;
     uint32_t listener;
     enum reason reason;
-    uint64_t began; /* its first byte, or the connection's accept */
+    uint64_t began;          /* its first byte, or the connection's accept */
+    struct span tls_version; /* of a handshake that failed, as far as it had come; or empty */
+    struct span sni;
 };
 
 /* The record and the counts of such a one, as of any other without an answer. exchange_record.c */

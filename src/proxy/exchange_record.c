@@ -202,6 +202,8 @@ void exchange_record_failure(struct proxy *proxy, const struct refused_request *
         .connect = ACCESS_NO_TIME,
         .first_byte = ACCESS_NO_TIME,
         .total = total,
+        .tls_version = refused->tls_version,
+        .sni = refused->sni,
     };
     access_log_write(proxy->access_log, &record);
     metrics_failure(proxy->metrics, refused->reason);

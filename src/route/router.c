@@ -131,9 +131,67 @@ static bool header_holds(const struct generation *generation,
     return false;
 }
 
+/* Nobody's domain changes with case; the rest of a name may be another's then. */
+static bool names_equal(struct span one, struct span other)
+{
+    return span_starts_with(other, SPAN("DNS:")) ? span_equal_nocase(one, other)
+                                                 : span_equal(one, other);
+}
+
+/* They are divided by ", ", and no comma is part of a name: src/net/tls.h. */
+static bool names_hold(struct span names, struct span value)
+{
+    while (names.size > 0) {
+        size_t size = span_find(names, ',');
+        if (names_equal(span_first(names, size), value)) {
+            return true;
+        }
+        names = size + 2 < names.size ? span_from(names, size + 2) : SPAN_EMPTY;
+    }
+    return false;
+}
+
+/* A text that is empty was too long to be shown, and could be anything. */
+static bool certificate_holds(const struct tls_certificate *client, enum rule_condition_kind kind,
+                              struct span value)
+{
+    switch (kind) {
+    case RULE_CONDITION_NO_CERTIFICATE:
+        return client == NULL;
+    case RULE_CONDITION_CERTIFICATE:
+        return client != NULL;
+    case RULE_CONDITION_SUBJECT:
+        return client != NULL && client->subject.size > 0 && span_equal(client->subject, value);
+    case RULE_CONDITION_SAN:
+        return client != NULL && names_hold(client->names, value);
+    case RULE_CONDITION_FINGERPRINT:
+        return client != NULL && span_equal(client->fingerprint, value);
+    case RULE_CONDITION_HEADER:
+    case RULE_CONDITION_QUERY:
+    case RULE_CONDITION_KINDS:
+        break;
+    }
+    UNREACHABLE("generation_open checks kind");
+}
+
+static bool condition_holds(const struct generation *generation,
+                            const struct generation_condition *condition,
+                            const struct router_request *request)
+{
+    enum rule_condition_kind kind = (enum rule_condition_kind)condition->kind;
+    if (kind == RULE_CONDITION_HEADER) {
+        return header_holds(generation, condition, &request->head->fields);
+    }
+    if (kind == RULE_CONDITION_QUERY) {
+        return query_holds(generation, condition, request->head->query);
+    }
+    return certificate_holds(request->client, kind, generation_text(generation, condition->value));
+}
+
 /* In each group of conditions, which stand together, one must hold. */
 static bool conditions_match(const struct generation *generation,
-                             const struct generation_rule *rule, const struct request_head *head)
+                             const struct generation_rule *rule,
+                             const struct router_request *request)
 {
     const struct generation_condition *conditions = generation_array(generation, rule->conditions);
     bool holds = true; /* some condition of the current group */
@@ -146,8 +204,7 @@ static bool conditions_match(const struct generation *generation,
             holds = false;
         }
         if (!holds) {
-            holds = condition->is_query ? query_holds(generation, condition, head->query)
-                                        : header_holds(generation, condition, &head->fields);
+            holds = condition_holds(generation, condition, request);
         }
     }
     return holds;
@@ -155,17 +212,19 @@ static bool conditions_match(const struct generation *generation,
 
 /* Everything but the path. */
 static bool rest_matches(const struct generation *generation, const struct generation_rule *rule,
-                         const struct request_head *head)
+                         const struct router_request *request)
 {
+    const struct request_head *head = request->head;
     return host_matches(generation, rule, without_trailing_dot(head->host)) &&
-           method_matches(generation, rule, head) && conditions_match(generation, rule, head);
+           method_matches(generation, rule, head) && conditions_match(generation, rule, request);
 }
 
 bool router_rule_matches(const struct generation *generation, uint32_t rule_index,
-                         const struct request_head *head)
+                         const struct router_request *request)
 {
     const struct generation_rule *rule = rule_at(generation, rule_index);
-    return path_matches(generation, rule, head->path) && rest_matches(generation, rule, head);
+    return path_matches(generation, rule, request->head->path) &&
+           rest_matches(generation, rule, request);
 }
 
 /* ---- The search ---- */
@@ -179,7 +238,7 @@ enum { FILES_MAX = 16 };
 
 struct search {
     const struct generation *generation;
-    const struct request_head *head;
+    const struct router_request *request;
     uint32_t best; /* UINT32_MAX: none yet */
     uint32_t files_count;
     struct ref files[FILES_MAX];
@@ -193,7 +252,7 @@ static void try_file(struct search *search, struct ref file)
     for (uint32_t i = 0; i < file.count && indexes[i] < search->best; i++) {
         search->effort->rules++;
         if (rest_matches(search->generation, rule_at(search->generation, indexes[i]),
-                         search->head)) {
+                         search->request)) {
             search->best = indexes[i];
         }
     }
@@ -250,19 +309,21 @@ static uint32_t note_prefixes(struct search *search, struct span path)
     return hash;
 }
 
-bool router_match_measured(const struct generation *generation, const struct request_head *head,
-                           uint32_t *rule_index, struct router_effort *effort)
+bool router_match_measured(const struct generation *generation,
+                           const struct router_request *request, uint32_t *rule_index,
+                           struct router_effort *effort)
 {
+    struct span path = request->head->path;
     struct search search;
     *effort = (struct router_effort){0};
     search.generation = generation;
-    search.head = head;
+    search.request = request;
     search.best = UINT32_MAX;
     search.files_count = 0;
     search.effort = effort;
     if (generation->header->buckets.count > 0) {
-        uint32_t hash = note_prefixes(&search, head->path);
-        try_file(&search, find_file(&search, RULE_PATH_EXACT, head->path, hash));
+        uint32_t hash = note_prefixes(&search, path);
+        try_file(&search, find_file(&search, RULE_PATH_EXACT, path, hash));
         while (search.files_count > 0) {
             try_file(&search, search.files[--search.files_count]);
         }
@@ -275,9 +336,9 @@ bool router_match_measured(const struct generation *generation, const struct req
     return true;
 }
 
-bool router_match(const struct generation *generation, const struct request_head *head,
+bool router_match(const struct generation *generation, const struct router_request *request,
                   uint32_t *rule_index)
 {
     struct router_effort effort;
-    return router_match_measured(generation, head, rule_index, &effort);
+    return router_match_measured(generation, request, rule_index, &effort);
 }

@@ -15,15 +15,24 @@
  *   host    request_head.host, one trailing dot ignored; `*.x` takes any.thing.x but not x itself
  *   method  case-sensitive; GET does not include HEAD
  *   header  one field line with the name (any case) has exactly this value, or is just present
- *   query   one `key=value` pair between `&`, both percent-decoded (a `+` is a plus, a `%` without
- *           two hexadecimal digits is itself, a key without `=` has the empty value), compared
- * exactly Several values of one header or query name are alternatives; all kinds must hold.
+ *   client  the certificate that the client has shown, which holds: there at all or not, or its
+ * whole subject, one of its names (case counts but for DNS), its fingerprint query   one
+ * `key=value` pair between `&`, both percent-decoded (a `+` is a plus, a `%` without two
+ * hexadecimal digits is itself, a key without `=` has the empty value), compared exactly Several
+ * values of one kind (of header and query: of one name) are alternatives; all kinds must hold.
  */
 #ifndef SENTINEL_ROUTE_ROUTER_H
 #define SENTINEL_ROUTE_ROUTER_H
 
 #include "config/generation.h"
 #include "http/message.h"
+#include "net/tls.h"
+
+/* What is searched for. Borrowed for the call. */
+struct router_request {
+    const struct request_head *head;
+    const struct tls_certificate *client; /* NULL: it has shown none */
+};
 
 /* How much work a search was; tests hold it to its bounds. */
 struct router_effort {
@@ -36,15 +45,16 @@ struct router_effort {
  * The index of the rule that the request belongs to; its `route` is the route. False, with
  * *rule_index untouched, when no rule matches. The generation must have passed generation_open.
  */
-bool router_match(const struct generation *generation, const struct request_head *head,
+bool router_match(const struct generation *generation, const struct router_request *request,
                   uint32_t *rule_index);
 
 /* As router_match, and counts into *effort, which it sets to zero first. */
-bool router_match_measured(const struct generation *generation, const struct request_head *head,
-                           uint32_t *rule_index, struct router_effort *effort);
+bool router_match_measured(const struct generation *generation,
+                           const struct router_request *request, uint32_t *rule_index,
+                           struct router_effort *effort);
 
 /* Whether this one rule matches, tried alone: what the search is an index for. */
 bool router_rule_matches(const struct generation *generation, uint32_t rule_index,
-                         const struct request_head *head);
+                         const struct router_request *request);
 
 #endif

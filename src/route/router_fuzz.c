@@ -1,6 +1,7 @@
 /*
- * The input decides a configuration and a request; then one part of the request, path, query or
- * host, is the rest of the input as it stands. The router must agree with the naive oracle.
+ * The input decides a configuration and a request; then one part of the request, path, query,
+ * host or the names in the client's certificate, is the rest of the input as it stands. The router
+ * must agree with the naive oracle.
  */
 #include <stdlib.h>
 
@@ -25,20 +26,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     choose_drafts(&choices, &drafts);
     block_compile(&block, &arena, drafts.drafts, drafts.count, &rules, &generation);
     choose_request(&choices, &request);
-    uint32_t part = choose(&choices, 4);
+    uint32_t part = choose(&choices, 5);
     struct span raw = choices.bytes;
     raw.size = raw.size < RAW_MAX ? raw.size : RAW_MAX;
     /* An exact copy, so that a read past the end is seen. */
     uint8_t *copy = malloc(raw.size);
     if (raw.size > 0 && copy != NULL) {
         memcpy(copy, raw.data, raw.size);
-        struct span *parts[] = {&request.head.path, &request.head.query, &request.head.host};
+        struct span *parts[] = {&request.head.path, &request.head.query, &request.head.host,
+                                &request.client.names};
         if (part < COUNT_OF(parts)) {
             *parts[part] = span_of(copy, raw.size);
         }
     }
-    ASSERT(property_router_agrees(&generation, &rules, &request.head));
-    ASSERT(property_shadows_are_true(&rules, &request.head));
+    ASSERT(property_router_agrees(&generation, &rules, &request.request));
+    ASSERT(property_shadows_are_true(&rules, &request.request));
     free(copy);
     return 0;
 }

@@ -157,6 +157,23 @@ static inline void choose_methods(struct choices *choices, struct rule_draft *dr
     }
 }
 
+/* Names as a client's certificate has them; values that a rule may ask for. */
+static const char *const CASE_SUBJECTS[] = {"CN=a", "CN=b", "CN=a,O=b", "CN=A"};
+static const char *const CASE_SANS[] = {"DNS:a", "DNS:A.b", "email:a@b", "email:A@b", "IP:::1"};
+static const char *const CASE_FINGERPRINTS[] = {
+    "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+    "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100",
+};
+
+static inline struct span choose_client_value(struct choices *choices,
+                                              enum rule_condition_kind kind)
+{
+    return kind == RULE_CONDITION_SUBJECT       ? CHOOSE_TEXT(choices, CASE_SUBJECTS)
+           : kind == RULE_CONDITION_SAN         ? CHOOSE_TEXT(choices, CASE_SANS)
+           : kind == RULE_CONDITION_FINGERPRINT ? CHOOSE_TEXT(choices, CASE_FINGERPRINTS)
+                                                : SPAN_EMPTY;
+}
+
 static inline void choose_conditions(struct choices *choices, struct rule_draft *draft,
                                      struct rule_condition *room)
 {
@@ -173,12 +190,18 @@ static inline void choose_conditions(struct choices *choices, struct rule_draft 
         bool same_group = i > 0 && choose(choices, 2) == 0;
         group += same_group ? 0 : 1 + choose(choices, 2);
         *condition = (struct rule_condition){.group = group};
+        condition->kind = (enum rule_condition_kind)choose(choices, RULE_CONDITION_KINDS);
         condition->present_only = choose(choices, 3) == 0;
-        condition->is_query = choose(choices, 2) == 0;
-        condition->name =
-            condition->is_query ? CHOOSE_TEXT(choices, keys) : CHOOSE_TEXT(choices, headers);
-        condition->value = condition->is_query ? CHOOSE_TEXT(choices, values)
-                                               : CHOOSE_TEXT(choices, header_values);
+        if (condition->kind == RULE_CONDITION_HEADER) {
+            condition->name = CHOOSE_TEXT(choices, headers);
+            condition->value = CHOOSE_TEXT(choices, header_values);
+        } else if (condition->kind == RULE_CONDITION_QUERY) {
+            condition->name = CHOOSE_TEXT(choices, keys);
+            condition->value = CHOOSE_TEXT(choices, values);
+        } else {
+            condition->value = choose_client_value(choices, condition->kind);
+            condition->present_only = condition->value.size == 0;
+        }
     }
 }
 
@@ -207,10 +230,27 @@ static inline void choose_drafts(struct choices *choices, struct case_drafts *ma
 /* ---- Random requests ---- */
 
 struct case_request {
+    struct router_request request;
     struct request_head head;
+    struct tls_certificate client;
     struct field fields[CASE_FIELDS_MAX];
     uint8_t path[CASE_PATH_MAX];
 };
+
+/* Nobody's, or a certificate of which not everything could be shown. */
+static inline const struct tls_certificate *choose_client(struct choices *choices,
+                                                          struct tls_certificate *client)
+{
+    static const char *const names[] = {"",      "DNS:a",     "DNS:a.b, email:a@b", "email:A@b",
+                                        "DNS:A", "URI:DNS:a", "DNS:xa, IP:::1"};
+    if (choose(choices, 3) == 0) {
+        return NULL;
+    }
+    client->subject = choose(choices, 6) == 0 ? SPAN_EMPTY : CHOOSE_TEXT(choices, CASE_SUBJECTS);
+    client->names = CHOOSE_TEXT(choices, names);
+    client->fingerprint = CHOOSE_TEXT(choices, CASE_FINGERPRINTS);
+    return client;
+}
 
 static inline void choose_request(struct choices *choices, struct case_request *made)
 {
@@ -251,6 +291,8 @@ static inline void choose_request(struct choices *choices, struct case_request *
         made->fields[i].name = CHOOSE_TEXT(choices, names);
         made->fields[i].value = CHOOSE_TEXT(choices, values);
     }
+    made->request.client = choose_client(choices, &made->client);
+    made->request.head = head;
 }
 
 /* ---- The oracle ---- */
@@ -339,11 +381,47 @@ static inline bool oracle_query(const struct rule_condition *condition, struct s
     return false;
 }
 
-static inline bool oracle_condition(const struct rule_condition *condition,
-                                    const struct request_head *head)
+/* Whether a certificate's names, divided by ", ", have this one. */
+static inline bool oracle_san(struct span names, struct span wanted)
 {
-    if (condition->is_query) {
+    bool any_case = wanted.size >= 4 && memcmp(wanted.data, "DNS:", 4) == 0;
+    size_t start = 0;
+    for (size_t end = 0; end <= names.size; end++) {
+        if (end < start || (end < names.size && names.data[end] != ',')) {
+            continue;
+        }
+        struct span name = span_first(span_from(names, start), end - start);
+        if (any_case ? span_equal_nocase(name, wanted) : span_equal(name, wanted)) {
+            return true;
+        }
+        start = end + 2;
+    }
+    return false;
+}
+
+static inline bool oracle_client(const struct rule_condition *condition,
+                                 const struct tls_certificate *client)
+{
+    bool shown = client != NULL;
+    return (condition->kind == RULE_CONDITION_NO_CERTIFICATE && !shown) ||
+           (condition->kind == RULE_CONDITION_CERTIFICATE && shown) ||
+           (condition->kind == RULE_CONDITION_SUBJECT && shown &&
+            span_equal(client->subject, condition->value)) ||
+           (condition->kind == RULE_CONDITION_SAN && shown &&
+            oracle_san(client->names, condition->value)) ||
+           (condition->kind == RULE_CONDITION_FINGERPRINT && shown &&
+            span_equal(client->fingerprint, condition->value));
+}
+
+static inline bool oracle_condition(const struct rule_condition *condition,
+                                    const struct router_request *request)
+{
+    const struct request_head *head = request->head;
+    if (condition->kind == RULE_CONDITION_QUERY) {
         return oracle_query(condition, head->query);
+    }
+    if (condition->kind != RULE_CONDITION_HEADER) {
+        return oracle_client(condition, request->client);
     }
     for (size_t i = 0; i < head->fields.count; i++) {
         if (span_equal_nocase(head->fields.entries[i].name, condition->name) &&
@@ -355,13 +433,15 @@ static inline bool oracle_condition(const struct rule_condition *condition,
     return false;
 }
 
-static inline bool oracle_matches(const struct rule_draft *draft, const struct request_head *head)
+static inline bool oracle_matches(const struct rule_draft *draft,
+                                  const struct router_request *request)
 {
+    const struct request_head *head = request->head;
     for (size_t i = 0; i < draft->conditions_count; i++) {
         bool holds = false;
         for (size_t j = 0; j < draft->conditions_count; j++) {
             holds = holds || (draft->conditions[i].group == draft->conditions[j].group &&
-                              oracle_condition(&draft->conditions[j], head));
+                              oracle_condition(&draft->conditions[j], request));
         }
         if (!holds) {
             return false;
@@ -402,11 +482,11 @@ static inline bool oracle_better(const struct rule_draft *a, const struct rule_d
 
 /* The draft that the request belongs to, or NULL. */
 static inline const struct rule_draft *oracle_winner(const struct rule_draft *drafts, size_t count,
-                                                     const struct request_head *head)
+                                                     const struct router_request *request)
 {
     const struct rule_draft *winner = NULL;
     for (size_t i = 0; i < count; i++) {
-        if (oracle_matches(&drafts[i], head) &&
+        if (oracle_matches(&drafts[i], request) &&
             (winner == NULL || oracle_better(&drafts[i], winner))) {
             winner = &drafts[i];
         }
@@ -419,17 +499,17 @@ static inline const struct rule_draft *oracle_winner(const struct rule_draft *dr
 /* The router's choice is the oracle's, and so is its judgement of each rule alone. */
 static inline bool property_router_agrees(const struct generation *generation,
                                           const struct rules *rules,
-                                          const struct request_head *head)
+                                          const struct router_request *request)
 {
-    const struct rule_draft *winner = oracle_winner(rules->drafts, rules->count, head);
+    const struct rule_draft *winner = oracle_winner(rules->drafts, rules->count, request);
     uint32_t found = UINT32_MAX;
-    bool matched = router_match(generation, head, &found);
+    bool matched = router_match(generation, request, &found);
     if (matched != (winner != NULL) || (matched && rules->sorted[found] != winner)) {
         return false;
     }
     for (uint32_t rank = 0; rank < rules->count; rank++) {
-        if (router_rule_matches(generation, rank, head) !=
-            oracle_matches(rules->sorted[rank], head)) {
+        if (router_rule_matches(generation, rank, request) !=
+            oracle_matches(rules->sorted[rank], request)) {
             return false;
         }
     }
@@ -438,9 +518,9 @@ static inline bool property_router_agrees(const struct generation *generation,
 
 /* Nothing reported as unreachable wins, and who is said to take its requests does. */
 static inline bool property_shadows_are_true(const struct rules *rules,
-                                             const struct request_head *head)
+                                             const struct router_request *request)
 {
-    const struct rule_draft *winner = oracle_winner(rules->drafts, rules->count, head);
+    const struct rule_draft *winner = oracle_winner(rules->drafts, rules->count, request);
     for (size_t i = 0; i < rules->shadows_count; i++) {
         const struct rule_shadow *shadow = &rules->shadows[i];
         const struct rule_draft *draft = &rules->drafts[shadow->draft];
@@ -448,7 +528,7 @@ static inline bool property_shadows_are_true(const struct rules *rules,
         bool is_dead_route = shadow->whole_route && winner != NULL && winner->route == draft->route;
         if (winner == draft || is_dead_route || !oracle_better(by, draft) ||
             by->route == draft->route ||
-            (oracle_matches(draft, head) && !oracle_matches(by, head))) {
+            (oracle_matches(draft, request) && !oracle_matches(by, request))) {
             return false;
         }
     }

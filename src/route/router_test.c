@@ -70,8 +70,9 @@ enum { NO_ROUTE = 999 };
 /* The route of a request, or NO_ROUTE. */
 static uint32_t route_of(struct bench *bench, const struct request_head *head)
 {
+    const struct router_request wanted = {.head = head};
     uint32_t rule = 0;
-    if (!router_match(&bench->generation, head, &rule)) {
+    if (!router_match(&bench->generation, &wanted, &rule)) {
         return NO_ROUTE;
     }
     return bench->rules.sorted[rule]->route;
@@ -148,7 +149,8 @@ static void without_rules_or_without_a_match_there_is_no_route(void **state)
     assert_int_equal(route_of_path(*state, "/"), NO_ROUTE);
     compile(*state, drafts, 1);
     struct bench *bench = *state;
-    assert_false(router_match(&bench->generation, &head, &rule));
+    const struct router_request wanted = {.head = &head};
+    assert_false(router_match(&bench->generation, &wanted, &rule));
     assert_int_equal(rule, 77);
     assert_int_equal(route_of_path(*state, "/a"), 0);
     assert_int_equal(route_of_path(*state, ""), NO_ROUTE);
@@ -227,19 +229,19 @@ static void headers_match_in_any_line_by_exact_value_or_presence(void **state)
 static void query_pairs_match_decoded_and_whole(void **state)
 {
     const struct rule_condition conditions[] = {
-        {.name = SPAN("a b"), .value = SPAN("1&2"), .is_query = true},
+        {.name = SPAN("a b"), .value = SPAN("1&2"), .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_condition present[] = {
-        {.name = SPAN("flag"), .present_only = true, .is_query = true},
+        {.name = SPAN("flag"), .present_only = true, .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_condition plus[] = {
-        {.name = SPAN("p"), .value = SPAN("a+b"), .is_query = true},
+        {.name = SPAN("p"), .value = SPAN("a+b"), .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_condition empty[] = {
-        {.name = SPAN("e"), .value = SPAN(""), .is_query = true},
+        {.name = SPAN("e"), .value = SPAN(""), .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_condition nameless[] = {
-        {.name = SPAN(""), .present_only = true, .is_query = true},
+        {.name = SPAN(""), .present_only = true, .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_draft drafts[] = {
         {.route = 0, .conditions = conditions, .conditions_count = 1},
@@ -276,7 +278,7 @@ static void query_pairs_match_decoded_and_whole(void **state)
 static void an_escape_cut_off_by_the_end_of_the_query_is_itself(void **state)
 {
     const struct rule_condition literal[] = {
-        {.name = SPAN("k"), .value = SPAN("%4"), .is_query = true},
+        {.name = SPAN("k"), .value = SPAN("%4"), .kind = RULE_CONDITION_QUERY},
     };
     const struct rule_draft draft = {.conditions = literal, .conditions_count = 1};
     struct request_head head = request("/");
@@ -289,7 +291,8 @@ static void an_escape_cut_off_by_the_end_of_the_query_is_itself(void **state)
 
 static void more_conditions_win_and_then_the_earlier_in_the_configuration(void **state)
 {
-    const struct rule_condition one[] = {{.name = SPAN("k"), .value = SPAN("1"), .is_query = true}};
+    const struct rule_condition one[] = {
+        {.name = SPAN("k"), .value = SPAN("1"), .kind = RULE_CONDITION_QUERY}};
     const struct rule_draft drafts[] = {
         {.route = 0},
         {.route = 1, .method_mask = 1U << METHOD_GET},
@@ -326,13 +329,68 @@ static void prefixes_nested_deeper_than_the_search_remembers_are_all_tried(void 
     assert_int_equal(route_of_path(*state, path), NO_ROUTE);
 }
 
+/* The route of a client by its certificate; NULL: it has shown none. */
+static uint32_t route_of_client(struct bench *bench, const struct tls_certificate *client)
+{
+    const struct request_head head = request("/");
+    const struct router_request wanted = {.head = &head, .client = client};
+    uint32_t rule = 0;
+    return router_match(&bench->generation, &wanted, &rule) ? bench->rules.sorted[rule]->route
+                                                            : NO_ROUTE;
+}
+
+static void clients_match_by_what_their_certificate_says_and_never_without_one(void **state)
+{
+    const struct span print =
+        SPAN("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    const struct rule_condition subject[] = {
+        {.kind = RULE_CONDITION_SUBJECT, .value = SPAN("CN=a")},
+        {.kind = RULE_CONDITION_SUBJECT, .value = SPAN("CN=b")}};
+    const struct rule_condition san[] = {
+        {.kind = RULE_CONDITION_SAN, .value = SPAN("DNS:a.example")},
+        {.kind = RULE_CONDITION_SAN, .value = SPAN("email:a@b"), .group = 0}};
+    const struct rule_condition fingerprint[] = {
+        {.kind = RULE_CONDITION_FINGERPRINT, .value = print},
+        {.kind = RULE_CONDITION_SAN, .value = SPAN("IP:::1"), .group = 1}};
+    const struct rule_condition any[] = {
+        {.kind = RULE_CONDITION_CERTIFICATE, .present_only = true}};
+    const struct rule_condition none[] = {
+        {.kind = RULE_CONDITION_NO_CERTIFICATE, .present_only = true}};
+    struct rule_draft drafts[] = {
+        {.route = 0, .conditions = subject, .conditions_count = 2, .priority = 3},
+        {.route = 1, .conditions = san, .conditions_count = 2, .priority = 2},
+        {.route = 2, .conditions = fingerprint, .conditions_count = 2, .priority = 2},
+        {.route = 3, .conditions = any, .conditions_count = 1, .priority = 1},
+        {.route = 4, .conditions = none, .conditions_count = 1},
+    };
+    struct tls_certificate client = {.subject = SPAN("CN=b"), .fingerprint = print};
+    compile(*state, drafts, 5);
+    assert_int_equal(route_of_client(*state, &client), 0);
+    client.subject = SPAN("CN=B");
+    assert_int_equal(route_of_client(*state, &client), 3);
+    client.names = SPAN("URI:x, DNS:A.Example");
+    assert_int_equal(route_of_client(*state, &client), 1);
+    client.names = SPAN("email:A@b, DNS:a.example.org, URI:DNS:a.example");
+    assert_int_equal(route_of_client(*state, &client), 3);
+    client.names = SPAN("email:a@b");
+    assert_int_equal(route_of_client(*state, &client), 1);
+    client.names = SPAN("DNS:b, IP:::1");
+    assert_int_equal(route_of_client(*state, &client), 2);
+    client = (struct tls_certificate){.fingerprint = print}; /* too long to be shown */
+    assert_int_equal(route_of_client(*state, &client), 3);
+    assert_int_equal(route_of_client(*state, NULL), 4);
+    compile(*state, drafts, 4);
+    assert_int_equal(route_of_client(*state, NULL), NO_ROUTE);
+}
+
 /* ---- Bounds of work ---- */
 
 static struct router_effort effort_of(struct bench *bench, const struct request_head *head)
 {
     struct router_effort effort;
     uint32_t rule = 0;
-    (void)router_match_measured(&bench->generation, head, &rule, &effort);
+    const struct router_request wanted = {.head = head};
+    (void)router_match_measured(&bench->generation, &wanted, &rule, &effort);
     return effort;
 }
 
@@ -422,10 +480,10 @@ static void the_router_is_the_naive_oracle(void **state)
         for (int i = 0; i < REQUESTS; i++) {
             uint32_t rule = 0;
             choose_request(&choices, &made);
-            if (!property_router_agrees(&bench->generation, &bench->rules, &made.head)) {
+            if (!property_router_agrees(&bench->generation, &bench->rules, &made.request)) {
                 fail_msg("seed %llu, request %d", (unsigned long long)seed, i);
             }
-            matched += router_match(&bench->generation, &made.head, &rule) ? 1 : 0;
+            matched += router_match(&bench->generation, &made.request, &rule) ? 1 : 0;
         }
     }
     /* The cases are worth something: a good part matches, a good part does not. */
@@ -450,7 +508,7 @@ static void what_is_reported_unreachable_never_wins(void **state)
         }
         for (int i = 0; bench->rules.shadows_count > 0 && i < 4 * REQUESTS; i++) {
             choose_request(&choices, &made);
-            if (!property_shadows_are_true(&bench->rules, &made.head)) {
+            if (!property_shadows_are_true(&bench->rules, &made.request)) {
                 fail_msg("seed %llu, request %d", (unsigned long long)seed, i);
             }
         }
@@ -471,6 +529,7 @@ int main(void)
         TEST(headers_match_in_any_line_by_exact_value_or_presence),
         TEST(query_pairs_match_decoded_and_whole),
         TEST(an_escape_cut_off_by_the_end_of_the_query_is_itself),
+        TEST(clients_match_by_what_their_certificate_says_and_never_without_one),
         TEST(more_conditions_win_and_then_the_earlier_in_the_configuration),
         TEST(prefixes_nested_deeper_than_the_search_remembers_are_all_tried),
         TEST(a_hostile_path_costs_one_lookup_a_segment),

@@ -147,6 +147,20 @@ static struct span host_of_address(struct span text)
     return bracketed ? span_from(span_first(host, host.size - 1), 1) : host;
 }
 
+/* A certificate names addresses in a way of their own, and no server is asked for one (RFC 6066,
+ * 3). */
+static void choose_peer(struct span name, struct tls_peer *peer)
+{
+    bool bracketed = name.size > 2 && name.data[0] == '[';
+    struct span bare = bracketed ? span_from(span_first(name, name.size - 1), 1) : name;
+    struct address address;
+    if (address_parse_host(bare, &address)) {
+        peer->address_text = bare;
+    } else {
+        peer->server_name = name;
+    }
+}
+
 void upstream_tls_target(const struct upstream_tls *tls, const struct generation *generation,
                          uint32_t endpoint, struct tls_resumption *resumption,
                          struct dialing_target *target)
@@ -163,8 +177,10 @@ void upstream_tls_target(const struct upstream_tls *tls, const struct generation
     }
     target->tls = tls->clients[config->upstream];
     target->resumption = resumption;
-    target->peer.server_name = name.size > 0 ? name : generation_text(generation, config->host);
-    if (target->peer.server_name.size == 0 && config->address.family != ADDRESS_UNIX) {
+    struct span host = generation_text(generation, config->host);
+    if (name.size > 0 || host.size > 0) {
+        choose_peer(name.size > 0 ? name : host, &target->peer);
+    } else if (config->address.family != ADDRESS_UNIX) {
         target->peer.address_text = host_of_address(generation_text(generation, config->text));
     }
 }

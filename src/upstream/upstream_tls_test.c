@@ -103,6 +103,30 @@ static void connections_are_made_of_what_the_upstream_says(void **state)
     tls_engine_destroy(engine);
 }
 
+/* An address is no name to ask for, and stands in certificates in a way of its own. */
+static void an_address_as_server_name_is_one_to_the_peer(void **state)
+{
+    static const char *const names[] = {"192.0.2.7", "[2001:db8::7]", "192.0.2.7.test", "1.2.3"};
+    static const char *const addresses[] = {"192.0.2.7", "2001:db8::7", "", ""};
+    struct fixture *fixture = *state;
+    struct upstream_tls tls = {0};
+    char error[TLS_ERROR_MAX];
+    struct dialing_target target;
+    struct tls_engine *engine = tls_engine_create(1, UINT64_MAX);
+    assert_true(
+        upstream_tls_init(&tls, engine, &fixture->generation, NULL, UPSTREAM_TLS_TRAFFIC, error));
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct span name = span_of_string(names[i]);
+        bool is_address = addresses[i][0] != '\0';
+        fixture->block.upstreams[1].tls.server_name = text_of(fixture, name);
+        upstream_tls_target(&tls, &fixture->generation, 1, NULL, &target);
+        assert_true(span_equal(target.peer.address_text, span_of_string(addresses[i])));
+        assert_true(span_equal(target.peer.server_name, is_address ? SPAN_EMPTY : name));
+    }
+    upstream_tls_deinit(&tls);
+    tls_engine_destroy(engine);
+}
+
 static void checks_take_clients_of_checked_upstreams_only(void **state)
 {
     struct fixture *fixture = *state;
@@ -189,6 +213,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(connections_are_made_of_what_the_upstream_says),
+        TEST(an_address_as_server_name_is_one_to_the_peer),
         TEST(checks_take_clients_of_checked_upstreams_only),
         TEST(what_is_trusted_fits_the_heap_that_was_planned),
         TEST(a_bundle_that_holds_nothing_is_an_error_with_a_text),

@@ -95,6 +95,26 @@ def test_the_log_tells_of_tls_and_the_certificate(sentinel, echo, authority):
     assert third['client_subject'] is None and third['client_fingerprint'] is None
 
 
+def test_a_failed_handshake_tells_what_was_known_by_then(sentinel, echo, authority):
+    proxy = sentinel(echo, listener=tls(authority, 'min-version "1.3"', certificate=None),
+                     observability=LOG)
+    untrusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old = context_of(authority, maximum_version=ssl.TLSVersion.TLSv1_2)
+    for context, name in ((untrusting, 'x.b.example'), (context_of(authority), 'nobody.example'),
+                          (old, 'b.example')):
+        with pytest.raises(ssl.SSLError):
+            secure(proxy, context, name)
+    with proxy.connect() as client:
+        client.send(b'\0' * 64)
+        assert client.ended(5)
+    known = {reason: [proxy.logged(reason)[name] for name in ('sni', 'tls_version', 'tls_cipher')]
+             for reason in ('tls_refused', 'tls_unknown_name', 'tls_no_common', 'tls_protocol')}
+    assert known == {'tls_refused': ['x.b.example', 'TLSv1.3', None],
+                     'tls_unknown_name': ['nobody.example', None, None],
+                     'tls_no_common': [None, None, None],
+                     'tls_protocol': [None, None, None]}
+
+
 def test_the_log_knows_who_left(sentinel, origin, authority):
     silent = origin([read_request, hold])
     proxy = sentinel(silent, listener=auth(authority, 'required'), observability=LOG)

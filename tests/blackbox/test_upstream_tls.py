@@ -124,6 +124,20 @@ def test_the_name_of_the_configuration_is_asked_for_and_held_against(sentinel, t
     assert server.sessions[0][0] == 'backend.test'
 
 
+@pytest.mark.parametrize('name', ['192.0.2.7', '[2001:db8::7]'])
+def test_an_address_as_server_name_is_held_against_the_addresses_of_the_certificate(
+        sentinel, tls_origin, authority, name):
+    server = tls_origin(f'IP:{name.strip("[]")}')
+    proxy = sentinel(server, upstream=trusting(authority, f'server-name "{name}"'))
+    assert proxy.request().status == 200
+    assert server.sessions[0][0] is None, 'an address is no server name'
+    # The same text as a name is somebody else's.
+    server = tls_origin(f'DNS:{name.strip("[]")} {ADDRESS}' if name[0] != '[' else ADDRESS)
+    proxy = sentinel(server, upstream=trusting(authority, f'server-name "{name}"'))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    assert server.requests == []
+
+
 def test_the_name_of_a_target_is_asked_for(sentinel, tls_origin, authority):
     server = tls_origin('localhost')
     proxy = sentinel(f'localhost:{server.port}', upstream=trusting(authority))
@@ -181,16 +195,26 @@ def test_an_endpoint_that_asks_is_shown_our_certificate(sentinel, tls_origin, au
     assert ('DNS', 'proxy.test') in server.sessions[0][2]['subjectAltName']
 
 
-def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin, authority):
-    # TLS 1.2, where a refusal comes before the handshake ends.
-    context = server_context(authority.issue('origin', ADDRESS),
-                             (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_2))
+# With TLS 1.2 a refusal comes before the handshake ends, with 1.3 in place of the first data.
+@pytest.mark.parametrize('version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize('http', ['1', '2'])
+def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin, authority, version,
+                                                            http):
+    context = server_context(authority.issue('origin', ADDRESS), (version, version))
+    context.set_alpn_protocols(['http/1.1' if http == '1' else 'h2'])
     context.load_verify_locations(authority.ca)
     context.verify_mode = ssl.CERT_REQUIRED
     server = tls_origin(context=context)
-    proxy = sentinel(server, upstream=trusting(authority))
+    proxy = sentinel(server, upstream=trusting(authority) + f'\nhttp-version "{http}"')
     assert_own_answer(proxy.request(), 502, 'upstream_tls_refused')
     proxy.logged('upstream_tls_refused')
+    assert server.requests == []
+
+
+def test_an_endpoint_that_leaves_without_a_word_of_tls_is_no_refusal(sentinel, tls_origin, authority):
+    server = tls_origin(scripts=[[read_request]])
+    proxy = sentinel(server, upstream=trusting(authority))
+    assert_own_answer(proxy.request(), 502, 'upstream_closed')
 
 
 @pytest.mark.parametrize('spoken', [[], ['http/1.1']])

@@ -1,8 +1,8 @@
-"""The soak's clients: clients.py PORT CONNECTIONS FAULTS
+"""The soak's clients: clients.py PORT TLS_PORT CONNECTIONS SECURE FAULTS AUTHORITY
 
-CONNECTIONS stay open from 127.0.1.x and take turns with small requests; beside them go all other
-kinds of traffic, FAULTS (0 or 1) included. Commands come on standard input, a line each: `load`
-begins, `stop` ends; each is answered with a line. What was sent and what came back is the last
+CONNECTIONS stay open from 127.0.1.x and take turns with small requests, SECURE more of TLS too;
+beside them go all other kinds of traffic, FAULTS (0 or 1) included. Commands come on standard input,
+a line each: `secure` opens those of TLS, `load` begins, `stop` ends; each is answered with a line. What was sent and what came back is the last
 line, as JSON: {route: {"begun": N, "answers": {status: N}}}.
 """
 import asyncio
@@ -16,6 +16,8 @@ import struct
 import sys
 import threading
 import time
+
+import secure
 
 PER_ADDRESS = 200
 HEAD = 'GET {} HTTP/1.1\r\nHost: soak.test\r\n\r\n'
@@ -263,34 +265,43 @@ async def repeat(method, stopping):
             await asyncio.sleep(0.01)
 
 
-async def traffic(port, ledger, faults, stopping):
-    kinds = Kinds(port, ledger, slow_seconds=8)
-    mix = {**SOUND, **ROUGH, **(FAULTY if faults else {})}
-    await asyncio.gather(*(repeat(getattr(kinds, name), stopping)
-                           for name, count in mix.items() for _ in range(count)))
+async def traffic(ports, authority, ledger, faults, stopping):
+    plain = Kinds(ports[0], ledger, slow_seconds=8)
+    sealed = secure.SecureKinds(ports, ledger, authority, slow_seconds=8)
+    mix = [(plain, {**SOUND, **ROUGH, **(FAULTY if faults else {})}),
+           (sealed, {**secure.SOUND, **secure.ROUGH})]
+    await asyncio.gather(*(repeat(getattr(kinds, name), stopping) for kinds, names in mix
+                           for name, count in names.items() for _ in range(count)))
 
 
-def main(port, connections, faults):
+def main(ports, authority, connections, faults):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     ledger = Ledger()
-    crowd = Crowd(port, connections, ledger)
+    crowd = Crowd(ports[0], connections[0], ledger)
+    sealed = secure.SecureCrowd(ports[1], connections[1], ledger, secure.context_of(authority))
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)  # peers that go away are the point
     print('open', crowd.open_all(), flush=True)
+    assert sys.stdin.readline() == 'secure\n'
+    print('open', sealed.open_all(), flush=True)
     assert sys.stdin.readline() == 'load\n'
     threads = [threading.Thread(target=crowd.run, args=(n, 4)) for n in range(4)]
+    threads.append(threading.Thread(target=sealed.run))
     threads.append(threading.Thread(
-        target=lambda: asyncio.run(traffic(port, ledger, faults, crowd.stopping))))
+        target=lambda: asyncio.run(traffic(ports, authority, ledger, faults, crowd.stopping))))
     for thread in threads:
         thread.start()
     print('loaded', flush=True)
     sys.stdin.readline()
     crowd.stopping.set()
+    sealed.stopping.set()
     for thread in threads:
         thread.join()
     crowd.close_all()
+    sealed.close_all()
     print(json.dumps(ledger.report()), flush=True)
 
 
 if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == '1')
+    numbers = [int(word) for word in sys.argv[1:6]]
+    main(numbers[:2], sys.argv[6], numbers[2:4], numbers[4] == 1)

@@ -1,4 +1,4 @@
-"""The soak's upstream: answers well, or badly on request. origin.py PORT
+"""The soak's upstream: answers well, or badly on request. origin.py PORT TLS_PORT CERTIFICATE KEY
 
 The first segment of the path says what happens: /small, /large/BYTES, /upload, /chunked, and the
 faults /reset, /truncated, /broken (a chunk that is none), /silent (closes without a word).
@@ -6,10 +6,12 @@ faults /reset, /truncated, /broken (a chunk that is none), /silent (closes witho
 import asyncio
 import resource
 import socket
+import ssl
 import struct
 import sys
 
 BLOCK = bytes(range(256)) * 256
+WAYS = (b'slow', b'aborted', b'tls', b'h2', b'sealed')  # by which it came: no matter here
 SMALL = b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\nsmall body\n'
 
 
@@ -59,7 +61,7 @@ async def send_chunked(writer):
 async def answer(reader, writer, head):
     """False when the connection ends with it."""
     parts = head.split(b' ')[1].strip(b'/').split(b'/')
-    kind, *rest = parts[1:] if parts[0] in (b'slow', b'aborted') else parts
+    kind, *rest = parts[1:] if parts[0] in WAYS else parts
     if kind in (b'reset', b'silent'):
         reset(writer) if kind == b'reset' else writer.close()
         return False
@@ -97,13 +99,18 @@ async def serve(reader, writer):
         writer.close()
 
 
-async def main(port):
-    server = await asyncio.start_server(serve, '127.0.0.1', port, backlog=4096, limit=256 * 1024)
+async def main(port, tls_port, certificate, key):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.set_alpn_protocols(['http/1.1'])
+    servers = [await asyncio.start_server(serve, '127.0.0.1', number, backlog=4096,
+                                          limit=256 * 1024, ssl=secured)
+               for number, secured in ((port, None), (tls_port, context))]
     print('ready', flush=True)
-    await server.serve_forever()
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 if __name__ == '__main__':
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

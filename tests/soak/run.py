@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""Soaks a release build: run.py SENTINEL [--minutes N] [--connections N] [--workers N] [--record]
+"""Soaks a release build: run.py SENTINEL [--minutes N] [--connections N] [--secure N]
+                                    [--workers N] [--record]
 
-Holds the connections open, some idle, some busy, beside mixed traffic: large bodies both ways, slow
-readers, big heads, floods of errors; clients that go away, origins that reset, truncate and lie,
-and workers that are killed. Then it holds what the system says of memory and descriptors against
+Holds the connections open, some idle, some busy, `secure` ones of TLS among them, beside mixed traffic
+over HTTP/1.1 and HTTP/2, plain and with TLS: large bodies both ways, slow readers, big heads, half
+handshakes, floods of errors; clients that go away, origins that reset, truncate and lie, and workers
+that are killed. Then it holds what the system says of memory and descriptors against
 the figure of `sentinel check`, and the clients' counts against the access log and the metrics.
 Ends with PASS or FAIL; every line of a FAIL says what was expected. --record rewrites the result
 in docs/dev/SOAK.md.
@@ -25,17 +27,21 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / 'blackbox'))
 
+from harness.certificates import Authority  # noqa: E402
 from harness.waiting import free_ports, wait_for  # noqa: E402
 
 RECORD = HERE.parents[1] / 'docs/dev/SOAK.md'
 MIB = 1024 * 1024
-RSS_MAX = 100 * MIB         # of all processes, with 10,000 connections under load
+RSS_MAX = 150 * MIB         # of all processes, with 11,000 connections under load, 1,000 with TLS
 IDLE_CONNECTION_MAX = 512   # bytes of user space
+IDLE_SECURE_MAX = 16 * 1024  # the same with TLS
 GROWTH_MAX = 8 * MIB        # from the second third of the time to the last
 KILL_SECONDS = 15
 ROUTES = {'warm': 'warm', 'crowd': 'crowd', 'small': 'small', 'pipelined': 'pipelined', 'large': 'large',
           'slow': 'slow', 'chunked': 'chunked', 'upload': 'upload', 'big-head': 'big-head',
-          'aborted': 'aborted', 'fault': 'reset truncated broken silent'}
+          'aborted': 'aborted', 'fault': 'reset truncated broken silent', 'tls': 'tls', 'h2': 'h2',
+          'sealed': 'sealed'}
+CONNECTION = re.compile('tls_|http2_')  # reasons of records that are of no request
 SAMPLE = re.compile(r'^(\w+)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -47,26 +53,44 @@ class Failures(list):
             self.append(text)
 
 
-def configuration(folder, ports, options):
+def certificates(folder):
+    authority = Authority(folder / 'pki')
+    authority.issue('soak', 'soak.test')
+    authority.issue('origin', 'IP:127.0.0.1')
+    return authority
+
+
+def configuration(folder, ports, authority, options):
     """The promised sample's size, with routes that tell the kinds of traffic apart."""
     routes = ''.join(
         f'route "{name}" {{\n    match path-prefix=' +
         (f'"/{prefixes}"' if ' ' not in prefixes else '"/unused"') + '\n' +
         ('' if ' ' not in prefixes else ''.join(f'    match path-prefix="/{one}"\n'
                                                 for one in prefixes.split())) +
-        '    upstream "origin"\n}\n' for name, prefixes in ROUTES.items())
+        f'    upstream "{"sealed" if name == "sealed" else "origin"}"\n}}\n'
+        for name, prefixes in ROUTES.items())
     path = folder / 'soak.kdl'
     path.write_text(f'''server {{
     workers {options.workers}
-    max-connections 12000
+    max-connections 13000
+    memory-budget "2GiB"
     pid-file "{folder}/soak.pid"
     admin {{ address "127.0.0.1:{ports[1]}"; }}
     timeouts {{ request-head 5s; response-write-idle 10s; }}
 }}
-listener "soak" {{ address "127.0.0.1:{ports[0]}"; }}
+listener "soak" {{ address "127.0.0.1:{ports[0]}"; h2c true; }}
+listener "secure" {{
+    address "127.0.0.1:{ports[3]}"
+    protocol "https"
+    tls {{ certificate "{authority.folder}/soak.pem" key="{authority.folder}/soak.key"; }}
+}}
 upstream "origin" {{
     target "127.0.0.1:{ports[2]}"
     health-check {{ type "tcp"; interval 2s; timeout 1s; }}
+}}
+upstream "sealed" {{
+    target "127.0.0.1:{ports[4]}"
+    tls {{ ca "{authority.ca}"; }}
 }}
 observability {{ access-log "{folder}/access.log"; }}
 {routes}''')
@@ -155,10 +179,15 @@ class Proxy:
 
 
 class Clients:
-    def __init__(self, port, count, faults):
+    def __init__(self, ports, authority, options, faults):
+        numbers = (*ports, options.connections, options.secure, int(faults))
         self.process = subprocess.Popen(
-            [sys.executable, HERE / 'clients.py', str(port), str(count), str(int(faults))],
+            [sys.executable, HERE / 'clients.py', *map(str, numbers), authority.ca],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout.readline() == f'open {options.connections}\n'
+
+    def secure(self, count):
+        self.say('secure')
         assert self.process.stdout.readline() == f'open {count}\n'
 
     def load(self):
@@ -216,7 +245,8 @@ def records_in(path):
     with open(path, encoding='utf-8') as file:
         for line in file:
             record = json.loads(line)
-            found[record['route'] or 'none'][record['status']] += 1
+            if record['method'] or not CONNECTION.match(record['reason'] or ''):
+                found[record['route'] or 'none'][record['status']] += 1
     return found
 
 
@@ -251,11 +281,14 @@ def compare(failures, told, records, counted, kills):
 
 
 def soak(options, folder, failures):
-    ports = free_ports(3)
-    path = configuration(folder, ports, options)
+    ports = free_ports(5)
+    authority = certificates(folder)
+    path = configuration(folder, ports, authority, options)
     figure, table = figure_of(options.binary, path)
-    origin = subprocess.Popen([sys.executable, HERE / 'origin.py', str(ports[2])],
-                              stdout=subprocess.PIPE, text=True)
+    origin = subprocess.Popen(
+        [sys.executable, HERE / 'origin.py', str(ports[2]), str(ports[4]),
+         authority.folder / 'origin.pem', authority.folder / 'origin.key'],
+        stdout=subprocess.PIPE, text=True)
     clients = proxy = None
     result = {'figure': figure}
     try:
@@ -263,11 +296,15 @@ def soak(options, folder, failures):
         proxy = Proxy(options.binary, path, ports[1])
         warm_up(ports[0])
         before = proxy.sample()
-        clients = Clients(ports[0], options.connections, faults=True)
+        clients = Clients((ports[0], ports[3]), authority, options, faults=True)
         wait_for(lambda: proxy.total('sentinel_connections') >= options.connections, 30, 'all')
         idle = proxy.sample()
         result['idle'] = (idle['own'] - before['own']) / options.connections
-        print(f'{options.connections} connections are open', flush=True)
+        clients.secure(options.secure)
+        wait_for(lambda: proxy.total('sentinel_connections') >= options.connections +
+                 options.secure, 30, 'all with TLS')
+        result['secure'] = (proxy.sample()['own'] - idle['own']) / max(options.secure, 1)
+        print(f'{options.connections} connections are open, and {options.secure} with TLS', flush=True)
         clients.load()
         started = time.monotonic()
         seconds = options.minutes * 60
@@ -313,6 +350,9 @@ def judge(options, failures, result, before, after, calm, rough):
     failures.expect(result['idle'] < IDLE_CONNECTION_MAX,
                     f'{result["idle"]:.0f} bytes of user space per idle connection, below '
                     f'{IDLE_CONNECTION_MAX}')
+    failures.expect(result['secure'] < IDLE_SECURE_MAX,
+                    f'{result["secure"]:.0f} bytes per idle connection of TLS, below '
+                    f'{IDLE_SECURE_MAX}')
     failures.expect(peak < result['figure'],
                     f'RSS of all processes at most {peak / MIB:.1f} MiB, below the figure of '
                     f'{result["figure"] / MIB:.0f} MiB')
@@ -331,13 +371,15 @@ def record(options, result):
 
 `make soak MINUTES={options.minutes:g}`, written by it. What it does stands in `tests/soak/run.py`.
 
-- {result['requests']} requests over {options.connections} connections held open and the rest of
-  the mix, {options.workers} workers, {result['kills']} of them killed: every answer that a client
+- {result['requests']} requests over {options.connections} connections held open, {options.secure}
+  more of TLS and the rest of the mix (HTTP/1.1 and HTTP/2, plain and with TLS on both sides),
+  {options.workers} workers, {result['kills']} of them killed: every answer that a client
   saw has its record, the log and the metrics count the same, no record was dropped.
 - RSS of all processes at most {result['peak'] / MIB:.1f} MiB (shared pages once:
   {result['pss'] / MIB:.1f} MiB); the figure of `sentinel check` was
   {result['figure'] / MIB:.0f} MiB.
-- {result['idle']:.0f} bytes of user space per idle connection.
+- {result['idle']:.0f} bytes of user space per idle connection, {result['secure']:.0f} per idle one
+  of TLS ({options.secure} of them).
 - {result['growth'] / MIB:+.1f} MiB from one half of the time with faults to the other.
 '''
     RECORD.write_text(text)
@@ -348,12 +390,13 @@ def main():
     parser.add_argument('binary')
     parser.add_argument('--minutes', type=float, default=10)
     parser.add_argument('--connections', type=int, default=10000)
+    parser.add_argument('--secure', type=int, default=1000)
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--record', action='store_true')
     options = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    needed = options.connections + 1000
+    needed = options.connections + options.secure + 1000
     if hard < needed:
         print(f'FAIL: {needed} descriptors are needed, the hard limit is {hard} (ulimit -Hn)')
         return 1
