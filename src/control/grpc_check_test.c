@@ -249,7 +249,9 @@ static void noise_is_not_well(void **state)
     enum status status = grpc_check_input(&check, SPAN("HTTP/1.1 200 OK\r\n\r\n"));
     for (int i = 0; i < 8; i++) {
         struct span out = grpc_check_output(&check);
-        grpc_check_sent(&check, out.size);
+        if (out.size > 0) {
+            grpc_check_sent(&check, out.size);
+        }
     }
     assert_true(status == ERROR || check.failed);
     grpc_check_end(&check);
