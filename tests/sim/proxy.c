@@ -71,7 +71,7 @@ static void print_config(const struct habits *habits, FILE *stream)
                       habits->request_burst);
     }
     (void)fprintf(stream,
-                  " }\n"
+                  " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; }\n"
                   "}\nlistener \"http\" { address \"10.1.0.1:8080\"; }\nupstream \"origins\" {\n");
     for (uint32_t i = 0; i < habits->origins; i++) {
         (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
@@ -81,6 +81,13 @@ static void print_config(const struct habits *habits, FILE *stream)
                   " policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; } "
                   "}\n}\n",
                   (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts);
+    if (habits->tunnels) {
+        (void)fprintf(stream,
+                      "upstream \"tunnels\" { target \"10.2.0.%u:80\"; }\n"
+                      "route \"tunnels\" {\n match path-prefix=\"/tunnel\"\n"
+                      " upstream \"tunnels\"\n upgrade \"toy\"\n}\n",
+                      ORIGINS_MAX + 1);
+    }
 }
 
 static char *config_text(const struct habits *habits, size_t *size)

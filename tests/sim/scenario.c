@@ -277,6 +277,30 @@ static void tune_shedding(struct prng *prng, struct habits *habits, struct sim_o
     options->slow_link = 200;
 }
 
+/* Tunnels beside requests, in workers that may drain or die. */
+static void tune_tunnels(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    habits->tunnels = true;
+    habits->clients = (uint32_t)sim_between(prng, 1, 4);
+    habits->workers = (uint32_t)sim_between(prng, 1, 2);
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    if (sim_chance(prng, 300)) {
+        habits->strict = true;
+        return;
+    }
+    rough_network(prng, options);
+    habits->drains = sim_chance(prng, 300);
+    habits->kills = !habits->drains && habits->workers > 1 && sim_chance(prng, 300);
+    habits->aborts = sim_chance(prng, 500) ? 300 : 0;
+    habits->buffer_pool = sim_chance(prng, 300) ? 256 * 1024 : habits->buffer_pool;
+    if (sim_chance(prng, 300)) {
+        break_connections(options, 100, 50);
+        options->slow_link = 200;
+        habits->tunnels_stop = true;
+    }
+}
+
 /* One endpoint is gone for good, and workers with a probe under way die. */
 static void tune_probes(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
@@ -455,6 +479,7 @@ const struct scenario scenarios[] = {
     {.name = "seam-multiplex", .tune = tune_seam_multiplex, .story = &seam_multiplex},
     {.name = "seam-tunnel", .tune = tune_seam_tunnel, .story = &seam_tunnel},
     {.name = "seam-hedge", .tune = tune_seam_hedge, .story = &seam_plain},
+    {.name = "tunnels", .tune = tune_tunnels},
     {.name = "control", .run = control_run},
     {.name = "logging", .run = logging_run},
     {.name = NULL},

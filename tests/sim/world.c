@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "fault.h"
 #include "seam.h"
+#include "tunnel_peers.h"
 
 enum {
     STEPS_MAX = 8 * 1000 * 1000,
@@ -13,6 +14,20 @@ enum {
     SETTLE_TIME = 90,   /* seconds afterwards: every timer of an idle worker has fired */
     SWEEP_BODY_MAX = 24 * 1024,
 };
+
+/* Workers end what is silent for too long; by a drain, or a kill, any tunnel may end. */
+static void populate_tunnels(struct world *world)
+{
+    const struct habits *habits = &world->habits;
+    const struct address address = origin_address(ORIGINS_MAX);
+    struct tunnel_manners *manners = calloc(1, sizeof(*manners));
+    ASSERT(manners != NULL);
+    manners->calm = habits->strict;
+    manners->ends_silence = true;
+    manners->ends = habits->drains || habits->kills || habits->tunnels_stop;
+    world->tunnel_manners = manners;
+    world->tunnels = tunnel_peers_create(world, &address, manners);
+}
 
 static void populate(struct world *world)
 {
@@ -34,6 +49,9 @@ static void populate(struct world *world)
     for (uint32_t i = 0; i < habits->clients; i++) {
         world->clients[i] = client_create(world, i);
     }
+    if (habits->tunnels) {
+        populate_tunnels(world);
+    }
 }
 
 static bool clients_are_finished(const struct world *world)
@@ -43,7 +61,8 @@ static bool clients_are_finished(const struct world *world)
             return false;
         }
     }
-    return world->seam == NULL || seam_is_finished(world->seam);
+    return (world->seam == NULL || seam_is_finished(world->seam)) &&
+           (world->tunnels == NULL || tunnel_peers_are_finished(world->tunnels));
 }
 
 /* Lets a slice of time pass; finds busy loops. */
@@ -84,6 +103,8 @@ static void destroy(struct world *world)
 {
     proxy_destroy(world->proxy);
     seam_destroy(world->seam);
+    tunnel_peers_destroy(world->tunnels);
+    free(world->tunnel_manners);
     for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
         client_destroy(world->clients[i]);
     }

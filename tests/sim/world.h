@@ -87,6 +87,9 @@ struct habits {
     bool strict_safe;      /* GET and HEAD must be */
     uint32_t splice_pipes; /* of all workers */
 
+    bool tunnels;      /* through the workers, beside the requests */
+    bool tunnels_stop; /* their network may come to a standstill, which is silence, too */
+
     struct seam_manners seam; /* of scenarios with a story */
 };
 
@@ -104,6 +107,8 @@ struct client;
 struct origin;
 struct proxy;
 struct seam;
+struct tunnel_manners;
+struct tunnel_peers;
 
 struct world {
     const struct scenario *scenario;
@@ -116,6 +121,8 @@ struct world {
     struct origin *origins[ORIGINS_MAX];
     struct proxy *proxy; /* NULL: direct, or a story */
     struct seam *seam;   /* NULL: no story */
+    struct tunnel_manners *tunnel_manners;
+    struct tunnel_peers *tunnels; /* NULL: none */
 };
 
 /* The scenarios, closed by one without a name. */
