@@ -35,7 +35,10 @@ static uint64_t progress_of(const struct exchange *exchange, const struct lane *
     return own + (request || exchange->uploads ? other->bytes : 0);
 }
 
-/* Whether the other side of a call has spoken since the deadline was set. */
+/*
+ * Whether the other side of a call has spoken since the deadline was set: then the lane's next run
+ * sets another one.
+ */
 static bool is_answered(const struct exchange *exchange, const struct lane *lane,
                         const struct lane_pace *pace)
 {
@@ -122,10 +125,10 @@ static void expire_response(struct exchange *exchange)
         bool client = exchange->client->unsent > 0;
         exchange_fail(exchange, client ? REASON_CLIENT_WRITE_TIMEOUT : REASON_BUFFERS_FULL);
         exchange->step = EXCHANGE_ABORT;
-    } else if (is_answered(exchange, &exchange->response_lane, &exchange->response_pace)) {
-        return; /* the next run of the lane sets another deadline */
     } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
-        exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
+        if (!is_answered(exchange, &exchange->response_lane, &exchange->response_pace)) {
+            exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
+        }
     } else {
         exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
     }

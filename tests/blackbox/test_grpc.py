@@ -2,7 +2,6 @@
 import queue
 import signal
 import socket
-import ssl
 import time
 
 import pytest
@@ -10,13 +9,15 @@ import pytest
 from harness.certificates import Authority
 from harness.grpcs import NOT_SERVING, SERVING, Client, Service, grpc, trailing
 from harness.http2 import (ACK, CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS,
-                           INTERNAL_ERROR, NO_ERROR, PING, PREFACE, RST_STREAM, SETTINGS, Http2,
-                           frame, reset, settings)
+                           INTERNAL_ERROR, NO_ERROR, PING, PREFACE, RST_STREAM, SETTINGS, Answer,
+                           Http2, frame, reset, settings, window_update)
 from harness.origins import hold, read_head, response
+from harness.proxy import Plan, Sentinel
 from harness.waiting import wait_for
 
 LISTENER = 'h2c true'
 UPSTREAM = 'protocol "grpc"'
+INITIAL_WINDOW_SIZE = 4
 FIELDS = ('access-log "stdout" {\n    fields "status" "reason" "hint" "route" "attempts" "total_ms" '
           '"grpc_status" "request_id"\n}')
 
@@ -46,15 +47,63 @@ def client(stack):
     return start
 
 
+class Plain:
+    """One service and one proxy for the scenarios that want nothing special of either."""
+
+    def __init__(self, folder):
+        self.service = Service()
+        plan = Plan([self.service], listener=LISTENER, upstream=UPSTREAM, observability=FIELDS,
+                    routes='route "all" {\n    match path-prefix="/shop.Test"\n'
+                           '    upstream "backend"\n}\n')
+        self.proxy = Sentinel(folder, plan)
+        self.seen = 0
+
+    def records(self, count):
+        """The next records, which are exactly so many."""
+        found = self.proxy.log_records(self.seen + count)[self.seen:]
+        self.seen += count
+        return found
+
+    def outcomes(self, count):
+        return [(record['status'], record['reason'], record['grpc_status'])
+                for record in self.records(count)]
+
+    def stop(self):
+        self.service.stop()
+        self.proxy.stop()
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    pair = Plain(tmp_path_factory.mktemp('plain'))
+    yield pair
+    pair.stop()
+
+
+@pytest.fixture
+def plain(shared):
+    """What the scenarios before have begun is over, and counts no more."""
+    wait_for(lambda: shared.proxy.metric('sentinel_requests_in_flight') == 0, what='quiet')
+    shared.service.begin_anew()
+    shared.seen = int(shared.proxy.metric('sentinel_access_log_records_total'))
+    wait_for(lambda: len(shared.proxy.records()) == shared.seen, what='the records so far')
+    return shared
+
+
+@pytest.fixture
+def calls(plain, client):
+    return client(plain.proxy)
+
+
 def message(body):
     """A message as gRPC frames it."""
     return b'\0' + len(body).to_bytes(4, 'big') + body
 
 
-def call_raw(proxy, name='Echo', body=b'', end=True, fields=()):
+def call_raw(proxy, name='Echo', body=b'', end=True, fields=(), path=None, **options):
     """A call by hand: (connection, stream)."""
-    h2 = Http2(proxy.connect())
-    stream = h2.open(method='POST', path=f'/shop.Test/{name}', end=False,
+    h2 = Http2(proxy.connect(), **options)
+    stream = h2.open(method='POST', path=path or f'/shop.Test/{name}', end=False,
                      fields=[('content-type', 'application/grpc'), ('te', 'trailers'), *fields])
     h2.data(stream, message(body), end=end)
     return h2, stream
@@ -68,41 +117,37 @@ def told(answer):
 
 # Calls of every kind.
 
-def test_a_call_its_answer_and_its_metadata(through, service, client):
-    proxy = through(service)
-    answer, call = client(proxy).call('Echo', b'hello' * 1000, metadata=(('x-mine', 'yes'),))
+def test_a_call_its_answer_and_its_metadata(plain, calls):
+    answer, call = calls.call('Echo', b'hello' * 1000, metadata=(('x-mine', 'yes'),))
     assert answer == b'hello' * 1000
     assert ('x-first', 'one') in call.initial_metadata()
     assert trailing(call) == [('x-last', 'two'), ('x-last', 'three'), ('x-b-bin', b'\0\xff')]
-    metadata = service.calls[0][1]
+    metadata = plain.service.calls[0][1]
     assert metadata['x-mine'] == 'yes' and metadata['x-forwarded-for'] == '127.0.0.1'
-    record = proxy.log_record()
-    assert (record['status'], record['reason'], record['grpc_status']) == (200, None, 0)
-    assert proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='0') == 1
+    assert plain.outcomes(1) == [(200, None, 0)]
 
 
-def test_what_a_service_says_of_its_failure_comes_whole(through, service, client):
-    proxy = through(service)
-    error = client(proxy).fails('Fail', 'nicht da: 100% \u00e4\n'.encode())
+def test_what_a_service_says_of_its_failure_comes_whole(plain, calls):
+    before = plain.proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='5')
+    error = calls.fails('Fail', 'nicht da: 100% \u00e4\n'.encode())
     assert error.code() == grpc.StatusCode.NOT_FOUND
     assert error.details() == 'nicht da: 100% \u00e4\n'
     assert ('grpc-status-details-bin', b'\x08\x05rich') in error.trailing_metadata()
     assert ('x-why', 'so') in error.trailing_metadata()
-    record = proxy.log_record()
-    assert (record['status'], record['reason'], record['grpc_status']) == (200, None, 5)
-    assert proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='5') == 1
+    assert plain.outcomes(1) == [(200, None, 5)]
+    after = plain.proxy.metric('sentinel_grpc_requests_total', route='all', grpc_status='5')
+    assert after == before + 1
 
 
-def test_an_answer_of_trailers_only_stays_one(through, service):
-    h2, stream = call_raw(through(service), 'Refuse')
+def test_an_answer_of_trailers_only_stays_one(plain):
+    h2, stream = call_raw(plain.proxy, 'Refuse')
     answer = h2.answer(stream)
     assert answer.ended and len(answer.heads) == 1 and answer.body == b''
     assert told(answer) == (7, 'no')
     assert b'content-length' not in answer.final
 
 
-def test_streams_in_either_direction(through, service, client):
-    calls = client(through(service))
+def test_streams_in_either_direction(calls):
     counting = calls.call('Count', b'500')
     assert list(counting) == [b'%d' % number for number in range(500)]
     assert trailing(counting) == [('x-last', 'counted')]
@@ -110,10 +155,9 @@ def test_streams_in_either_direction(through, service, client):
     assert answer == b'%d' % sum(range(500))
 
 
-def test_messages_go_both_ways_at_once(through, service, client):
+def test_messages_go_both_ways_at_once(plain, calls):
     words = queue.Queue()
-    proxy = through(service)
-    call = client(proxy).call('Chat', iter(words.get, None))
+    call = calls.call('Chat', iter(words.get, None))
     for number in range(20):
         words.put(b'%d' % number)
         assert next(call) == b're: %d' % number  # before the next one is said
@@ -122,37 +166,32 @@ def test_messages_go_both_ways_at_once(through, service, client):
     assert next(call) == b're: ' + large
     words.put(None)
     assert list(call) == [] and call.code() == grpc.StatusCode.OK
-    assert proxy.log_record()['grpc_status'] == 0
+    assert plain.outcomes(1) == [(200, None, 0)]
 
 
-def test_a_service_may_answer_before_it_was_told_all(through, service, client):
+def test_a_service_may_answer_before_it_was_told_all(plain, calls):
     words = queue.Queue()
-    proxy = through(service)
-    calls = client(proxy)
     for _ in range(20):
         call = calls.call('Early', iter(words.get, None))
         assert list(call) == [b'enough'] and call.code() == grpc.StatusCode.OK
         assert trailing(call) == [('x-last', 'early')]
         words.put(None)
-    assert {record['grpc_status'] for record in proxy.log_records(20)} == {0}
+    assert plain.outcomes(20) == [(200, None, 0)] * 20
 
 
-def test_a_call_that_its_client_cancels_ends_at_the_service(through, service, client):
-    proxy = through(service)
-    calls = client(proxy)
+def test_a_call_that_its_client_cancels_ends_at_the_service(plain, calls):
+    service = plain.service
     hanging = calls.method('Hang').future(b'')
     wait_for(lambda: service.calls, what='the call')
     hanging.cancel()
     assert service.cancelled.wait(10)
-    service.cancelled.clear()
-    service.go_on.set()
-    service.go_on.clear()
+    service.begin_anew()
     dripping = calls.call('Drip', b'first')
     assert next(dripping) == b'first'
     dripping.cancel()
     assert service.cancelled.wait(10)
-    for record in proxy.log_records(2):
-        assert (record['reason'], record['grpc_status']) == ('client_closed', 1)
+    assert [(reason, status) for _, reason, status in plain.outcomes(2)] == [
+        ('client_closed', 1)] * 2
 
 
 def test_tls_on_both_sides(through, stack, tmp_path, client):
@@ -216,9 +255,8 @@ def test_a_client_that_asks_too_often_has_exhausted_its_share(through, service, 
     assert calls.fails('Echo', b'two').code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_an_error_is_a_head_that_ends_the_stream(through, service):
-    proxy = through(service, routes='route "other" {\n    match path="/other"\n    respond 200\n}\n')
-    h2, stream = call_raw(proxy)
+def test_an_error_is_a_head_that_ends_the_stream(plain):
+    h2, stream = call_raw(plain.proxy, path='/other')
     answer = h2.answer(stream)
     assert answer.status == 200 and answer.ended and len(answer.heads) == 1
     assert answer.get('content-type') == 'application/grpc'
@@ -227,28 +265,28 @@ def test_an_error_is_a_head_that_ends_the_stream(through, service):
     assert b'content-length' not in answer.final
 
 
-def test_others_are_told_as_ever(through, service):
-    proxy = through(service, routes='route "other" {\n    match path="/other"\n    respond 200\n}\n')
+def test_others_are_told_as_ever(plain):
+    proxy = plain.proxy
+    before = proxy.metric('sentinel_grpc_requests_total')
     h2 = Http2(proxy.connect())
     for fields in ([], [('content-type', 'application/grpc-web')], [('content-type', 'text/html')]):
         answer = h2.request(method='POST', path='/x', fields=fields, body=b'x')
         assert answer.status == 404 and b'grpc-status' not in answer.final
     assert h2.request(path='/x', fields=[('content-type', 'application/grpc')]).status == 404
-    plain = proxy.request('/x', 'POST', [('Content-Type', 'text/plain')])
-    assert plain.status == 404 and plain.json()['reason'] == 'no_route'
-    assert {record['grpc_status'] for record in proxy.log_records(5)} == {None}
-    assert proxy.metric('sentinel_grpc_requests_total') == 0
+    answer = proxy.request('/x', 'POST', [('Content-Type', 'text/plain')])
+    assert answer.status == 404 and answer.json()['reason'] == 'no_route'
+    assert plain.outcomes(5) == [(404, 'no_route', None)] * 5
+    assert proxy.metric('sentinel_grpc_requests_total') == before
 
 
 # Deadlines.
 
-def test_the_service_is_told_what_is_left_of_the_time(through, service, client):
-    calls = client(through(service))
-    calls.call('Echo', timeout=5)
-    left = service.calls[0][2]
-    assert 3 < left <= 5
+def test_the_service_is_told_what_is_left_of_the_time(plain, calls):
+    calls.call('Echo', timeout=9)
     calls.call('Echo', timeout=None)
-    assert service.calls[1][2] is None or service.calls[1][2] > 10 ** 6
+    left, unbounded = [left for _, _, left in plain.service.calls]
+    assert 3 < left <= 9
+    assert unbounded is None or unbounded > 10 ** 6
 
 
 def serve_frames(*steps):
@@ -331,20 +369,20 @@ def test_a_deadline_never_extends_the_timeout_of_the_route(through, origin):
     assert proxy.logged('upstream_timeout')['total_ms'] < 5000
 
 
-def test_a_malformed_timeout_is_refused(through, service):
-    proxy = through(service)
+def test_a_malformed_timeout_is_refused(plain):
     for values in (['1'], ['S'], ['123456789S'], ['1s'], ['-1S'], ['1S', '1S']):
-        h2, stream = call_raw(proxy, fields=[('grpc-timeout', value) for value in values])
+        h2, stream = call_raw(plain.proxy, fields=[('grpc-timeout', value) for value in values])
         assert told(h2.answer(stream)) == (13, 'grpc-timeout is malformed')
-    record = proxy.logged('bad_grpc_timeout')
-    assert (record['status'], record['attempts']) == (400, 0) and not service.calls
+    assert plain.proxy.logged('bad_grpc_timeout')['attempts'] == 0
+    assert plain.outcomes(6) == [(400, 'bad_grpc_timeout', 13)] * 6 and not plain.service.calls
 
 
-def test_a_call_whose_time_is_up_is_not_tried(through, service):
-    proxy = through(service)
-    h2, stream = call_raw(proxy, fields=[('grpc-timeout', '0n')])
+def test_a_call_whose_time_is_up_is_not_tried(plain):
+    h2, stream = call_raw(plain.proxy, fields=[('grpc-timeout', '0n')])
     assert told(h2.answer(stream))[0] == 4
-    assert proxy.logged('grpc_deadline')['attempts'] == 0 and not service.calls
+    record, = plain.records(1)
+    assert (record['reason'], record['attempts']) == ('grpc_deadline', 0)
+    assert not plain.service.calls
 
 
 def test_a_timeout_of_what_is_no_call_passes_untouched(through, origin):
@@ -430,6 +468,17 @@ def test_a_silent_client_may_listen_as_long_as_it_likes(through, service, client
     assert next(call) == b're: 2'
     words.put(None)
     assert list(call) == []
+
+
+def test_a_client_that_does_not_read_is_cut_off_all_the_same(through, service):
+    proxy = through(service, timeouts='response-write-idle 300ms')
+    h2, stream = call_raw(proxy, 'Echo', b'x' * 60000, refill=False,
+                          first=settings((INITIAL_WINDOW_SIZE, 1000)))
+    h2.until(lambda: len(h2.answers.get(stream, Answer()).body) == 1000)
+    h2.send(window_update(stream, 1))  # too little to count as reading
+    answer = h2.answer(stream)
+    assert answer.reset is not None and len(answer.body) == 1001
+    assert proxy.logged('client_write_timeout')['grpc_status'] == 1
 
 
 def test_messages_of_either_side_keep_a_call_alive(through, service, client):

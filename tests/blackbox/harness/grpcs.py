@@ -24,12 +24,10 @@ class Service(grpc.GenericRpcHandler):
     """
 
     def __init__(self, targets=('127.0.0.1:0',), credentials=None, workers=8):
-        self.calls = []           # (name, {metadata}, seconds left or None)
         self.health = SERVING     # None: an unknown service
         self.asked = []           # services that health checks named
-        self.cancelled = threading.Event()
         self.go_on = threading.Event()
-        self.received = []
+        self.begin_anew()
         self.server = grpc.server(futures.ThreadPoolExecutor(workers), handlers=[self],
                                   options=(('grpc.so_reuseport', 0),))
         self.ports = []
@@ -38,6 +36,13 @@ class Service(grpc.GenericRpcHandler):
                     else self.server.add_insecure_port(target))
             self.ports.append(port)
         self.server.start()
+
+    def begin_anew(self):
+        """Lets those go that hang, and forgets."""
+        self.go_on.set()
+        self.calls = []           # (name, {metadata}, seconds left or None)
+        self.cancelled = threading.Event()
+        self.go_on = threading.Event()
 
     @property
     def address(self):
@@ -111,7 +116,6 @@ class Service(grpc.GenericRpcHandler):
     def chat(self, requests, context):
         context.add_callback(self.cancelled.set)
         for request in requests:
-            self.received.append(request)
             yield b're: ' + request
 
     @staticmethod
