@@ -123,6 +123,24 @@ static inline size_t bytes_find_control(const uint8_t *data, size_t size)
     return i + bytes_find_control_exact(data + i, size - i);
 }
 
+/* Copies the bytes, ASCII letters in lower case. */
+static inline void bytes_copy_lower(uint8_t *to, struct span from)
+{
+    size_t i = 0;
+    for (; from.size - i >= sizeof(uint64_t); i += sizeof(uint64_t)) {
+        const uint64_t ones = UINT64_C(0x0101010101010101);
+        uint64_t bytes = 0;
+        memcpy(&bytes, from.data + i, sizeof(bytes));
+        uint64_t low = bytes & 0x7F * ones;
+        uint64_t upper = (low + (0x80 - 'A') * ones) & ~(low + (0x7F - 'Z') * ones) & ~bytes;
+        bytes |= (upper & 0x80 * ones) >> 2;
+        memcpy(to + i, &bytes, sizeof(bytes));
+    }
+    for (; i < from.size; i++) {
+        to[i] = ascii_lower(from.data[i]);
+    }
+}
+
 /* How many of the bytes are CR, LF or NUL: those that would split or cut a head. */
 size_t bytes_count_breaks_portable(struct span bytes);
 size_t bytes_count_breaks(struct span bytes);

@@ -151,6 +151,25 @@ static void what_is_counted_is_what_is_named(void **state)
     }
 }
 
+static void only_ascii_capitals_become_small(void **state)
+{
+    (void)state;
+    uint8_t bytes[256 + 7];
+    uint8_t small[sizeof(bytes)];
+    for (unsigned i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)i;
+    }
+    for (size_t size = 0; size <= sizeof(bytes); size++) {
+        memset(small, 0xEE, sizeof(small));
+        bytes_copy_lower(small, span_of(bytes, size));
+        for (size_t i = 0; i < size; i++) {
+            bool capital = bytes[i] >= 'A' && bytes[i] <= 'Z';
+            assert_int_equal(small[i], capital ? bytes[i] + ('a' - 'A') : bytes[i]);
+        }
+        assert_true(size == sizeof(bytes) || small[size] == 0xEE);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +180,7 @@ int main(void)
         cmocka_unit_test(a_control_is_found_behind_tabs_and_high_bytes),
         cmocka_unit_test(the_fast_counts_agree_with_the_portable_ones),
         cmocka_unit_test(what_is_counted_is_what_is_named),
+        cmocka_unit_test(only_ascii_capitals_become_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,7 +114,9 @@ static void read_frames(struct http2_wire *wire)
     (void)http2_wire_send(wire); /* what has no room holds reading back */
     for (int i = 0; i < READS_MAX && status == OK; i++) {
         status = http2_wire_receive(wire);
-        (void)http2_wire_pump(wire);
+        if (status == OK) {
+            (void)http2_wire_pump(wire);
+        }
     }
     if (status == OK) {
         http2_wire_requeue(wire); /* the others' turn */

@@ -562,9 +562,7 @@ void http2_render_fields(struct http2_rendered *rendered, const struct fields *f
             rendered->overflowed = true;
             return;
         }
-        for (size_t j = 0; j < field->name.size; j++) {
-            name[j] = ascii_lower(field->name.data[j]);
-        }
+        bytes_copy_lower(name, field->name);
         http2_render(rendered, span_of(name, field->name.size), field->value);
     }
 }

@@ -17,9 +17,30 @@ enum {
 };
 
 /* The last few are what a page divides into. */
-static const uint16_t CLASS_SIZES[HTTP2_MEMORY_CLASSES] = {
-    32,  48,   64,   96,   128,  192,  256,  384,  512,
-    768, 1024, 1536, 2064, 3072, 4160, 5536, 8320, HTTP2_PAGE_SIZE,
+#define CLASSES(CLASS)                                                                             \
+    CLASS(32)                                                                                      \
+    CLASS(48)                                                                                      \
+    CLASS(64) CLASS(96) CLASS(128) CLASS(192) CLASS(256) CLASS(384) CLASS(512) CLASS(768)          \
+        CLASS(1024) CLASS(1536) CLASS(2064) CLASS(3072) CLASS(4160) CLASS(5536) CLASS(8320)        \
+            CLASS(HTTP2_PAGE_SIZE)
+
+/* What is known of each class; dividing by a size is a multiplication and a shift by 32. */
+static const struct {
+    uint16_t size;
+    uint16_t objects; /* of a page */
+    uint32_t inverse;
+} CLASS_FACTS[HTTP2_MEMORY_CLASSES] = {
+#define CLASS(size) {size, HTTP2_PAGE_SIZE / (size), UINT32_MAX / (size) + 1},
+    CLASSES(CLASS)
+#undef CLASS
+};
+
+enum { SMALL_STEP = 16, SMALL_MAX = 512, SMALL_CLASSES = 8 };
+
+/* The class of small sizes, by sixteen bytes. */
+static const uint8_t SMALL_CLASS[SMALL_MAX / SMALL_STEP + 1] = {
+    0, 0, 0, 1, 2, 3, 3, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6,
+    7, 7, 7, 7, 7, 7, 7, 7, 8, 8, 8, 8, 8, 8, 8, 8,
 };
 
 struct http2_page {
@@ -83,8 +104,11 @@ void http2_memory_deinit(struct http2_memory *memory)
 
 static uint8_t class_of(size_t size)
 {
-    uint8_t class = 0;
-    while (CLASS_SIZES[class] < size) {
+    uint8_t class = SMALL_CLASSES;
+    if (size <= SMALL_MAX) {
+        return SMALL_CLASS[(size + SMALL_STEP - 1) / SMALL_STEP];
+    }
+    while (CLASS_FACTS[class].size < size) {
         class ++;
     }
     return class;
@@ -93,7 +117,7 @@ static uint8_t class_of(size_t size)
 static uint8_t *object_at(const struct http2_memory *memory, uint32_t page, uint32_t object)
 {
     return memory->pages + (size_t)page * HTTP2_PAGE_SIZE +
-           (size_t)object * CLASS_SIZES[memory->table[page].class];
+           (size_t)object * CLASS_FACTS[memory->table[page].class].size;
 }
 
 static uint32_t page_of(const struct http2_memory *memory, const void *object)
@@ -171,7 +195,7 @@ static void *take_object(struct http2_memory *memory, uint8_t class)
         place = object_at(memory, page, it->fresh++);
     }
     it->in_use++;
-    if (it->in_use == HTTP2_PAGE_SIZE / CLASS_SIZES[class]) {
+    if (it->in_use == CLASS_FACTS[class].objects) {
         unlink_page(memory, partial, page);
     }
     return place;
@@ -181,14 +205,14 @@ static void give_object(struct http2_memory *memory, uint32_t page, void *place)
 {
     struct http2_page *it = &memory->table[page];
     uint32_t *partial = &memory->partial[it->class];
-    size_t size = CLASS_SIZES[it->class];
     size_t offset = (size_t)((uint8_t *)place - memory->pages) - (size_t)page * HTTP2_PAGE_SIZE;
-    ASSERT(offset % size == 0 && it->in_use > 0);
-    if (it->in_use == HTTP2_PAGE_SIZE / size) {
+    size_t object = (size_t)((uint64_t)offset * CLASS_FACTS[it->class].inverse >> 32);
+    ASSERT(object * CLASS_FACTS[it->class].size == offset && it->in_use > 0);
+    if (it->in_use == CLASS_FACTS[it->class].objects) {
         link_page(memory, partial, page);
     }
     memcpy(place, &it->free_head, sizeof(it->free_head));
-    it->free_head = (uint16_t)(offset / size);
+    it->free_head = (uint16_t)object;
     it->in_use--;
     if (it->in_use == 0) {
         unlink_page(memory, partial, page);
@@ -230,37 +254,42 @@ static void give_run(struct http2_memory *memory, uint32_t first)
     }
 }
 
-/* Bytes held for an allocation of this size; 0: more than there can be. */
-static uint64_t held_for(const struct http2_memory *memory, size_t size)
+/* The class of an allocation of this size, CLASS_RUN where it is larger than a page. */
+static uint8_t kind_of(size_t size)
 {
-    if (size <= HTTP2_PAGE_SIZE) {
-        return CLASS_SIZES[class_of(size)];
+    return size <= HTTP2_PAGE_SIZE ? class_of(size) : CLASS_RUN;
+}
+
+/* Bytes held for it; 0: more than there can be. */
+static uint64_t held_for(const struct http2_memory *memory, size_t size, uint8_t class)
+{
+    if (class != CLASS_RUN) {
+        return CLASS_FACTS[class].size;
     }
     uint64_t pages = size / HTTP2_PAGE_SIZE + (size % HTTP2_PAGE_SIZE != 0 ? 1 : 0);
     return pages <= memory->page_count ? pages * HTTP2_PAGE_SIZE : 0;
 }
 
-/* Whether an object of this size would take pages that are kept for the codec. */
-static bool takes_kept(const struct http2_memory *memory, size_t size)
+/* Whether an object of this class would take pages that are kept for the codec. */
+static bool takes_kept(const struct http2_memory *memory, uint8_t class)
 {
-    if (http2_memory_spare(memory) > memory->kept) {
-        return false;
-    }
-    return size > HTTP2_PAGE_SIZE || memory->partial[class_of(size)] == NONE;
+    return http2_memory_spare(memory) <= memory->kept &&
+           (class == CLASS_RUN || memory->partial[class] == NONE);
 }
 
 static void *allocate(struct http2_account *account, size_t size, bool codec)
 {
     struct http2_memory *memory = account->memory;
-    uint64_t held = held_for(memory, size);
+    uint8_t class = kind_of(size);
+    uint64_t held = held_for(memory, size, class);
     uint64_t max =
         codec || account->kept > account->max ? account->max : account->max - account->kept;
     if (held == 0 || account->used > max || held > max - account->used ||
-        (!codec && takes_kept(memory, size))) {
+        (!codec && takes_kept(memory, class))) {
         return NULL;
     }
-    void *object = size <= HTTP2_PAGE_SIZE ? take_object(memory, class_of(size))
-                                           : take_run(memory, (uint32_t)(held / HTTP2_PAGE_SIZE));
+    void *object = class != CLASS_RUN ? take_object(memory, class)
+                                      : take_run(memory, (uint32_t)(held / HTTP2_PAGE_SIZE));
     if (object != NULL) {
         account->used += held;
     }
@@ -273,13 +302,18 @@ void *http2_allocate(struct http2_account *account, size_t size)
     return allocate(account, size, false);
 }
 
+/* Of the object that begins on this page, or of each of them. */
+static size_t size_on(const struct http2_page *page)
+{
+    ASSERT(page->class <= CLASS_RUN);
+    return page->class == CLASS_RUN ? (size_t)page->run * HTTP2_PAGE_SIZE
+                                    : CLASS_FACTS[page->class].size;
+}
+
 size_t http2_size_of(const struct http2_account *account, const void *object)
 {
     const struct http2_memory *memory = account->memory;
-    const struct http2_page *page = &memory->table[page_of(memory, object)];
-    ASSERT(page->class <= CLASS_RUN);
-    return page->class == CLASS_RUN ? (size_t)page->run * HTTP2_PAGE_SIZE
-                                    : CLASS_SIZES[page->class];
+    return size_on(&memory->table[page_of(memory, object)]);
 }
 
 void http2_free(struct http2_account *account, void *object)
@@ -288,8 +322,8 @@ void http2_free(struct http2_account *account, void *object)
     if (object == NULL) {
         return;
     }
-    size_t size = http2_size_of(account, object);
     uint32_t page = page_of(memory, object);
+    size_t size = size_on(&memory->table[page]);
     ASSERT(size <= account->used);
     account->used -= size;
     if (memory->table[page].class == CLASS_RUN) {
@@ -302,7 +336,7 @@ void http2_free(struct http2_account *account, void *object)
 static void *resize(struct http2_account *account, void *object, size_t size, bool codec)
 {
     size_t before = object == NULL ? 0 : http2_size_of(account, object);
-    if (object != NULL && held_for(account->memory, size) == before) {
+    if (object != NULL && held_for(account->memory, size, kind_of(size)) == before) {
         return object;
     }
     void *moved = allocate(account, size, codec);

@@ -343,7 +343,8 @@ bool http2_wire_pump(struct http2_wire *wire)
             return false;
         }
         const uint8_t *data = NULL;
-        ssize_t size = wire->muted ? 0 : nghttp2_session_mem_send(wire->codec, &data);
+        bool wants = !wire->muted && nghttp2_session_want_write(wire->codec) != 0;
+        ssize_t size = wants ? nghttp2_session_mem_send(wire->codec, &data) : 0;
         if (size < 0) {
             codec_failed(wire, size);
             continue;
@@ -509,7 +510,9 @@ bool http2_wire_send(struct http2_wire *wire)
             http2_wire_die(wire);
             break;
         }
-        (void)http2_wire_pump(wire);
+        if (wire->pending.size > 0) {
+            (void)http2_wire_pump(wire); /* there is room for it now, and for what is behind it */
+        }
     }
     if (wire->held_back && wire->pending.size == 0) {
         wire->held_back = false;
