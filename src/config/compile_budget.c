@@ -74,15 +74,25 @@ static uint32_t *bound_of(struct generation_server *server, enum schema_key_id k
     }
 }
 
+/* The same for a pool's bytes; NULL: the key sets another kind of bound. */
+static uint64_t *pool_of(struct generation_server *server, enum schema_key_id key)
+{
+    return key == KEY_LIMITS_BUFFER_POOL ? &server->limits.buffer_pool
+           : key == KEY_LIMITS_HOLD_POOL ? &server->limits.hold_pool
+                                         : NULL;
+}
+
 static uint64_t get(struct generation_server *server, enum schema_key_id key)
 {
-    return key == KEY_LIMITS_BUFFER_POOL ? server->limits.buffer_pool : *bound_of(server, key);
+    const uint64_t *pool = pool_of(server, key);
+    return pool != NULL ? *pool : *bound_of(server, key);
 }
 
 static void set(struct generation_server *server, enum schema_key_id key, uint64_t value)
 {
-    if (key == KEY_LIMITS_BUFFER_POOL) {
-        server->limits.buffer_pool = value;
+    uint64_t *pool = pool_of(server, key);
+    if (pool != NULL) {
+        *pool = value;
     } else {
         /* Each worker has its share of these, which is at least one. */
         ASSERT((key != KEY_LIMITS_MAX_REQUESTS && key != KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS) ||
@@ -166,18 +176,6 @@ static void lower(struct weighing *weighing, const struct lowerable *lowerable)
     say_lowered(weighing, lowerable->key, before, was_needed);
 }
 
-/* Lowers defaults, in this order, until it fits. */
-static void lower_all(struct weighing *weighing, const struct lowerable *lowerables, size_t count)
-{
-    for (size_t i = 0; !fits(weighing) && i < count; i++) {
-        if (explicit_setting(weighing->compilation, lowerables[i].key) == NULL) {
-            lower(weighing, &lowerables[i]);
-        }
-    }
-}
-
-/* ---- Memory ---- */
-
 /* Bytes of all items that this key sizes. */
 static uint64_t bytes_of(const struct figure *figure, enum schema_key_id key)
 {
@@ -190,6 +188,25 @@ static uint64_t bytes_of(const struct figure *figure, enum schema_key_id key)
     }
     return sum;
 }
+
+/* A pool that nothing uses has no row in the figure, and gains nothing by being smaller. */
+static bool is_idle_pool(const struct weighing *weighing, enum schema_key_id key)
+{
+    return key == KEY_LIMITS_HOLD_POOL && bytes_of(&weighing->figure, key) == 0;
+}
+
+/* Lowers defaults, in this order, until it fits. */
+static void lower_all(struct weighing *weighing, const struct lowerable *lowerables, size_t count)
+{
+    for (size_t i = 0; !fits(weighing) && i < count; i++) {
+        if (explicit_setting(weighing->compilation, lowerables[i].key) == NULL &&
+            !is_idle_pool(weighing, lowerables[i].key)) {
+            lower(weighing, &lowerables[i]);
+        }
+    }
+}
+
+/* ---- Memory ---- */
 
 /* The key below `bound` bytes that takes most; SCHEMA_KEYS: there is none. */
 static enum schema_key_id next_biggest(const struct figure *figure, uint64_t bound)
@@ -263,6 +280,7 @@ static void refuse_memory(const struct weighing *weighing)
 static void hold_memory(struct compilation *compilation)
 {
     static const struct lowerable lowerables[] = {
+        {KEY_LIMITS_HOLD_POOL, 1024 * 1024, 1024 * 1024},
         {KEY_LIMITS_BUFFER_POOL, 1024 * 1024, 1024 * 1024},
         {KEY_LIMITS_MAX_REQUESTS, 16, 256}, /* one at least for each possible worker */
         {KEY_SERVER_WORKERS, 1, 1},

@@ -276,12 +276,31 @@ static void compile_action(struct compilation *compilation, const struct section
                                "the route has no upstream");
         const struct section *policies = section_child(section, BLOCK_POLICIES);
         const struct section *retry = section_child(policies, BLOCK_RETRY_POLICY);
+        const struct section *buffering = section_child(policies, BLOCK_BUFFERING);
         compile_refuse_setting(compilation, policies, KEY_POLICIES_TIMEOUT,
                                "the route has no upstream");
         compile_refuse_setting(compilation, retry, KEY_RETRY_POLICY_MAX_ATTEMPTS,
                                "the route has no upstream");
         compile_refuse_setting(compilation, retry, KEY_RETRY_POLICY_TIMEOUT,
                                "the route has no upstream");
+        compile_refuse_setting(compilation, buffering, KEY_BUFFERING_REQUEST,
+                               "the route has no upstream");
+        compile_refuse_setting(compilation, buffering, KEY_BUFFERING_RESPONSE,
+                               "the route has no upstream");
+    }
+}
+
+/* What is larger than all of the memory there is for it can never be had. */
+static void compile_hold(struct compilation *compilation, const struct section *section,
+                         enum schema_key_id key, uint64_t *size)
+{
+    const struct setting_value *value = section_value(section, key);
+    uint64_t pool = compilation->header.server.limits.hold_pool;
+    *size = section_number(section, key);
+    if (value != NULL && !value->bad && *size > pool) {
+        COMPILE_WARNING(compilation, value->position, "raise server limits `hold-pool`",
+                        "`%s` is more than the memory of all bodies, `hold-pool`",
+                        schema_key(key)->name);
     }
 }
 
@@ -297,6 +316,9 @@ static void compile_policies(struct compilation *compilation, const struct secti
     if (try_timeout != NULL) {
         route->try_timeout = (uint64_t)try_timeout->number;
     }
+    const struct section *buffering = section_child(section, BLOCK_BUFFERING);
+    compile_hold(compilation, buffering, KEY_BUFFERING_REQUEST, &route->hold_request);
+    compile_hold(compilation, buffering, KEY_BUFFERING_RESPONSE, &route->hold_response);
     if (route->try_timeout > route->timeout) {
         COMPILE_WARNING(compilation, try_timeout->position, "the route's timeout ends it first",
                         "`timeout` of one attempt exceeds that of the whole route");

@@ -113,6 +113,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->http2_glitches = section_number32(section, KEY_LIMITS_HTTP2_GLITCHES);
     limits->http2_pool = section_number(section, KEY_LIMITS_HTTP2_POOL);
     limits->buffer_pool = section_number(section, KEY_LIMITS_BUFFER_POOL);
+    limits->hold_pool = section_number(section, KEY_LIMITS_HOLD_POOL);
     compile_rate(limits, section_child(section, BLOCK_REQUEST_RATE));
     limits->splice_pipes = section_number32(section, KEY_LIMITS_SPLICE_PIPES);
     if (limits->request_line > limits->head_size) {

@@ -311,6 +311,9 @@ static void defaults_are_those_of_the_design(void **state)
     assert_int_equal(route->body_size, 10 * 1024 * 1024);
     assert_int_equal(route->timeout, 30000000);
     assert_int_equal(route->try_timeout, 0);
+    assert_int_equal(route->hold_request, 0);
+    assert_int_equal(route->hold_response, 0);
+    assert_false(generation_buffers(&run->generation));
     assert_int_equal(route->security.count, 4);
     assert_int_equal(run->generation.header->default_security.count, 4);
     run_end(run);

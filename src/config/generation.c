@@ -113,6 +113,7 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_HTTP2_GLITCHES, limits->http2_glitches) &&
            schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) &&
            schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
+           schema_in_range(KEY_LIMITS_HOLD_POOL, limits->hold_pool) &&
            schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes) && limits->reserved == 0;
 }
 
@@ -415,6 +416,10 @@ static bool check_policies(const struct generation_route *route)
             schema_in_range(KEY_RETRY_POLICY_TIMEOUT, route->try_timeout)) &&
            schema_in_range(KEY_POLICIES_MAX_BODY_SIZE, route->body_size) &&
            schema_in_range(KEY_RETRY_POLICY_MAX_ATTEMPTS, route->attempts) &&
+           schema_in_range(KEY_BUFFERING_REQUEST, route->hold_request) &&
+           schema_in_range(KEY_BUFFERING_RESPONSE, route->hold_response) &&
+           (route->action == ACTION_UPSTREAM ||
+            (route->hold_request == 0 && route->hold_response == 0)) &&
            generation_check_boolean(route->allow_encoded_slash) &&
            generation_check_boolean(route->allow_encoded_backslash) &&
            generation_check_boolean(route->upstream_wins);
@@ -711,6 +716,17 @@ bool generation_speaks_http2(const struct generation *generation)
     }
     for (uint32_t i = 0; i < generation->header->upstreams.count; i++) {
         if (generation_upstream(generation, i)->http_version == UPSTREAM_HTTP_2) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool generation_buffers(const struct generation *generation)
+{
+    for (uint32_t i = 0; i < generation->header->routes.count; i++) {
+        const struct generation_route *route = generation_route(generation, i);
+        if (route->hold_request > 0 || route->hold_response > 0) {
             return true;
         }
     }

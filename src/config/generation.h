@@ -64,6 +64,7 @@ struct generation_limits {
     uint32_t reserved;
     uint64_t http2_pool;  /* bytes per worker, where HTTP/2 is spoken */
     uint64_t buffer_pool; /* bytes of body and head buffers per worker */
+    uint64_t hold_pool;   /* bytes per worker, where a route buffers bodies */
 };
 
 struct generation_timeouts {
@@ -337,6 +338,9 @@ struct generation_route {
     uint64_t timeout;         /* until the response head */
     uint64_t try_timeout;     /* of one attempt; 0: only `timeout` */
     uint64_t body_size;       /* max-body-size; 0: unlimited */
+    uint64_t hold_request;    /* bytes collected before an attempt begins; like the next 0 where
+                                 there is no upstream */
+    uint64_t hold_response;   /* bytes taken ahead of the client */
     uint32_t attempts;        /* at least 1 */
     uint32_t allow_encoded_slash;
     uint32_t allow_encoded_backslash;
@@ -458,6 +462,8 @@ static inline const void *generation_array(const struct generation *generation, 
 const struct generation_listener *generation_listener(const struct generation *, uint32_t index);
 /* Whether any listener or upstream may speak HTTP/2: then workers need memory for it. */
 bool generation_speaks_http2(const struct generation *);
+/* Whether any route buffers bodies: then workers need memory for that. */
+bool generation_buffers(const struct generation *);
 
 /* Whether a route may switch protocols: clients of HTTP/2 are told then. */
 bool generation_switches(const struct generation *);

@@ -57,17 +57,13 @@ static void close_request_lane(struct exchange *exchange)
     exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
 }
 
-static bool is_uploading(const struct exchange *exchange)
-{
-    return exchange->uploads && lane_is_active(&exchange->upload.lane);
-}
-
 static void close_lanes(struct exchange *exchange)
 {
     close_request_lane(exchange);
     list_unlink(&exchange->response_stall.link);
     lane_abort(&exchange->response_lane);
     exchange_lose_replay(exchange);
+    exchange_forget_held(exchange);
     exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
 }
 
@@ -214,7 +210,18 @@ static void begin_upload(struct exchange *exchange)
     bool repeatable = method_is_idempotent(exchange->request.method);
     exchange->upload = (struct upload){.replay = {.lost = !repeatable}};
     list_init(&exchange->upload.stall.link);
+    hold_init(&exchange->upload.held, exchange->route->hold_request);
     exchange->uploads = true;
+}
+
+/* From here on it is the upstream's time that counts. */
+static enum progress begin_forward(struct exchange *exchange)
+{
+    uint64_t deadline = now_of(exchange) + exchange->route->timeout;
+    exchange_set_deadline(exchange, DEADLINE_TOTAL,
+                          deadline < exchange->grpc.deadline ? deadline : exchange->grpc.deadline);
+    attempt_begin(exchange);
+    return enter(exchange, EXCHANGE_FORWARD);
 }
 
 /* ADMIT: what can be refused before anybody is troubled. */
@@ -238,14 +245,28 @@ static enum progress step_admit(struct exchange *exchange)
     if (reason != REASON_NONE) {
         return fail(exchange, reason);
     }
-    uint64_t deadline = now_of(exchange) + route->timeout;
-    exchange_set_deadline(exchange, DEADLINE_TOTAL,
-                          deadline < exchange->grpc.deadline ? deadline : exchange->grpc.deadline);
     if (!exchange->client->in_ended && !exchange->switches) {
         begin_upload(exchange);
     }
-    attempt_begin(exchange);
-    return enter(exchange, EXCHANGE_FORWARD);
+    return exchange_collects(exchange) ? enter(exchange, EXCHANGE_COLLECT)
+                                       : begin_forward(exchange);
+}
+
+/* COLLECT: a slow client's body takes nobody's time but ours. */
+static enum progress step_collect(struct exchange *exchange)
+{
+    enum reason reason = REASON_NONE;
+    enum status status = exchange_collect(exchange, &reason);
+    if (status == ERROR) {
+        return fail(exchange, reason);
+    }
+    if (exchange->client->ops->is_broken(exchange->client)) {
+        return fail(exchange, why_client_broke(exchange));
+    }
+    if (status == END) {
+        return begin_forward(exchange);
+    }
+    return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }
 
 static void open_request_lane(struct exchange *exchange)
@@ -258,20 +279,7 @@ static void open_request_lane(struct exchange *exchange)
     upload->lane = (struct lane){0};
     upload->pace = (struct lane_pace){0};
     lane_open(&upload->lane, &source, &sink);
-    upload->replay.offset = 0;
-}
-
-/* A lane that ran and could not go on: its owner waits for buffers, too, if that is what is short.
- */
-static void wait_for_room(struct exchange *exchange, const struct lane *lane)
-{
-    const struct stream_sink *sink = lane->sink.self;
-    struct buffer_pool *buffers = &exchange->proxy->buffers;
-    if (lane->waits == LANE_WAITS_SINK && sink->stream->starved) {
-        exchange_wait_in(exchange, &buffers->waiters);
-    } else if (lane->waits == LANE_WAITS_SOURCE && buffers->slab.in_use == buffers->slab.capacity) {
-        exchange_wait_in(exchange, &buffers->head_waiters); /* perhaps 100 Continue found none */
-    }
+    exchange_rewind_body(exchange);
 }
 
 /*
@@ -298,7 +306,10 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
     }
     if (status != ERROR) {
         exchange_pace_lane(exchange, lane, &exchange->upload.pace, DEADLINE_REQUEST);
-        wait_for_room(exchange, lane);
+    }
+    if (status == END && !exchange->upload.replay.lost &&
+        !method_is_idempotent(exchange->request.method)) {
+        exchange_lose_replay(exchange); /* it was sent, and is not sent again */
     }
     return status;
 }
@@ -386,7 +397,10 @@ static void open_response_lane(struct exchange *exchange, const struct source *s
     exchange->response_sink = (struct stream_sink){.stream = exchange->client,
                                                    .failure = REASON_CLIENT_CLOSED,
                                                    .trailers = request->te_trailers || grpc};
-    const struct sink sink = lane_stream_sink(&exchange->response_sink);
+    struct sink sink = lane_stream_sink(&exchange->response_sink);
+    if (exchange->step == EXCHANGE_RESPOND && exchange->route->hold_response > 0) {
+        sink = exchange_hold_response(exchange, &sink);
+    }
     exchange->response_lane = (struct lane){0};
     exchange->response_pace = (struct lane_pace){0};
     lane_open(&exchange->response_lane, source, &sink);
@@ -483,9 +497,8 @@ static enum status run_response_lane(struct exchange *exchange, enum reason *rea
     if (status != ERROR) {
         exchange_pace_lane(exchange, &exchange->response_lane, &exchange->response_pace,
                            DEADLINE_RESPONSE);
-        wait_for_room(exchange, &exchange->response_lane);
     }
-    return status;
+    return exchange->holds ? exchange_note_held(exchange, status) : status;
 }
 
 /* RELAY: both bodies move, each at its own pace, until the response is through. */
@@ -494,7 +507,7 @@ static enum progress step_relay(struct exchange *exchange)
     enum reason reason = REASON_NONE;
     enum status response = run_response_lane(exchange, &reason);
     if (response == ERROR) {
-        if (exchange->response_lane.source_failed) {
+        if (exchange->response_lane.source_failed && exchange->attempt.step != ATTEMPT_NONE) {
             metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
         }
         return fail(exchange, reason);
@@ -605,7 +618,7 @@ static enum progress drain_request(struct exchange *exchange)
 static enum progress step_settle(struct exchange *exchange)
 {
     exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
-    if (exchange->attempt.step != ATTEMPT_NONE) {
+    if (exchange->attempt.step != ATTEMPT_NONE || exchange->holds) {
         attempt_end(exchange, true);
         close_lanes(exchange);
     }
@@ -617,7 +630,7 @@ static enum progress step_finish(struct exchange *exchange)
 {
     struct proxy *proxy = exchange->proxy;
     struct stream *client = exchange->client;
-    ASSERT(exchange->attempt.lease.connection == NULL && !is_uploading(exchange));
+    ASSERT(exchange->attempt.lease.connection == NULL && !exchange_is_uploading(exchange));
     exchange_record(exchange);
     bool keep = client->in_ended && client->out_ended;
     timer_cancel(&proxy->wheel, &exchange->timer);
@@ -655,7 +668,8 @@ static void check(const struct exchange *exchange)
 {
     ASSERT((unsigned)exchange->step < EXCHANGE_STEP_COUNT);
     const struct step *step = &STEPS[exchange->step];
-    ASSERT(step->request_lane || !is_uploading(exchange) || exchange->step == EXCHANGE_SETTLE);
+    ASSERT(step->request_lane || !exchange_is_uploading(exchange) ||
+           exchange->step == EXCHANGE_SETTLE);
     ASSERT(step->response_lane || !lane_is_active(&exchange->response_lane));
     ASSERT(!step->retry || !exchange->client->out_begun);
     ASSERT(exchange->step != EXCHANGE_RELAY || exchange->client->out_begun);

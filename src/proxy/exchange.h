@@ -12,6 +12,7 @@
 
 #include "proxy/attempt.h"
 #include "proxy/grpc_call.h"
+#include "proxy/hold_filter.h"
 #include "proxy/lane.h"
 #include "proxy/proxy.h"
 #include "proxy/tunnel.h"
@@ -66,6 +67,7 @@ struct upload {
     struct stall stall;
     struct stream_sink sink;
     struct replay replay;
+    struct hold held; /* what was collected before the first attempt, see exchange_collect */
 };
 
 /*
@@ -101,6 +103,7 @@ struct exchange {
     bool to_https;         /* it is answered with a redirect there, whatever its route */
     bool uploads;          /* it was admitted with a body, or is a tunnel: `upload` is set */
     bool switches;         /* it asks to switch protocols, and may: `tunnel` is set */
+    bool holds;            /* the response's lane has a filter: `response_hold` is set */
     uint32_t retry_after;  /* seconds, for an answer that refuses; 0: not said */
     struct list run_link;  /* in proxy->runnable, while it is to run */
     struct list wait_link; /* in a list of waiters for buffers or connections */
@@ -136,6 +139,7 @@ struct exchange {
     struct answer_source answer;
     struct upload upload;
     struct tunnel tunnel;
+    struct hold_filter response_hold;
 };
 
 /* Bytes of arena that any request within these limits can need. */
@@ -169,6 +173,12 @@ void exchange_expire(struct exchange *exchange);
 /* The worker is giving up on it: it fails with this reason; runnable. */
 void exchange_abort(struct exchange *exchange, enum reason reason);
 
+/* Whether its request's body is on the way to an upstream, or being collected. */
+static inline bool exchange_is_uploading(const struct exchange *exchange)
+{
+    return exchange->uploads && lane_is_active(&exchange->upload.lane);
+}
+
 /* Makes it run in this turn (or the next, when it is running now). Harmless twice. */
 void exchange_wake(struct exchange *exchange);
 
@@ -179,7 +189,10 @@ void exchange_wake(struct exchange *exchange);
  */
 void exchange_fail(struct exchange *exchange, enum reason reason);
 
-/* Sets the lane's idle deadline (and the window of its rate) after a run. exchange_pace.c */
+/*
+ * After a run of a lane: sets its idle deadline (and the window of its rate), and waits for buffers
+ * if they are what is short. exchange_pace.c
+ */
 void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
                         enum exchange_deadline which);
 
@@ -205,6 +218,34 @@ void exchange_note_request(struct exchange *exchange);
 
 /* From here on the request's body cannot be sent again. exchange_body.c */
 void exchange_lose_replay(struct exchange *exchange);
+
+/* The next attempt sends it from its first byte on. exchange_body.c */
+void exchange_rewind_body(struct exchange *exchange);
+
+/* The body of the client's request as it comes, within the route's bound. exchange_body.c */
+enum status exchange_read_client(struct exchange *exchange, size_t max, struct span *bytes,
+                                 enum reason *reason);
+
+/* Whether the route collects this request's body before an attempt begins. exchange_hold.c */
+bool exchange_collects(const struct exchange *exchange);
+
+/*
+ * Goes on with that. END: the body is complete, or as much of it was taken as may be; what there is
+ * comes first when the body is read. AGAIN, OK: as a lane. ERROR: *reason.
+ */
+NODISCARD enum status exchange_collect(struct exchange *exchange, enum reason *reason);
+
+/* Puts the route's filter, if it has one, before the sink of the response that now begins. */
+struct sink exchange_hold_response(struct exchange *exchange, const struct sink *next);
+
+/*
+ * After a run of the response's lane that has a filter, and said `status`: gives the upstream
+ * connection back when nothing more is wanted of it. What the run then says.
+ */
+enum status exchange_note_held(struct exchange *exchange, enum status status);
+
+/* Gives back the memory of both directions. */
+void exchange_forget_held(struct exchange *exchange);
 
 /* The bodies of the client's request and of the attempt's response, as sources. exchange_body.c */
 struct source exchange_request_body(struct exchange *exchange);

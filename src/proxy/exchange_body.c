@@ -13,7 +13,7 @@ static void keep_for_replay(struct exchange *exchange, struct span bytes)
     struct buffer_pool *buffers = &exchange->proxy->buffers;
     struct stream *upstream = exchange->attempt.lease.stream;
     /* Room last: the lane was promised it at the upstream, out of the same pool. */
-    bool kept = buffer_pool_is_ample(buffers) &&
+    bool kept = exchange->upload.held.size == 0 && buffer_pool_is_ample(buffers) &&
                 byte_queue_room(&replay->bytes, buffers) >= bytes.size &&
                 byte_queue_append(&replay->bytes, buffers, bytes) &&
                 upstream->ops->room(upstream) >= bytes.size;
@@ -28,41 +28,73 @@ void exchange_lose_replay(struct exchange *exchange)
     if (exchange->uploads) {
         byte_queue_clear(&exchange->upload.replay.bytes, &exchange->proxy->buffers);
         exchange->upload.replay = (struct replay){.lost = true};
+        hold_drop_read(&exchange->upload.held, &exchange->proxy->holds);
     }
 }
 
-/* First what an earlier attempt has read already, then the client's. */
+void exchange_rewind_body(struct exchange *exchange)
+{
+    exchange->upload.replay.offset = 0;
+    if (!exchange->upload.replay.lost) {
+        hold_rewind(&exchange->upload.held);
+    }
+}
+
+enum status exchange_read_client(struct exchange *exchange, size_t max, struct span *bytes,
+                                 enum reason *reason)
+{
+    struct stream *client = exchange->client;
+    enum status status = client->ops->read_body(client, max, bytes, reason);
+    uint64_t limit = exchange->route->body_size;
+    if (status == OK && limit > 0 && client->bytes_in > limit) {
+        *reason = REASON_BODY_TOO_LARGE;
+        return ERROR;
+    }
+    return status;
+}
+
+/* Once the upstream has heard of it, what is never sent twice is needed once. */
+static void lend_held(struct exchange *exchange, size_t max, struct span *bytes)
+{
+    struct upload *upload = &exchange->upload;
+    bool begun = exchange->attempt.lease.stream->progress_out > 0;
+    upload->replay.lost |= begun && !method_is_idempotent(exchange->request.method);
+    if (upload->replay.lost) {
+        hold_drop_read(&upload->held, &exchange->proxy->holds);
+    }
+    *bytes = hold_peek(&upload->held);
+    *bytes = span_first(*bytes, bytes->size < max ? bytes->size : max);
+    hold_advance(&upload->held, bytes->size);
+}
+
+/* First what was collected or an earlier attempt has read already, then the client's. */
 static enum status read_request(void *self, size_t max, struct span *bytes, enum reason *reason)
 {
     struct exchange *exchange = self;
     struct replay *replay = &exchange->upload.replay;
-    struct stream *client = exchange->client;
+    if (exchange->upload.held.unread > 0) {
+        lend_held(exchange, max, bytes);
+        return OK;
+    }
     if (replay->offset < replay->bytes.size) {
         struct span kept = byte_queue_peek(&replay->bytes, replay->offset);
         *bytes = span_first(kept, kept.size < max ? kept.size : max);
         replay->offset += bytes->size;
         return OK;
     }
-    enum status status = client->ops->read_body(client, max, bytes, reason);
-    if (status != OK) {
-        return status;
-    }
-    uint64_t limit = exchange->route->body_size;
-    if (limit > 0 && client->bytes_in > limit) {
-        *reason = REASON_BODY_TOO_LARGE;
-        return ERROR;
-    }
-    if (!replay->lost) {
+    enum status status = exchange_read_client(exchange, max, bytes, reason);
+    if (status == OK && !replay->lost) {
         keep_for_replay(exchange, *bytes);
     }
-    return OK;
+    return status;
 }
 
 static uint64_t request_spliceable(void *self)
 {
     struct exchange *exchange = self;
     struct stream *client = exchange->client;
-    bool replaying = exchange->upload.replay.offset < exchange->upload.replay.bytes.size;
+    bool replaying = exchange->upload.replay.offset < exchange->upload.replay.bytes.size ||
+                     exchange->upload.held.unread > 0;
     return replaying || client->ops->spliceable == NULL ? 0 : client->ops->spliceable(client);
 }
 

@@ -25,8 +25,8 @@ static uint64_t now_of(const struct exchange *exchange)
  */
 static uint64_t progress_of(const struct exchange *exchange, const struct lane *lane)
 {
-    const struct stream_sink *sink = lane->sink.self;
-    uint64_t own = lane->bytes + sink->stream->progress_out;
+    const struct stream *to = lane->sink.stream;
+    uint64_t own = lane->bytes + (to == NULL ? 0 : to->progress_out);
     bool request = lane == &exchange->upload.lane;
     if (!exchange->grpc.on || (!request && lane->waits == LANE_WAITS_SINK)) {
         return own;
@@ -46,6 +46,19 @@ static bool is_answered(const struct exchange *exchange, const struct lane *lane
            progress_of(exchange, lane) != pace->progress;
 }
 
+/* A lane that could not go on: its owner waits for buffers, too, if that is what is short. */
+static void wait_for_buffers(struct exchange *exchange, const struct lane *lane)
+{
+    const struct stream *to = lane->sink.stream;
+    struct buffer_pool *buffers = &exchange->proxy->buffers;
+    bool unsent = lane->waits == LANE_WAITS_SINK || lane_held(lane) > 0;
+    if (unsent && to != NULL && to->starved) {
+        exchange_wait_in(exchange, &buffers->waiters);
+    } else if (lane->waits == LANE_WAITS_SOURCE && buffers->slab.in_use == buffers->slab.capacity) {
+        exchange_wait_in(exchange, &buffers->head_waiters); /* perhaps 100 Continue found none */
+    }
+}
+
 /* Whoever the lane waits for has so long without progress; waiting for a client has a rate, too. */
 void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
                         enum exchange_deadline which)
@@ -55,6 +68,7 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
     uint64_t now = now_of(exchange);
     uint64_t progress = progress_of(exchange, lane);
     shedding_note_lane(exchange, lane);
+    wait_for_buffers(exchange, lane);
     if (lane->waits == LANE_WAITS_NOT) {
         *pace = (struct lane_pace){0};
         exchange_set_deadline(exchange, which, UINT64_MAX);

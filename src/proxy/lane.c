@@ -39,12 +39,17 @@ static enum status ask_room(struct lane *lane, size_t *room, enum reason *reason
 }
 
 /* What the source said instead of giving bytes: its end is news, the rest ends the run. */
-static enum status note_source(struct lane *lane, enum status status)
+static enum status note_source(struct lane *lane, enum status status, const enum reason *reason)
 {
     if (status == END) {
         lane->state = LANE_ENDING;
         lane->trailers =
             lane->source.trailers == NULL ? NULL : lane->source.trailers(lane->source.self);
+        return OK;
+    }
+    if (status == ERROR && lane_held(lane) > 0) {
+        lane->state = LANE_FAILING;
+        lane->failure = *reason;
         return OK;
     }
     lane->waits = LANE_WAITS_SOURCE;
@@ -71,7 +76,7 @@ static enum status splice_bytes(struct lane *lane, struct io_pipe *pipe, size_t 
     if (status != OK) {
         enum reason ignored = REASON_NONE;
         (void)lane->sink.write_pipe(lane->sink.self, &ignored); /* it is empty */
-        return note_source(lane, status);
+        return note_source(lane, status, reason);
     }
     ASSERT(size > 0 && size <= max);
     if (lane->sink.write_pipe(lane->sink.self, reason) != OK) {
@@ -100,7 +105,7 @@ static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *re
     size_t max = room < quantum ? room : quantum;
     enum status status = lane->source.read(lane->source.self, max, &bytes, reason);
     if (status != OK) {
-        return note_source(lane, status);
+        return note_source(lane, status, reason);
     }
     ASSERT(bytes.size > 0 && bytes.size <= max);
     if (lane->sink.write(lane->sink.self, bytes, reason) != OK) {
@@ -130,6 +135,14 @@ static enum status finish_run(struct lane *lane, enum status status, enum reason
     enum status flushed = lane->sink.flush(lane->sink.self, reason);
     if (flushed == ERROR) {
         return fail(lane, false);
+    }
+    if (lane->state == LANE_FAILING && flushed == OK) {
+        *reason = lane->failure;
+        return fail(lane, true);
+    }
+    if (lane->state == LANE_FAILING) {
+        lane->waits = LANE_WAITS_SINK;
+        return AGAIN;
     }
     if (lane->state == LANE_FLUSHING) {
         lane->state = flushed == OK ? LANE_DONE : LANE_FLUSHING;
@@ -258,5 +271,6 @@ struct sink lane_stream_sink(struct stream_sink *state)
                          .write_pipe = stream_write_pipe,
                          .end = stream_end,
                          .flush = stream_flush,
-                         .self = state};
+                         .self = state,
+                         .stream = state->stream};
 }

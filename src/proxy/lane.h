@@ -15,6 +15,8 @@
  *     the sink's queue then. Room is not asked: a pipe that is lent is empty.
  *   - Filters are sinks that stand before the real one: they may hold up to their declared maximum
  *     and own only the bytes they hold; their room is what they can still hold or pass on.
+ *   - What came whole is delivered: a source that fails while filters hold bytes of it is told of
+ *     only when those have left.
  */
 #ifndef SENTINEL_PROXY_LANE_H
 #define SENTINEL_PROXY_LANE_H
@@ -46,7 +48,10 @@ struct sink {
     enum status (*end)(void *self, const struct fields *trailers, enum reason *reason);
     /* OK: nothing is pending; AGAIN: bytes wait for the peer. */
     enum status (*flush)(void *self, enum reason *reason);
+    /* The bytes that filters hold; NULL: nobody does. */
+    uint64_t (*held)(void *self);
     void *self;
+    struct stream *stream; /* by which the bytes leave, behind all filters; NULL: they stay here */
 };
 
 enum lane_state {
@@ -54,6 +59,7 @@ enum lane_state {
     LANE_OPEN,     /* bytes may come */
     LANE_ENDING,   /* the source has ended; the sink has not taken the end yet */
     LANE_FLUSHING, /* the sink has the end; its last bytes wait for the peer */
+    LANE_FAILING,  /* the source has failed; filters hold what came before */
     LANE_DONE,
     LANE_ABORTED,
 };
@@ -67,6 +73,7 @@ struct lane {
     enum lane_state state;
     enum lane_wait waits;
     bool source_failed;            /* after ERROR: which side it was */
+    enum reason failure;           /* of the source, when FAILING */
     const struct fields *trailers; /* the source's, once it has ended */
     uint64_t bytes;                /* moved so far */
 };
@@ -85,7 +92,21 @@ void lane_abort(struct lane *lane);
 
 static inline bool lane_is_active(const struct lane *lane)
 {
-    return lane->state == LANE_OPEN || lane->state == LANE_ENDING || lane->state == LANE_FLUSHING;
+    return lane->state == LANE_OPEN || lane->state == LANE_ENDING || lane->state == LANE_FLUSHING ||
+           lane->state == LANE_FAILING;
+}
+
+/* Whether an active lane will ask its source for nothing more. */
+static inline bool lane_source_is_over(const struct lane *lane)
+{
+    return lane->state == LANE_ENDING || lane->state == LANE_FLUSHING ||
+           lane->state == LANE_FAILING;
+}
+
+/* The bytes that filters hold. */
+static inline uint64_t lane_held(const struct lane *lane)
+{
+    return lane->sink.held == NULL ? 0 : lane->sink.held(lane->sink.self);
 }
 
 /* The body of a stream as a source, and as a sink whose failure has the given reason. */

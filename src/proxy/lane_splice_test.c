@@ -1,6 +1,7 @@
 /* Lanes whose two ends can move bytes through a pipe that nobody looks into. */
 #include "base/prng.h"
 #include "io/io.h"
+#include "proxy/hold_filter.h"
 #include "proxy/lane.h"
 #include "proxy/lane_stub_test.h"
 
@@ -233,6 +234,83 @@ static void random_pace_through_a_pipe_that_comes_and_goes_loses_nothing(void **
     }
 }
 
+/* A filter that takes the body ahead of its reader, in front of the pipe. */
+struct holding {
+    struct splicing splicing;
+    struct hold_pool pool;
+    struct hold_filter filter;
+};
+
+static void begin_holding(struct holding *holding, uint64_t size, uint64_t max)
+{
+    begin_splicing(&holding->splicing, size);
+    assert_true(hold_pool_init(&holding->pool, 1024 * 1024));
+    struct lane *lane = &holding->splicing.fixture.lane;
+    const struct sink next = lane->sink;
+    lane->sink = hold_filter_before(&holding->filter, &next, &holding->pool, max);
+}
+
+static void end_holding(struct holding *holding)
+{
+    hold_filter_clear(&holding->filter);
+    assert_int_equal(holding->pool.slab.in_use, 0);
+    hold_pool_deinit(&holding->pool);
+}
+
+static void a_filter_that_holds_nothing_leaves_the_pipe_to_the_sink(void **state)
+{
+    (void)state;
+    static struct holding holding;
+    begin_holding(&holding, 200000, 100000);
+    assert_int_equal(run(&holding.splicing.fixture), END);
+    assert_int_equal(holding.splicing.spliced, 200000 - TAIL);
+    assert_int_equal(holding.pool.held, 0);
+    end_holding(&holding);
+}
+
+static void what_is_stuck_in_the_pipe_goes_before_what_is_held(void **state)
+{
+    (void)state;
+    static struct holding holding;
+    struct splicing *splicing = &holding.splicing;
+    begin_holding(&holding, 200000, 100000);
+    splicing->fixture.transport.window = 1000;
+    assert_int_equal(run(&splicing->fixture), AGAIN);
+    assert_true(splicing->pipe.size > 0);
+    assert_int_equal(lane_held(&splicing->fixture.lane), 100000);
+    splicing->fixture.transport.window = PLENTY;
+    assert_int_equal(run(&splicing->fixture), END); /* the sink knows the order */
+    assert_int_equal(splicing->fixture.sink.taken, 200000);
+    end_holding(&holding);
+}
+
+static void random_pace_through_filter_and_pipe_loses_nothing(void **state)
+{
+    (void)state;
+    static struct holding holding;
+    struct splicing *splicing = &holding.splicing;
+    struct prng prng;
+    prng_init(&prng, 20261201);
+    for (int round = 0; round < 300; round++) {
+        uint64_t size = prng_below(&prng, 600000);
+        enum status status = AGAIN;
+        begin_holding(&holding, size, prng_below(&prng, 200000));
+        splicing->fixture.source.available = splicing->fixture.transport.window = 0;
+        for (int turn = 0; turn < 100000 && status != END; turn++) {
+            uint64_t more = splicing->fixture.source.available + prng_below(&prng, 50000);
+            splicing->fixture.source.available = more < size ? more : size;
+            splicing->fixture.transport.window += prng_below(&prng, 30000);
+            splicing->none_free = prng_below(&prng, 3) == 0;
+            status = run(&splicing->fixture);
+            assert_int_not_equal(status, ERROR);
+            assert_int_equal(splicing->leases, 0);
+        }
+        assert_int_equal(status, END);
+        assert_int_equal(splicing->fixture.sink.taken, size);
+        end_holding(&holding);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +321,9 @@ int main(void)
         cmocka_unit_test(bytes_stuck_in_the_pipe_make_the_lane_wait_for_the_sink),
         cmocka_unit_test(a_failure_of_either_end_of_the_pipe_names_its_side),
         cmocka_unit_test(random_pace_through_a_pipe_that_comes_and_goes_loses_nothing),
+        cmocka_unit_test(a_filter_that_holds_nothing_leaves_the_pipe_to_the_sink),
+        cmocka_unit_test(what_is_stuck_in_the_pipe_goes_before_what_is_held),
+        cmocka_unit_test(random_pace_through_filter_and_pipe_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

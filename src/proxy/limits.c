@@ -29,6 +29,7 @@ void limits_init(struct proxy *proxy)
     set_bound(limits, LIMIT_UPSTREAM_CONNECTIONS, proxy->pool.connections.capacity);
     set_bound(limits, LIMIT_TUNNELS, proxy->tunnels_place);
     set_bound(limits, LIMIT_BUFFERS, proxy->buffers.slab.capacity);
+    set_bound(limits, LIMIT_HOLD_POOL, proxy->holds.slab.capacity);
     set_bound(limits, LIMIT_PIPES, proxy->pipes.capacity);
     set_bound(limits, LIMIT_HTTP2_MEMORY, proxy->http2.memory.page_count);
     set_bound(limits, LIMIT_CLIENT_HEADS, proxy->client_inboxes.capacity);
@@ -76,6 +77,7 @@ void limits_publish(struct proxy *proxy)
     publish(proxy, LIMIT_UPSTREAM_CONNECTIONS, proxy->pool.connections.in_use);
     publish(proxy, LIMIT_TUNNELS, proxy->tunnels_open);
     publish(proxy, LIMIT_BUFFERS, proxy->buffers.slab.in_use);
+    publish(proxy, LIMIT_HOLD_POOL, proxy->holds.slab.in_use);
     publish(proxy, LIMIT_PIPES, proxy->pipes.in_use);
     publish(proxy, LIMIT_HTTP2_MEMORY, proxy->http2.memory.pages_in_use);
     publish(proxy, LIMIT_CLIENT_HEADS, proxy->client_inboxes.in_use);

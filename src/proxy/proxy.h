@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "base/hash.h"
+#include "base/hold.h"
 #include "base/prng.h"
 #include "http/http2_context.h"
 #include "observe/access_log.h"
@@ -45,6 +46,7 @@ struct proxy {
     struct prng prng;
     struct timer_wheel wheel;
     struct buffer_pool buffers;
+    struct hold_pool holds; /* bodies that routes buffer; without memory where none does */
     struct pipe_pool pipes;
     struct slab client_inboxes;
     struct slab upstream_inboxes;
@@ -78,6 +80,8 @@ struct proxy {
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */
     uint32_t buffers_published; /* what the gauges show */
+    uint64_t held_published;    /* what the counters have of the hold pool's */
+    uint64_t shorts_published;
     uint32_t pipes_published;
     uint32_t http2_sessions_published;
     uint32_t http2_streams_published;

@@ -92,15 +92,17 @@ void shedding_note_lane(struct exchange *exchange, const struct lane *lane)
 {
     bool response = lane == &exchange->response_lane;
     struct stall *stall = response ? &exchange->response_stall : &exchange->upload.stall;
-    const struct stream_sink *sink = lane->sink.self;
-    struct list *place = place_of(exchange, lane, sink->stream->unsent > 0);
+    const struct stream *to = lane->sink.stream;
+    uint64_t held = lane_held(lane);
+    bool unsent = held > 0 || (to != NULL && to->unsent > 0);
+    struct list *place = place_of(exchange, lane, unsent);
     if (place == NULL) {
         if (list_is_linked(&stall->link)) {
             list_unlink(&stall->link);
         }
         return;
     }
-    uint64_t progress = lane->bytes + sink->stream->progress_out;
+    uint64_t progress = lane->bytes - held + (to == NULL ? 0 : to->progress_out);
     if (list_is_linked(&stall->link) && stall->in == place &&
         progress - stall->progress < SHED_STALL_BYTES) {
         return;
@@ -426,7 +428,20 @@ static uint64_t shed_stalled(struct proxy *proxy, const struct list *list, enum 
     return done;
 }
 
-/* The same, of those that hold an upstream connection; looks at SHED_TURN_MAX exchanges at most. */
+/* It has memory without which others cannot give their upstream connection back. */
+static bool holds_scarce_memory(const struct exchange *exchange)
+{
+    if (list_is_empty(&exchange->proxy->holds.shorts)) {
+        return false;
+    }
+    return (exchange->holds && exchange->response_hold.hold.blocks > 0) ||
+           (exchange->uploads && exchange->upload.held.blocks > 0);
+}
+
+/*
+ * The same, of those that hold an upstream connection, or what others need to give theirs back;
+ * looks at SHED_TURN_MAX exchanges at most.
+ */
 static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum shed_kind kind,
                              uint64_t count, uint64_t now)
 {
@@ -439,7 +454,7 @@ static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum 
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;
         }
-        if (exchange->attempt.lease.connection != NULL) {
+        if (exchange->attempt.lease.connection != NULL || holds_scarce_memory(exchange)) {
             give_up(exchange, kind);
             done++;
         }

@@ -30,8 +30,11 @@
  *      75%           those idle for 1 s; for a new one, the one that has been idle longest, if for
  *                    250 ms; else the new one (ENHANCE_YOUR_CALM, http2_memory)
  *   max-upstream-connections
- *     in use, and    of those that hold one the same exchanges, in the same order
- *     some wait
+ *     in use, and    of those that hold one the same exchanges, in the same order; and of those
+ *     some wait      that hold memory of hold-pool while another response cannot give its
+ *                    connection back for want of it
+ *   hold-pool
+ *     empty          nothing: bodies stream, as on routes that do not buffer
  *   buffer-pool
  *     empty, and     responses whose client has not taken 16 KiB for 1 s (cut off,
  *     some wait      shed_slow_reader), then requests whose upstream has not (503 buffers_full),

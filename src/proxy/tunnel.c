@@ -161,6 +161,7 @@ void tunnel_open(struct exchange *exchange)
         .sink = {.stream = upstream, .failure = REASON_TUNNEL_BROKEN},
     };
     list_init(&exchange->upload.stall.link);
+    hold_init(&exchange->upload.held, 0); /* nothing is held back of a tunnel */
     exchange->uploads = true;
     exchange->response_sink =
         (struct stream_sink){.stream = client, .failure = REASON_CLIENT_CLOSED};
@@ -185,8 +186,7 @@ static enum status run_direction(struct exchange *exchange, struct lane *lane, e
         return ERROR;
     }
     shedding_note_lane(exchange, lane);
-    const struct stream_sink *sink = lane->sink.self;
-    if (lane->waits == LANE_WAITS_SINK && sink->stream->starved) {
+    if (lane->waits == LANE_WAITS_SINK && lane->sink.stream->starved) {
         exchange_wait_in(exchange, &exchange->proxy->buffers.waiters);
     }
     return status;

@@ -97,6 +97,15 @@ static bool set_up_tls(struct worker *worker, const struct worker_plan *plan)
     return false;
 }
 
+/* Bodies are held only where a route says so. */
+static bool allocate_holds(struct worker *worker, const struct worker_plan *plan)
+{
+    struct hold_pool *holds = &worker->proxy.holds;
+    hold_pool_init_empty(holds);
+    return plan->items[WORKER_PLAN_HOLDS].bytes == 0 ||
+           hold_pool_init(holds, server_of(worker)->limits.hold_pool);
+}
+
 /* HTTP/2 has memory only where it is spoken. */
 static bool allocate_http2(struct worker *worker, const struct worker_plan *plan)
 {
@@ -139,7 +148,7 @@ static bool allocate(struct worker *worker, const struct worker_plan *plan)
            make_slab(&proxy->upstream_inboxes, plan, WORKER_PLAN_UPSTREAM_INBOXES) &&
            make_slab(&proxy->connections, plan, WORKER_PLAN_CONNECTIONS) &&
            make_slab(&proxy->exchanges, plan, WORKER_PLAN_EXCHANGES) &&
-           allocate_http2(worker, plan) &&
+           allocate_holds(worker, plan) && allocate_http2(worker, plan) &&
            pool_init(&proxy->pool, &proxy->sessions, proxy->metrics, plan->upstream_connections) &&
            upstream_set_init(&proxy->upstreams, proxy->generation, &proxy->tls.upstreams, &probes,
                              &proxy->prng);
@@ -377,6 +386,19 @@ static void fire_timers(struct worker *worker)
     }
 }
 
+/*
+ * Memory of the hold pool came back: responses that had to stay with their upstream for want of it
+ * may go on, as many as there are blocks.
+ */
+static void wake_shorts(struct hold_pool *holds)
+{
+    uint32_t blocks = holds->slab.capacity - holds->slab.in_use;
+    for (; blocks > 0 && !list_is_empty(&holds->shorts); blocks--) {
+        struct list *link = list_pop_front(&holds->shorts);
+        exchange_wake(CONTAINER_OF(link, struct exchange, response_hold.hold.link));
+    }
+}
+
 void proxy_wake_waiters(struct proxy *proxy)
 {
     uint32_t places = pool_places(&proxy->pool);
@@ -391,6 +413,10 @@ void proxy_wake_waiters(struct proxy *proxy)
     if (proxy->buffers.returned) {
         proxy->buffers.returned = false;
         wake_first(&proxy->buffers.head_waiters, UINT32_MAX);
+    }
+    if (proxy->holds.returned) {
+        proxy->holds.returned = false;
+        wake_shorts(&proxy->holds);
     }
 }
 
@@ -423,6 +449,19 @@ static void publish_http2(struct proxy *proxy)
     *counts = (struct http2_counts){.sessions = counts->sessions, .streams = counts->streams};
 }
 
+static void publish_holds(struct proxy *proxy)
+{
+    const struct hold_pool *holds = &proxy->holds;
+    if (holds->held == proxy->held_published && holds->times_short == proxy->shorts_published) {
+        return;
+    }
+    metrics_add(proxy->metrics, METRIC_HELD_BYTES, holds->held - proxy->held_published);
+    metrics_add(proxy->metrics, METRIC_HOLD_POOL_SHORT,
+                holds->times_short - proxy->shorts_published);
+    proxy->held_published = holds->held;
+    proxy->shorts_published = holds->times_short;
+}
+
 static void publish(struct proxy *proxy)
 {
     struct metrics *metrics = proxy->metrics;
@@ -444,6 +483,7 @@ static void publish(struct proxy *proxy)
     uint32_t in_use = proxy->buffers.slab.in_use;
     metrics_add(metrics, METRIC_BUFFERS_IN_USE, (uint64_t)in_use - proxy->buffers_published);
     proxy->buffers_published = in_use;
+    publish_holds(proxy);
     limits_publish(proxy);
     publish_http2(proxy);
     metrics_add(metrics, METRIC_SPLICE_PIPES_IN_USE,
@@ -619,6 +659,7 @@ void worker_check_idle(const struct worker *worker)
     flight_recorder_check_idle(proxy->flight);
     ASSERT(proxy->buffers.slab.in_use == 0 && list_is_empty(&proxy->buffers.waiters));
     ASSERT(list_is_empty(&proxy->buffers.head_waiters) && proxy->pipes.in_use == 0);
+    ASSERT(proxy->holds.slab.in_use == 0 && list_is_empty(&proxy->holds.shorts));
     ASSERT(proxy->client_inboxes.in_use == 0 && proxy->upstream_inboxes.in_use == 0);
     ASSERT(list_is_empty(&proxy->pool.waiters));
     ASSERT(list_is_empty(&proxy->shedding.lingers) && proxy->shedding.leaving == 0);
@@ -648,6 +689,7 @@ void worker_destroy(struct worker *worker)
     abort_rest(worker, false); /* those that linger */
     pool_deinit(&proxy->pool);
     buffer_pool_deinit(&proxy->buffers);
+    hold_pool_deinit(&proxy->holds);
     pipe_pool_deinit(&proxy->pipes);
     slab_deinit(&proxy->client_inboxes);
     slab_deinit(&proxy->upstream_inboxes);

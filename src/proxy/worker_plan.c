@@ -204,6 +204,10 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         in_slab(plan->requests + reserve, sizeof(struct exchange) + plan->arena_size);
     items[WORKER_PLAN_BUFFERS] =
         in_slab(buffer_pool_count(limits->buffer_pool), buffer_pool_object_size());
+    if (generation_buffers(generation)) {
+        items[WORKER_PLAN_HOLDS] =
+            in_slab(hold_pool_count(limits->hold_pool), hold_pool_object_size());
+    }
     if (generation_speaks_http2(generation)) {
         items[WORKER_PLAN_HTTP2] = (struct worker_plan_item){
             1, (size_t)limits->http2_pool, http2_memory_bytes(limits->http2_pool)};

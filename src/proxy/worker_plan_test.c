@@ -23,6 +23,11 @@ size_t __sanitizer_get_current_allocated_bytes(void); /* gcc brings no header fo
 #include <malloc.h>
 #endif
 
+#define BUFFERING                                                                                  \
+    "server { limits { hold-pool 1MiB } }\nlistener \"l\" { address \"127.0.0.1:1\" }\n"           \
+    "upstream \"u\" { target \"127.0.0.1:2\" }\n"                                                  \
+    "route \"r\" { upstream \"u\"; policies { buffering { response 64KiB } } }\n"
+
 static uint64_t mapped; /* bytes that this program's own code has mapped, the allocator's not */
 
 /* In place of the library's, so that every mapping of the worker is counted. */
@@ -99,6 +104,26 @@ static void what_is_allocated_is_what_was_planned(void **state)
         "server { workers 5; max-connections 3\n limits { max-requests 5\n"
         " max-upstream-connections 5; head-size 1KiB; request-line 64B } }\n",
         4);
+    a_worker_takes_exactly_what_its_plan_says(BUFFERING, 0);
+}
+
+/* Memory for bodies that are held is in the figure where a route buffers, and nowhere else. */
+static void who_buffers_nothing_pays_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint32_t blocks;
+    } cases[] = {{"server { limits { hold-pool 1MiB } }", 0}, {BUFFERING, 64}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fixture_generation compiled;
+        struct worker_plan plan;
+        fixture_compile(&compiled, cases[i].text);
+        worker_plan_init(&plan, &compiled.generation, 0);
+        assert_int_equal(plan.items[WORKER_PLAN_HOLDS].count, cases[i].blocks);
+        assert_true((plan.items[WORKER_PLAN_HOLDS].bytes > 1024 * 1024) == (cases[i].blocks > 0));
+        fixture_free(&compiled);
+    }
 }
 
 static void shares_add_up(void **state)
@@ -147,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_allocated_is_what_was_planned),
+        cmocka_unit_test(who_buffers_nothing_pays_nothing),
         cmocka_unit_test(shares_add_up),
         cmocka_unit_test(one_worker_may_be_missing),
         cmocka_unit_test(rows_have_names),

@@ -91,6 +91,27 @@ def test_defaults_are_lowered_loudly(tmp_path):
                      r'could be needed, `memory-budget` is 256MiB', done.stderr)
 
 
+def test_memory_for_buffering_is_counted_and_lowered_where_a_route_buffers(tmp_path):
+    path = tmp_path / 'sentinel.kdl'
+
+    def check_with(policies, server=''):
+        path.write_text(f"""server {{ workers 16; memory-budget 256MiB; {server} }}
+listener "http" {{ address "127.0.0.1:1" }}
+upstream "u" {{ target "127.0.0.1:2" }}
+route "r" {{ upstream "u"; policies {{ {policies} }} }}
+""")
+        return command('check', '--config', path)
+    lowered = check_with('buffering { response 64KiB }')
+    assert re.search(r'`hold-pool` is lowered from 16MiB to 1MiB: \d+ MiB', lowered.stderr)
+    assert lowered.stderr.index('`hold-pool`') < lowered.stderr.index('`buffer-pool`')
+    assert rows(lowered.stdout)['bodies that routes buffer'].endswith('MiB')
+    without = check_with('')
+    assert 'hold-pool' not in without.stderr
+    assert rows(without.stdout)['bodies that routes buffer'] == '0 B'
+    refused = check_with('buffering { response 64KiB }', 'limits { hold-pool 64MiB }')
+    assert refused.returncode == 1 and 'MiB by `hold-pool`' in refused.stderr
+
+
 def test_the_soft_limit_of_descriptors_is_raised(sentinel, echo):
     proxy = sentinel(echo, server='workers 1')
     assert proxy.request().status == 200

@@ -66,6 +66,7 @@ static void print_config(const struct habits *habits, FILE *stream)
                   habits->connections_per_client, habits->requests_max,
                   habits->upstream_connections_max, (unsigned long long)habits->buffer_pool,
                   habits->splice_pipes);
+    (void)fprintf(stream, " hold-pool %lluB;", (unsigned long long)habits->hold_pool);
     if (habits->request_rate > 0) {
         (void)fprintf(stream, " request-rate-per-client %u burst=%u;", habits->request_rate,
                       habits->request_burst);
@@ -78,9 +79,11 @@ static void print_config(const struct habits *habits, FILE *stream)
     }
     (void)fprintf(stream,
                   "}\nroute \"all\" {\n match path-prefix=\"/\"\n upstream \"origins\"\n"
-                  " policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; } "
-                  "}\n}\n",
-                  (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts);
+                  " policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; };"
+                  " buffering { request %lluB; response %lluB; } }\n}\n",
+                  (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts,
+                  (unsigned long long)habits->hold_request,
+                  (unsigned long long)habits->hold_response);
     if (habits->tunnels) {
         (void)fprintf(stream,
                       "upstream \"tunnels\" { target \"10.2.0.%u:80\"; }\n"

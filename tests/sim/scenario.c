@@ -26,9 +26,16 @@ static void base(struct prng *prng, struct habits *habits)
         .upstream_connections_max = 64,
         .buffer_pool = 4 * 1024 * 1024,
         .splice_pipes = (uint32_t)sim_between(prng, 0, 8),
+        .hold_pool = 256 * 1024,
         .timeout = 30 * SECOND,
         .attempts = 2,
     };
+    /* A route that buffers is no scenario of its own: whatever goes wrong goes wrong there, too. */
+    if (sim_chance(prng, 400)) {
+        habits->hold_request = sim_chance(prng, 700) ? sim_magnitude(prng, 1, 512 * 1024) : 0;
+        habits->hold_response = sim_chance(prng, 700) ? sim_magnitude(prng, 1, 512 * 1024) : 0;
+        habits->hold_pool = sim_magnitude(prng, 256 * 1024, 4 * 1024 * 1024);
+    }
 }
 
 static void rough_network(struct prng *prng, struct sim_options *options)
@@ -368,6 +375,43 @@ static void tune_splice(struct prng *prng, struct habits *habits, struct sim_opt
 }
 
 /*
+ * Routes that buffer, with little memory for it, between clients that send and read slowly and
+ * origins that break off in the middle.
+ */
+static void tune_buffering(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    habits->clients = (uint32_t)sim_between(prng, 4, 16);
+    habits->bodies = 600;
+    habits->hold_request = sim_magnitude(prng, 1024, 512 * 1024);
+    habits->hold_response = sim_magnitude(prng, 1024, 512 * 1024);
+    habits->hold_pool = sim_magnitude(prng, 256 * 1024, 4 * 1024 * 1024);
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 16 * 1024, 1024 * 1024);
+    habits->upstream_connections_max = (uint32_t)sim_between(prng, 1, 64);
+    habits->buffer_pool = sim_chance(prng, 500) ? 256 * 1024 : habits->buffer_pool;
+    if (sim_chance(prng, 300)) {
+        habits->http10 = 0;
+        habits->timeout = 600 * SECOND;
+        habits->upstream_connections_max = 64;
+        habits->buffer_pool = 4 * 1024 * 1024;
+        habits->strict = true;
+        return;
+    }
+    habits->drains = sim_chance(prng, 200);
+    habits->slow_reader = habits->slow_sender = 300;
+    habits->silent = 50;
+    habits->aborts = habits->half_closes = 150;
+    habits->origin_fails = habits->origin_truncates = habits->origin_early = 100;
+    habits->origin_slow = habits->origin_interim = 100;
+    habits->origin_refuses = 100;
+    habits->origin_stale = 200;
+    habits->attempts = (uint32_t)sim_between(prng, 1, 4);
+    habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
+    break_connections(options, 80, 30);
+}
+
+/*
  * A seam: half of the worlds are calm, where everything must come through; in the others peers and
  * network break, too. Half of them have so few buffers that everyone waits for them.
  */
@@ -474,6 +518,7 @@ const struct scenario scenarios[] = {
     {.name = "probes", .tune = tune_probes},
     {.name = "rates", .tune = tune_rates},
     {.name = "splice", .tune = tune_splice},
+    {.name = "buffering", .tune = tune_buffering},
     {.name = "seam-early", .tune = tune_seam_early, .story = &seam_plain},
     {.name = "seam-holding", .tune = tune_seam_holding, .story = &seam_holding},
     {.name = "seam-multiplex", .tune = tune_seam_multiplex, .story = &seam_multiplex},

@@ -77,6 +77,9 @@ struct habits {
     uint32_t requests_max;
     uint32_t upstream_connections_max;
     uint64_t buffer_pool;
+    uint64_t hold_request; /* buffering of the route; 0: none, like the next */
+    uint64_t hold_response;
+    uint64_t hold_pool;
     uint32_t request_rate; /* of one host, a second; 0: any */
     uint32_t request_burst;
     uint64_t timeout;      /* of the route */
