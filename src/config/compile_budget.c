@@ -14,7 +14,9 @@
 
 enum {
     BIGGEST_MAX = 3, /* keys named in a refusal */
+    LOWERABLES_MAX = 16,
     HELP_MAX = 1024,
+    MIB = 1024 * 1024,
 };
 
 enum resource {
@@ -77,9 +79,10 @@ static uint32_t *bound_of(struct generation_server *server, enum schema_key_id k
 /* The same for a pool's bytes; NULL: the key sets another kind of bound. */
 static uint64_t *pool_of(struct generation_server *server, enum schema_key_id key)
 {
-    return key == KEY_LIMITS_BUFFER_POOL ? &server->limits.buffer_pool
-           : key == KEY_LIMITS_HOLD_POOL ? &server->limits.hold_pool
-                                         : NULL;
+    return key == KEY_LIMITS_BUFFER_POOL  ? &server->limits.buffer_pool
+           : key == KEY_LIMITS_HOLD_POOL  ? &server->limits.hold_pool
+           : key == KEY_LIMITS_HTTP2_POOL ? &server->limits.http2_pool
+                                          : NULL;
 }
 
 static uint64_t get(struct generation_server *server, enum schema_key_id key)
@@ -149,12 +152,11 @@ static void say_lowered(struct weighing *weighing, enum schema_key_id id, uint64
                     key->name, from, to, was_needed >> 20, budget);
 }
 
-/* Finds the largest value that fits, or takes the smallest; says so if that is less than it was. */
+/* Finds the largest value that fits, or takes the smallest. */
 static void lower(struct weighing *weighing, const struct lowerable *lowerable)
 {
     struct generation_server *server = &weighing->compilation->header.server;
     uint64_t before = get(server, lowerable->key);
-    uint64_t was_needed = needed(weighing);
     uint64_t low = lowerable->floor;
     if (low >= before) {
         return;
@@ -173,7 +175,6 @@ static void lower(struct weighing *weighing, const struct lowerable *lowerable)
     }
     set(server, lowerable->key, low + fitting * lowerable->unit);
     weigh(weighing);
-    say_lowered(weighing, lowerable->key, before, was_needed);
 }
 
 /* Bytes of all items that this key sizes. */
@@ -189,19 +190,36 @@ static uint64_t bytes_of(const struct figure *figure, enum schema_key_id key)
     return sum;
 }
 
-/* A pool that nothing uses has no row in the figure, and gains nothing by being smaller. */
-static bool is_idle_pool(const struct weighing *weighing, enum schema_key_id key)
+/* Explicit ones stay, and a pool that nobody here uses saves nothing. */
+static bool may_lower(const struct weighing *weighing, enum schema_key_id key)
 {
-    return key == KEY_LIMITS_HOLD_POOL && bytes_of(&weighing->figure, key) == 0;
+    return explicit_setting(weighing->compilation, key) == NULL &&
+           ((key != KEY_LIMITS_HTTP2_POOL && key != KEY_LIMITS_HOLD_POOL) ||
+            bytes_of(&weighing->figure, key) > 0);
 }
 
-/* Lowers defaults, in this order, until it fits. */
+/* Lowers defaults, in this order, until it fits; a key may come twice, and is told of once. */
 static void lower_all(struct weighing *weighing, const struct lowerable *lowerables, size_t count)
 {
+    struct generation_server *server = &weighing->compilation->header.server;
+    uint64_t was_needed = needed(weighing);
+    uint64_t before[LOWERABLES_MAX];
+    ASSERT(count <= LOWERABLES_MAX);
+    for (size_t i = 0; i < count; i++) {
+        before[i] = get(server, lowerables[i].key);
+    }
     for (size_t i = 0; !fits(weighing) && i < count; i++) {
-        if (explicit_setting(weighing->compilation, lowerables[i].key) == NULL &&
-            !is_idle_pool(weighing, lowerables[i].key)) {
+        if (may_lower(weighing, lowerables[i].key)) {
             lower(weighing, &lowerables[i]);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t first = 0;
+        while (lowerables[first].key != lowerables[i].key) {
+            first++;
+        }
+        if (first == i && get(server, lowerables[i].key) < before[i]) {
+            say_lowered(weighing, lowerables[i].key, before[i], was_needed);
         }
     }
 }
@@ -279,9 +297,16 @@ static void refuse_memory(const struct weighing *weighing)
 
 static void hold_memory(struct compilation *compilation)
 {
+    /* First each to what most can live with; processors are left idle when that is not enough. */
     static const struct lowerable lowerables[] = {
-        {KEY_LIMITS_HOLD_POOL, 1024 * 1024, 1024 * 1024},
-        {KEY_LIMITS_BUFFER_POOL, 1024 * 1024, 1024 * 1024},
+        {KEY_LIMITS_HOLD_POOL, MIB, MIB},
+        {KEY_LIMITS_BUFFER_POOL, MIB, 8 * MIB},
+        {KEY_LIMITS_MAX_REQUESTS, 16, 1024},
+        {KEY_LIMITS_BUFFER_POOL, MIB, 2 * MIB},
+        {KEY_SERVER_MAX_CONNECTIONS, 100, 4000},
+        {KEY_LIMITS_HTTP2_POOL, MIB, 16 * MIB},
+        {KEY_LIMITS_BUFFER_POOL, MIB, MIB},
+        {KEY_LIMITS_HTTP2_POOL, MIB, 4 * MIB},
         {KEY_LIMITS_MAX_REQUESTS, 16, 256}, /* one at least for each possible worker */
         {KEY_SERVER_WORKERS, 1, 1},
         {KEY_SERVER_MAX_CONNECTIONS, 100, 1000},

@@ -7,6 +7,7 @@ import pytest
 
 from harness.checks import assert_alive
 from harness.origins import read_request, response
+from harness.certificates import make
 from harness.proxy import command
 from harness.wire import chunked, connect, request_bytes
 
@@ -110,6 +111,27 @@ route "r" {{ upstream "u"; policies {{ {policies} }} }}
     assert rows(without.stdout)['bodies that routes buffer'] == '0 B'
     refused = check_with('buffering { response 64KiB }', 'limits { hold-pool 64MiB }')
     assert refused.returncode == 1 and 'MiB by `hold-pool`' in refused.stderr
+
+
+@pytest.mark.parametrize('workers', [2, 16])
+def test_tls_within_the_usual_budget_leaves_no_processor_idle(tmp_path, workers):
+    make(tmp_path, 'a')
+    config = tmp_path / 'sentinel.kdl'
+    config.write_text(f'''server {{ workers {workers} }}
+listener "tls" {{
+    address "127.0.0.1:8443"
+    protocol "https"
+    tls {{ certificate "a.pem" key="a.key" }}
+}}
+route "all" {{ respond 200 }}
+''')
+    done = command('check', '--config', config)
+    assert done.returncode == 0
+    assert f'{workers} workers, ' in done.stdout
+    assert '`workers`' not in done.stderr
+    said = re.findall(r'warning: `(\S+)` is lowered', done.stderr)
+    assert said and len(said) == len(set(said)), 'each key is told of once'
+    assert int(re.search(r'(\d+) connections', done.stdout)[1]) >= 4000
 
 
 def test_the_soft_limit_of_descriptors_is_raised(sentinel, echo):
