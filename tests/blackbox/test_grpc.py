@@ -451,6 +451,17 @@ def test_trailers_that_no_recipient_may_merge_stay_behind(through, origin):
     assert [name for name, _ in answer.trailers] == [b'grpc-status', b'x-mine']
 
 
+def test_trailers_have_their_bounds_and_all_within_them_pass(through, origin):
+    most = [(f'x-{number:02}', 'v' * 115) for number in range(31)]
+    proxy = through(origin(serve_frames(until_request, begin(), finish(*most)),
+                           serve_frames(until_request, begin(), finish(*most, ('x-one-more', '')))))
+    h2, stream = call_raw(proxy)
+    assert len(h2.answer(stream).trailers) == 32
+    h2, stream = call_raw(proxy)
+    assert told(h2.answer(stream))[0] == 14
+    assert proxy.logged('upstream_truncated')['status'] == 200
+
+
 def test_trailers_of_what_is_no_call_are_those_of_the_list(through, origin):
     proxy = through(origin(serve_frames(until_request, begin(), finish(('x-mine', '1')), hold)))
     answer = Http2(proxy.connect()).request(fields=[('te', 'trailers')])

@@ -35,8 +35,12 @@ static const char CONFIG[] =
     "  healthy-threshold 2\n  unhealthy-threshold 3\n }\n}\n"
     "upstream \"touched\" {\n target \"10.2.0.3:80\"\n health-check {\n type \"tcp\"\n"
     "  interval 5s\n  timeout 2s\n  healthy-threshold 2\n  unhealthy-threshold 3\n }\n}\n"
+    "upstream \"called\" {\n target \"10.2.0.4:80\"\n protocol \"grpc\"\n health-check {\n"
+    "  type \"grpc\" service=\"a.B\"\n  interval 5s\n  timeout 2s\n"
+    "  healthy-threshold 2\n  unhealthy-threshold 3\n }\n}\n"
     "route \"a\" {\n match path-prefix=\"/\"\n upstream \"asked\"\n}\n"
-    "route \"b\" {\n match path-prefix=\"/b\"\n upstream \"touched\"\n}\n";
+    "route \"b\" {\n match path-prefix=\"/b\"\n upstream \"touched\"\n}\n"
+    "route \"c\" {\n match path-prefix=\"/c\"\n upstream \"called\"\n}\n";
 
 /* What the test holds of an endpoint, from the outcomes alone. */
 struct judged {

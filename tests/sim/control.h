@@ -19,7 +19,8 @@
 #include "run.h"
 
 enum {
-    CHECKED_MAX = 3,
+    CHECKED_MAX = 4,
+    CHECKED_BY_GRPC = 3,
     CHECK_INTERVAL = 5 * SECOND,
     CHECK_TIMEOUT = 2 * SECOND,
     CHECK_RISE = 2,
@@ -44,7 +45,8 @@ struct address checked_address(uint32_t index);
 
 struct checked;
 
-/* Origins: the first is always well, the others are ill for a while; the last is asked by TCP. */
+/* Origins: the first is always well, the others are ill for a while; the third is asked by TCP,
+ * the last by gRPC. */
 struct checked *checked_create(const struct control_view *view, uint32_t index);
 void checked_destroy(struct checked *checked);
 

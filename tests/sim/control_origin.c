@@ -19,24 +19,53 @@ struct checked {
     struct io_socket listener;
     uint64_t ill_from;
     uint64_t ill_until;
-    const char *well;
-    const char *ill; /* NULL: silence */
+    bool grpc;
+    struct span well;
+    struct span ill; /* NULL data: silence; empty: it closes */
     struct check_connection connections[CONNECTIONS_MAX];
 };
 
-static const char *const WELL[] = {
-    "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
-    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n",
-    "HTTP/1.1 301 Moved Permanently\r\nLocation: /x\r\nContent-Length: 2\r\n\r\nno",
+#define TEXT(text)                                                                                 \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
+
+static const struct span WELL[] = {
+    TEXT("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    TEXT("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n"),
+    TEXT("HTTP/1.1 301 Moved Permanently\r\nLocation: /x\r\nContent-Length: 2\r\n\r\nno"),
 };
 
-static const char *const ILL[] = {
-    NULL,
-    "",
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
-    "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
-    "SSH-2.0-OpenSSH_9.2\r\n",
-    "HTTP/1.1 2",
+static const struct span ILL[] = {
+    {0},
+    TEXT(""),
+    TEXT("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
+    TEXT("HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
+    TEXT("SSH-2.0-OpenSSH_9.2\r\n"),
+    TEXT("HTTP/1.1 2"),
+};
+
+/* Frames of HTTP/2, fields without Huffman coding and table. */
+#define SETTINGS "\0\0\0\x04\0\0\0\0\0"
+#define HEAD                                                                                       \
+    "\0\0\x14\x01\x04\0\0\0\x01\x88\x0f\x10\x10"                                                   \
+    "application/grpc"
+#define MESSAGE(status) "\0\0\x07\0\0\0\0\0\x01\0\0\0\0\x02\x08" status
+#define TRAILERS                                                                                   \
+    "\0\0\x0f\x01\x05\0\0\0\x01\0\x0b"                                                             \
+    "grpc-status\x01"                                                                              \
+    "0"
+
+static const struct span GRPC_WELL = TEXT(SETTINGS HEAD MESSAGE("\x01") TRAILERS);
+
+static const struct span GRPC_ILL[] = {
+    {0},
+    TEXT(""),
+    TEXT("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    TEXT(SETTINGS HEAD MESSAGE("\x02") TRAILERS),
+    TEXT(SETTINGS HEAD MESSAGE("\x01")),
+    TEXT(SETTINGS "\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"), /* GOAWAY */
+    TEXT(SETTINGS "\0\0\x04\x03\0\0\0\0\x01\0\0\0\x02"),     /* RST_STREAM */
 };
 
 struct address checked_address(uint32_t index)
@@ -64,24 +93,43 @@ static void accept_checks(struct checked *checked)
     }
 }
 
-static enum status answer_check(struct checked *checked, struct check_connection *connection)
+/* Whether what is asked is all there; it has to be what the configuration says. */
+static bool is_asked(const struct checked *checked, struct check_connection *connection)
 {
-    uint64_t now = io_now(checked->io);
-    bool ill = now >= checked->ill_from && now < checked->ill_until;
-    const char *answer = ill ? checked->ill : checked->well;
+    static const struct span MESSAGE_ASKED = TEXT("\0\0\0\0\x05\x0a\x03"
+                                                  "a.B");
+    struct span preface = SPAN("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    if (checked->grpc) {
+        struct span request = span_of(connection->request, connection->size);
+        if (request.size >= preface.size && !span_starts_with(request, preface)) {
+            run_failed("a gRPC check does not begin with HTTP/2's preface");
+        }
+        return memmem(request.data, request.size, MESSAGE_ASKED.data, MESSAGE_ASKED.size) != NULL;
+    }
     connection->request[connection->size] = '\0';
-    if (connection->answered || strstr(connection->request, "\r\n\r\n") == NULL) {
-        return OK;
+    if (strstr(connection->request, "\r\n\r\n") == NULL) {
+        return false;
     }
     if (strncmp(connection->request, "GET /health?deep=1 HTTP/1.1\r\n", 29) != 0) {
         run_failed("a check asks `%s`", connection->request);
     }
-    connection->answered = true;
-    if (answer == NULL) {
+    return true;
+}
+
+static enum status answer_check(struct checked *checked, struct check_connection *connection)
+{
+    uint64_t now = io_now(checked->io);
+    bool ill = now >= checked->ill_from && now < checked->ill_until;
+    struct span answer = ill ? checked->ill : checked->well;
+    if (connection->answered || !is_asked(checked, connection)) {
         return OK;
     }
-    wire_push(&connection->wire, answer, strlen(answer));
-    return answer[0] == '\0' ? END : OK;
+    connection->answered = true;
+    if (answer.data == NULL) {
+        return OK;
+    }
+    wire_push(&connection->wire, answer.data, answer.size);
+    return answer.size == 0 ? END : OK;
 }
 
 static void serve_check(struct checked *checked, struct check_connection *connection)
@@ -122,12 +170,17 @@ static void turn(void *context)
 
 struct checked *checked_create(const struct control_view *view, uint32_t index)
 {
-    static const char *const names[CHECKED_MAX] = {"origin0", "origin1", "origin2"};
+    static const char *const names[CHECKED_MAX] = {"origin0", "origin1", "origin2", "origin3"};
     struct checked *checked = calloc(1, sizeof(*checked));
     ASSERT(checked != NULL && index < CHECKED_MAX);
     checked->io = sim_node_create(view->sim, names[index]);
     checked->well = WELL[prng_below(view->prng, sizeof(WELL) / sizeof(WELL[0]))];
     checked->ill = ILL[prng_below(view->prng, sizeof(ILL) / sizeof(ILL[0]))];
+    checked->grpc = index == CHECKED_BY_GRPC;
+    if (checked->grpc) {
+        checked->well = GRPC_WELL;
+        checked->ill = GRPC_ILL[prng_below(view->prng, sizeof(GRPC_ILL) / sizeof(GRPC_ILL[0]))];
+    }
     if (index > 0) {
         checked->ill_from = sim_now(view->sim) + sim_between(view->prng, 0, 20 * SECOND);
         checked->ill_until = checked->ill_from + sim_between(view->prng, 1, 25 * SECOND);
