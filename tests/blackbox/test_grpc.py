@@ -396,9 +396,12 @@ def test_a_timeout_of_what_is_no_call_passes_untouched(through, origin):
 
 # Responses that are cut short, and other ways to end.
 
-def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, origin, client):
+@pytest.mark.parametrize('policies', ('', 'buffering {\n    response "64KiB"\n}'),
+                         ids=('at-once', 'ahead'))
+def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, origin, client,
+                                                                     policies):
     cut = serve_frames(until_request, begin(body=message(b'whole') + b'\0\0\0\0\x09half'))
-    proxy = through(origin(cut))
+    proxy = through(origin(cut), policies=policies)
     h2, stream = call_raw(proxy)
     answer = h2.answer(stream)
     assert answer.ended and answer.reset is None
