@@ -11,7 +11,7 @@ FIRST   ?= 1
 CC      := gcc
 PYTHON  := /usr/bin/python3
 
-.PHONY: all release debug run test test-unit test-integration lint fmt fuzz sim soak bench install clean help
+.PHONY: all release debug run test test-unit test-integration lint fmt fuzz sim soak clients bench install clean help
 
 all: release
 
@@ -27,6 +27,7 @@ help:
 	@echo 'make sim SEEDS=2000  simulate, from seed FIRST=1; of SWEEP=54 seeds let allocations and'
 	@echo '                     calls fail in turn, POINTS=60 of each (0: every one)'
 	@echo 'make soak MINUTES=10 mixed traffic with faults; ends with PASS or FAIL and figures'
+	@echo 'make clients         testssl.sh and a headless Chromium against TLS'
 	@echo 'make bench           CPU per request against nginx and haproxy'
 	@echo 'make install         PREFIX=/usr/local DESTDIR='
 	@echo 'make clean           remove build/'
@@ -79,6 +80,11 @@ soak:
 	@tools/setup build
 	@tools/build release sentinel
 	@exec $(PYTHON) tests/soak/run.py build/release/sentinel --minutes $(MINUTES)
+
+clients:
+	@tools/setup clients
+	@tools/build release sentinel
+	@exec $(PYTHON) tests/clients/run.py build/release/sentinel
 
 bench:
 	@tools/setup bench

@@ -5,7 +5,6 @@
  * certificates, can as much as open it (CVE-2025-23419 is what happens else).
  */
 #include <openssl/core_names.h>
-#include <openssl/hmac.h>
 #include <openssl/rand.h>
 
 #include "base/assert.h"
@@ -20,15 +19,19 @@ struct keys {
     uint8_t mac[32];
 };
 
+/*
+ * The one-step key derivation of NIST SP 800-56C, with SHA-256: what is hashed begins with the
+ * purpose as its counter, then comes the secret, then what the keys are for; all of fixed sizes.
+ */
 static bool derive(const struct tls *tls, const struct ticket_key *shared, enum purpose purpose,
                    uint8_t key[32])
 {
-    uint8_t message[TLS_SCOPE_SIZE + 1];
-    unsigned int size = 0;
-    memcpy(message, tls->host->scope, TLS_SCOPE_SIZE);
-    message[TLS_SCOPE_SIZE] = (uint8_t)purpose;
-    return HMAC(tls->engine->sha256, shared->secret, sizeof(shared->secret), message,
-                sizeof(message), key, &size) != NULL;
+    uint8_t message[4 + TICKET_KEY_SECRET_SIZE + TLS_SCOPE_SIZE] = {0, 0, 0, (uint8_t)purpose};
+    memcpy(message + 4, shared->secret, TICKET_KEY_SECRET_SIZE);
+    memcpy(message + 4 + TICKET_KEY_SECRET_SIZE, tls->host->scope, TLS_SCOPE_SIZE);
+    bool good = EVP_Digest(message, sizeof(message), key, NULL, tls->engine->sha256, NULL) == 1;
+    OPENSSL_cleanse(message, sizeof(message));
+    return good;
 }
 
 /* The keys of the connection's host; the shared one is wiped. */

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <linux/capability.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -93,6 +94,11 @@ enum status privileges_drop(const struct generation_account *account)
     }
     if (!is_final(account)) {
         log_message(LOG_ERROR, "privileges were dropped, but not for good");
+        return ERROR;
+    }
+    /* Before any private key is read, and not before: a new user makes a process dumpable again. */
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) {
+        log_message(LOG_ERROR, "cannot become undumpable: %s", strerror(errno));
         return ERROR;
     }
     return OK;

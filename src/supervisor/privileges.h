@@ -11,9 +11,9 @@
 #include "config/generation.h"
 
 /*
- * Becomes the account, without further groups and capabilities, and makes sure that there is no way
- * back. ERROR, logged, when any of that fails, and for root that is told to stay root: the process
- * must end then.
+ * Becomes the account, without further groups and capabilities, not dumpable, and makes sure that
+ * there is no way back. ERROR, logged, when any of that fails, and for root that is told to stay
+ * root: the process must end then.
  */
 NODISCARD enum status privileges_drop(const struct generation_account *account);
 

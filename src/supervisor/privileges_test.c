@@ -73,7 +73,8 @@ static bool root_with_groups(void)
 {
     const gid_t groups[] = {1, 4, 27};
     return setgroups(3, groups) == 0 && make_inheritable() && privileges_drop(&nobody) == OK &&
-           getgroups(0, NULL) == 0 && getegid() == NOBODY && has_only(0) && setuid(0) != 0;
+           getgroups(0, NULL) == 0 && getegid() == NOBODY && has_only(0) && setuid(0) != 0 &&
+           prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0;
 }
 
 /* As a service manager starts who may bind low ports: AmbientCapabilities=CAP_NET_BIND_SERVICE. */
@@ -93,7 +94,7 @@ static bool become_user_with_capability(void)
 static bool user_with_capability(void)
 {
     return become_user_with_capability() && !has_only(0) && privileges_drop(&unchanged) == OK &&
-           has_only(0);
+           has_only(0) && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0;
 }
 
 static bool user_who_compiles(void)

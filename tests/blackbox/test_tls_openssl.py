@@ -37,7 +37,11 @@ def test_old_versions_are_refused_and_both_new_ones_spoken(sentinel, echo, autho
                                 '-verify_return_error')
         assert status == 0 and f'New, {spoken}' in said, said
         assert 'ALPN protocol: h2' in said and 'Verify return code: 0 (ok)' in said
-    assert 'No ALPN negotiated' in s_client(proxy.port)[0]
+    said, _ = s_client(proxy.port)
+    assert 'No ALPN negotiated' in said and 'Cipher is TLS_AES_128_GCM_SHA256' in said
+    # Who offers no other is served all the same.
+    for cipher in ('TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'):
+        assert f'Cipher is {cipher}' in s_client(proxy.port, '-ciphersuites', cipher)[0]
 
 
 @pytest.mark.parametrize('ciphers', ['AES128-SHA', 'ECDHE-ECDSA-AES128-SHA', 'DHE-RSA-AES128-GCM-SHA256',

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -133,6 +134,28 @@ def test_descriptors_of_keys_are_closed_and_ticket_keys_stay_out_of_core_files(s
         [tickets] = [entry for entry in mappings(pid) if 'sentinel-tickets' in entry[2]]
         assert 'dd' in tickets[3]['VmFlags']
         assert ('wr' in tickets[3]['VmFlags']) == (pid == proxy.process.pid)
+
+
+@as_root
+@pytest.mark.parametrize('role', ['worker', 'controller'])
+def test_a_process_that_crashes_leaves_no_core_file(served, tmp_path, monkeypatch, role):
+    monkeypatch.chdir(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard != resource.RLIM_INFINITY:
+        pytest.skip('no process here may leave a core file')
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    try:
+        certificates.make(tmp_path, 'a')
+        proxy = served('certificate "a.pem" key="a.key"')
+        assert shake_hands(proxy)
+        [pid] = of_role(proxy, role)
+        assert os.stat(f'/proc/{pid}/environ').st_uid == 0, 'who is dumpable owns its own'
+        replace(proxy, role, signal.SIGABRT)
+        wait_for(lambda: proxy.ready() and shake_hands(proxy), 10, 'a handshake')
+        assert not [name for name in os.listdir(tmp_path) if name.startswith('core')]
+        assert not [name for name in os.listdir(proxy.folder) if name.startswith('core')]
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
 
 
 def test_without_session_tickets_there_are_no_keys_for_them(served, tmp_path):

@@ -3,7 +3,7 @@
 CONNECTIONS stay open from 127.0.1.x and take turns with small requests, SECURE more of TLS too;
 beside them go all other kinds of traffic, FAULTS (0 or 1) included. Commands come on standard input,
 a line each: `secure` opens those of TLS, `load` begins, `stop` ends; each is answered with a line. What was sent and what came back is the last
-line, as JSON: {route: {"begun": N, "answers": {status: N}}}.
+line, as JSON: {"routes": {route: {"begun": N, "answers": {status: N}}}, "complaints": [text]}.
 """
 import asyncio
 import collections
@@ -31,6 +31,11 @@ class Ledger:
         self.lock = threading.Lock()
         self.begun = collections.Counter()
         self.answers = collections.defaultdict(collections.Counter)
+        self.complaints = []  # of peers that broke a protocol
+
+    def complain(self, text):
+        with self.lock:
+            self.complaints.append(text)
 
     def begin(self, route):
         with self.lock:
@@ -299,7 +304,7 @@ def main(ports, authority, connections, faults):
         thread.join()
     crowd.close_all()
     sealed.close_all()
-    print(json.dumps(ledger.report()), flush=True)
+    print(json.dumps({'routes': ledger.report(), 'complaints': ledger.complaints}), flush=True)
 
 
 if __name__ == '__main__':

@@ -14,6 +14,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.exceptions
 
 PER_ADDRESS = 200
 NAME = 'soak.test'
@@ -110,6 +111,8 @@ class Http2Connection:
             h2.config.H2Configuration(client_side=True, header_encoding='utf-8'))
         self.streams = {}  # id: [a future, the status]
         self.over = False
+        self.closing = False
+        self.wrong = None  # what the peer did that no peer may
 
     async def flush(self):
         self.writer.write(self.codec.data_to_send())
@@ -146,6 +149,8 @@ class Http2Connection:
                 for event in self.codec.receive_data(data):
                     self.take(event)
                 await self.flush()
+        except h2.exceptions.H2Error as error:
+            self.wrong = None if self.closing else error  # the library takes nothing after GOAWAY
         finally:
             self.over = True
             for stream in list(self.streams):
@@ -205,11 +210,15 @@ class SecureKinds:
         reading = asyncio.ensure_future(connection.read())
         try:
             await asyncio.gather(*(self.lane(connection, asks) for _ in range(8)))
-            connection.codec.close_connection()
-            await connection.flush()
+            connection.closing = True
+            if not connection.over:
+                connection.codec.close_connection()
+                await connection.flush()
         finally:
             writer.transport.abort()
             await asyncio.gather(reading, return_exceptions=True)
+            if connection.wrong:
+                self.ledger.complain(f'HTTP/2: {connection.wrong!r}')
 
     async def lane(self, connection, asks):
         for _ in range(asks):
@@ -223,6 +232,8 @@ class SecureKinds:
                 await connection.ask(path, **options)
             except EOFError:
                 pass
+            except h2.exceptions.H2Error:
+                return  # the connection has ended meanwhile, or is about to
 
     async def multiplexed(self):
         await self.http2_connection(self.port, self.http2, 12)
