@@ -108,6 +108,7 @@ static void compile_limits(struct compilation *compilation, const struct section
     limits->handshakes = section_number32(section, KEY_LIMITS_MAX_HANDSHAKES);
     limits->upstream_connections = section_number32(section, KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS);
     limits->tunnels = section_number32(section, KEY_LIMITS_MAX_TUNNELS);
+    limits->tunnels_per_client = section_number32(section, KEY_LIMITS_TUNNELS_PER_CLIENT);
     limits->http2_streams = section_number32(section, KEY_LIMITS_HTTP2_STREAMS);
     limits->http2_window = section_number32(section, KEY_LIMITS_HTTP2_WINDOW);
     limits->http2_glitches = section_number32(section, KEY_LIMITS_HTTP2_GLITCHES);

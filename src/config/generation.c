@@ -108,13 +108,14 @@ static bool check_limits(const struct generation_limits *limits)
            schema_in_range(KEY_LIMITS_MAX_HANDSHAKES, limits->handshakes) &&
            schema_in_range(KEY_LIMITS_MAX_UPSTREAM_CONNECTIONS, limits->upstream_connections) &&
            schema_in_range(KEY_LIMITS_MAX_TUNNELS, limits->tunnels) &&
+           schema_in_range(KEY_LIMITS_TUNNELS_PER_CLIENT, limits->tunnels_per_client) &&
            schema_in_range(KEY_LIMITS_HTTP2_STREAMS, limits->http2_streams) &&
            schema_in_range(KEY_LIMITS_HTTP2_WINDOW, limits->http2_window) &&
            schema_in_range(KEY_LIMITS_HTTP2_GLITCHES, limits->http2_glitches) &&
            schema_in_range(KEY_LIMITS_HTTP2_POOL, limits->http2_pool) &&
            schema_in_range(KEY_LIMITS_BUFFER_POOL, limits->buffer_pool) &&
            schema_in_range(KEY_LIMITS_HOLD_POOL, limits->hold_pool) &&
-           schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes) && limits->reserved == 0;
+           schema_in_range(KEY_LIMITS_SPLICE_PIPES, limits->splice_pipes);
 }
 
 static bool check_timeouts(const struct generation_timeouts *timeouts)

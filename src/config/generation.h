@@ -55,16 +55,16 @@ struct generation_limits {
     uint32_t handshakes;              /* under way, all workers */
     uint32_t upstream_connections;    /* all workers */
     uint32_t tunnels;                 /* open, all workers */
+    uint32_t tunnels_per_client;      /* the same of one client address; IPv6 by /64 */
     uint32_t request_rate;            /* of one client, a second; 0: any */
     uint32_t request_burst;           /* of one client, at once; 0 without a rate */
     uint32_t splice_pipes;            /* all workers; 0: bodies are always copied */
     uint32_t http2_streams;           /* of one client connection at a time */
     uint32_t http2_window;            /* bytes that a peer may send ahead */
     uint32_t http2_glitches;          /* points: the budget of one connection */
-    uint32_t reserved;
-    uint64_t http2_pool;  /* bytes per worker, where HTTP/2 is spoken */
-    uint64_t buffer_pool; /* bytes of body and head buffers per worker */
-    uint64_t hold_pool;   /* bytes per worker, where a route buffers bodies */
+    uint64_t http2_pool;              /* bytes per worker, where HTTP/2 is spoken */
+    uint64_t buffer_pool;             /* bytes of body and head buffers per worker */
+    uint64_t hold_pool;               /* bytes per worker, where a route buffers bodies */
 };
 
 struct generation_timeouts {

@@ -75,7 +75,9 @@ struct proxy {
     uint32_t requests_open;         /* those that count */
     uint32_t handshakes_place;      /* what this worker has room for */
     uint32_t tunnels_place;         /* the same */
+    uint32_t tunnels_of_client;     /* of which one client may have so many */
     uint32_t tunnels_open;          /* requests that switch protocols, or have */
+    struct list tunnels;            /* these */
     uint64_t date_second;
     uint8_t date[DATE_SIZE];
     size_t arena_size;          /* of one exchange */

@@ -74,6 +74,23 @@ static enum reason prepare_websocket(struct exchange *exchange)
     return REASON_NONE;
 }
 
+/* A look at each: they are few, and a switch is rare. */
+static bool client_has_too_many(struct proxy *proxy, uint64_t client)
+{
+    uint32_t count = 0;
+    for (struct list *link = proxy->tunnels.next; link != &proxy->tunnels; link = link->next) {
+        count += CONTAINER_OF(link, struct tunnel, link)->client == client ? 1 : 0;
+    }
+    return client != 0 && count >= proxy->tunnels_of_client;
+}
+
+/* Whose tunnel it will be: peers on a Unix socket are no client of their own. */
+static uint64_t client_of(const struct exchange *exchange)
+{
+    const struct address *client = &exchange->client_address;
+    return client->family == ADDRESS_UNIX ? 0 : client_tag(&exchange->proxy->clients.key, client);
+}
+
 enum reason tunnel_admit(struct exchange *exchange)
 {
     const struct request_head *request = &exchange->request;
@@ -86,17 +103,23 @@ enum reason tunnel_admit(struct exchange *exchange)
     if (protocol.size == 0) {
         return extended ? REASON_SWITCHING_REFUSED : REASON_NONE;
     }
+    uint64_t client = client_of(exchange);
     if (proxy->tunnels_open >= proxy->tunnels_place) {
         return REASON_TUNNELS_FULL;
     }
+    if (client_has_too_many(proxy, client)) {
+        return REASON_CLIENT_TUNNELS;
+    }
     struct tunnel *tunnel = &exchange->tunnel;
-    *tunnel = (struct tunnel){.asked = {.protocol = protocol},
+    *tunnel = (struct tunnel){.client = client,
+                              .asked = {.protocol = protocol},
                               .granted = {.protocol = protocol},
                               .is_websocket = span_equal_nocase(protocol, SPAN("websocket"))};
     enum reason reason = tunnel->is_websocket ? prepare_websocket(exchange) : REASON_NONE;
     if (reason == REASON_NONE) {
         exchange->switches = true;
         proxy->tunnels_open++;
+        list_push_back(&proxy->tunnels, &tunnel->link);
     }
     return reason;
 }
@@ -264,6 +287,7 @@ void tunnel_leave(struct exchange *exchange)
         return;
     }
     proxy->tunnels_open--;
+    list_unlink(&exchange->tunnel.link);
     if (tunnel_is_open(exchange)) {
         metrics_subtract(proxy->metrics, METRIC_TUNNELS, 1);
         metrics_add(proxy->metrics, METRIC_TUNNEL_BYTES,

@@ -5,18 +5,21 @@
  * the upstream's own 101, so that no request of HTTP can be smuggled behind one; what came early
  * follows it. Each direction ends for itself.
  *
- * Bounds: max-tunnels, the worker's share of which counts from the request on; timeouts tunnel-idle
- * and tunnel-half-closed. A part of its exchange.
+ * Bounds: max-tunnels and tunnels-per-client, the worker's share of which counts from the request
+ * on; timeouts tunnel-idle and tunnel-half-closed. A part of its exchange.
  */
 #ifndef SENTINEL_PROXY_TUNNEL_H
 #define SENTINEL_PROXY_TUNNEL_H
 
+#include "base/list.h"
 #include "http/stream.h"
 #include "http/websocket.h"
 
 struct exchange;
 
 struct tunnel {
+    struct list link;         /* among the worker's */
+    uint64_t client;          /* client_tag of its address; 0: it has none */
     struct switching asked;   /* of the upstream */
     struct switching granted; /* what the client is told then */
     uint64_t opened;          /* when the client was told; 0: not yet */

@@ -223,6 +223,8 @@ struct worker *worker_create(const struct worker_options *options)
         worker_plan_share(proxy->requests_max, server_of(worker)->workers, options->index);
     proxy->requests_place = plan.requests;
     proxy->tunnels_place = plan.tunnels;
+    proxy->tunnels_of_client = plan.tunnels_per_client;
+    list_init(&proxy->tunnels);
     proxy->handshakes_place = plan.handshakes;
     uint64_t seed = 0;
     io_random(proxy->io, &seed, sizeof(seed));

@@ -82,9 +82,9 @@ static uint64_t heap_of_upstreams(const struct worker_plan *plan,
 }
 
 /* Split evenly, but nobody is without one. */
-static uint32_t tunnels_of(const struct generation_server *server, uint32_t index)
+static uint32_t at_least_one(uint32_t total, const struct generation_server *server, uint32_t index)
 {
-    uint32_t share = worker_plan_share(server->limits.tunnels, server->workers, index);
+    uint32_t share = worker_plan_share(total, server->workers, index);
     return share > 0 ? share : 1;
 }
 
@@ -190,7 +190,8 @@ void worker_plan_init(struct worker_plan *plan, const struct generation *generat
         .upstream_connections =
             worker_plan_share(limits->upstream_connections, server->workers, index),
         .splice_pipes = worker_plan_share(limits->splice_pipes, server->workers, index),
-        .tunnels = tunnels_of(server, index),
+        .tunnels = at_least_one(limits->tunnels, server, index),
+        .tunnels_per_client = at_least_one(limits->tunnels_per_client, server, index),
         .arena_size = exchange_arena_size(&heads) + notes_of_tls(generation),
         .draft_size = exchange_draft_size(&heads, security_fields(generation)),
     };

@@ -51,6 +51,7 @@ struct worker_plan {
     uint32_t upstream_connections; /* its share of max-upstream-connections */
     uint32_t splice_pipes;         /* its share of splice-pipes */
     uint32_t tunnels;              /* its share of max-tunnels; at least one */
+    uint32_t tunnels_per_client;   /* the same of tunnels-per-client */
     size_t arena_size;             /* of one exchange */
     size_t draft_size;             /* for the message that is being forwarded */
     struct worker_plan_item items[WORKER_PLAN_ROWS];

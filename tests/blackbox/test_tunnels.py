@@ -284,6 +284,20 @@ def test_tunnels_are_bounded_and_leave_room_for_requests(sentinel, origin):
             assert ask(four).status == 101 and talk(four)
 
 
+def test_one_client_cannot_take_all_tunnels(sentinel, origin):
+    proxy = sentinel(origin(TUNNEL), route=WEBSOCKET, listener='h2c true',
+                     limits='tunnels-per-client 3')
+    h2 = Http2(proxy.connect(source='127.0.0.2'))
+    streams = [extended(h2) for _ in range(4)]
+    assert [opened(h2, stream).status for stream in streams] == [200, 200, 200, 429]
+    assert proxy.logged('client_tunnels')['status'] == 429
+    with proxy.connect(source='127.0.0.3') as other:
+        assert ask(other).status == 101 and talk(other)
+    h2.wire.send(reset(streams[0], CANCEL))
+    wait_for(lambda: proxy.metric('sentinel_tunnels') == 2, what='a tunnel that is over')
+    assert opened(h2, extended(h2)).status == 200
+
+
 def test_a_refused_switch_gives_its_place_back(sentinel, origin):
     refusal = [read_request, response(b'no', '403 Forbidden')]
     proxy = sentinel(origin(refusal, refusal, refusal, TUNNEL), limits='max-tunnels 1',
