@@ -273,21 +273,6 @@ void shedding_make_http2_room(struct proxy *proxy)
     }
 }
 
-static void shed_http2(struct proxy *proxy, uint64_t now)
-{
-    const struct http2_memory *memory = &proxy->http2.memory;
-    struct shed_level *level = &proxy->shedding.http2;
-    uint64_t percent = http2_percent(memory);
-    level->high = percent >= (level->high ? HTTP2_CALM_PERCENT : HTTP2_HIGH_PERCENT);
-    level->full = memory->page_count > 0 && !http2_context_has_room(&proxy->http2);
-    for (int i = 0; i < SHED_TURN_MAX && level->high && http2_percent(memory) >= HTTP2_CALM_PERCENT;
-         i++) {
-        if (!shed_idle_http2(proxy, level->full ? STALL_US : IDLE_HIGH_US, now)) {
-            return;
-        }
-    }
-}
-
 /* How many wait, up to a bound. */
 static uint64_t waiting(const struct list *waiters)
 {
@@ -438,13 +423,22 @@ static bool holds_scarce_memory(const struct exchange *exchange)
            (exchange->uploads && exchange->upload.held.blocks > 0);
 }
 
-/*
- * The same, of those that hold an upstream connection, or what others need to give theirs back;
- * looks at SHED_TURN_MAX exchanges at most.
- */
-static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum shed_kind kind,
-                             uint64_t count, uint64_t now)
+/* It has an upstream connection, or what others need to give theirs back. */
+static bool holds_upstream(const struct exchange *exchange)
 {
+    return exchange->attempt.lease.connection != NULL || holds_scarce_memory(exchange);
+}
+
+static bool is_of_http2(const struct exchange *exchange)
+{
+    return http2_session_is(exchange->client->session);
+}
+
+/* The same, of those that are chosen; looks at SHED_TURN_MAX exchanges at most. */
+static uint64_t shed_chosen(struct proxy *proxy, const struct list *list, enum shed_kind kind,
+                            bool (*chosen)(const struct exchange *exchange), uint64_t count)
+{
+    uint64_t now = io_now(proxy->io);
     bool request = kind != SHED_SLOW_READER;
     uint64_t done = 0;
     struct exchange *exchange = first_stalled(list, request);
@@ -454,13 +448,32 @@ static uint64_t shed_holders(struct proxy *proxy, const struct list *list, enum 
         if (!is_due(&proxy->shedding, stall->since, STALL_US, now)) {
             break;
         }
-        if (exchange->attempt.lease.connection != NULL || holds_scarce_memory(exchange)) {
+        if (chosen(exchange)) {
             give_up(exchange, kind);
             done++;
         }
         exchange = next;
     }
     return done;
+}
+
+/* Idle connections first, then bodies that stand in windows since their upstream does not read. */
+static void shed_http2(struct proxy *proxy, uint64_t now)
+{
+    const struct http2_memory *memory = &proxy->http2.memory;
+    struct shed_level *level = &proxy->shedding.http2;
+    uint64_t percent = http2_percent(memory);
+    bool more = true;
+    level->high = percent >= (level->high ? HTTP2_CALM_PERCENT : HTTP2_HIGH_PERCENT);
+    level->full = memory->page_count > 0 && !http2_context_has_room(&proxy->http2);
+    for (int i = 0; i < SHED_TURN_MAX && more && level->high; i++) {
+        more = http2_percent(memory) >= HTTP2_CALM_PERCENT &&
+               shed_idle_http2(proxy, level->full ? STALL_US : IDLE_HIGH_US, now);
+    }
+    if (memory->page_count > 0 && !http2_context_has_room(&proxy->http2)) {
+        (void)shed_chosen(proxy, &proxy->shedding.uploads, SHED_SLOW_UPSTREAM, is_of_http2,
+                          HTTP2_TRIED);
+    }
 }
 
 static void shed_requests(struct proxy *proxy, uint64_t now)
@@ -477,7 +490,7 @@ static void shed_requests(struct proxy *proxy, uint64_t now)
     (void)shed_stalled(proxy, &shedding->readers, SHED_SLOW_READER, count, now);
 }
 
-static void shed_upstreams(struct proxy *proxy, uint64_t now)
+static void shed_upstreams(struct proxy *proxy)
 {
     const struct pool *pool = &proxy->pool;
     if (list_is_empty(&pool->waiters) || !list_is_empty(&pool->idle) ||
@@ -485,8 +498,8 @@ static void shed_upstreams(struct proxy *proxy, uint64_t now)
         return;
     }
     uint64_t count = waiting(&pool->waiters);
-    count -= shed_holders(proxy, &proxy->shedding.senders, SHED_SLOW_BODY, count, now);
-    (void)shed_holders(proxy, &proxy->shedding.readers, SHED_SLOW_READER, count, now);
+    count -= shed_chosen(proxy, &proxy->shedding.senders, SHED_SLOW_BODY, holds_upstream, count);
+    (void)shed_chosen(proxy, &proxy->shedding.readers, SHED_SLOW_READER, holds_upstream, count);
 }
 
 static void shed_buffers(struct proxy *proxy, uint64_t now)
@@ -524,6 +537,6 @@ void shedding_turn(struct proxy *proxy)
     shed_connections(proxy, now);
     shed_http2(proxy, now);
     shed_requests(proxy, now);
-    shed_upstreams(proxy, now);
+    shed_upstreams(proxy);
     shed_buffers(proxy, now);
 }

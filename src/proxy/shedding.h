@@ -28,7 +28,9 @@
  *   http2-pool, of which the last quarter is for the streams of those that are connected
  *      70% to  60%   connections of HTTP/2 that have been idle for 5 s, those idle longest first
  *      75%           those idle for 1 s; for a new one, the one that has been idle longest, if for
- *                    250 ms; else the new one (ENHANCE_YOUR_CALM, http2_memory)
+ *                    250 ms; else the new one (ENHANCE_YOUR_CALM, http2_memory); requests over
+ *                    HTTP/2 whose upstream has not taken 16 KiB for 1 s (503 buffers_full), those
+ *                    that stand longest first
  *   max-upstream-connections
  *     in use, and    of those that hold one the same exchanges, in the same order; and of those
  *     some wait      that hold memory of hold-pool while another response cannot give its

@@ -1,12 +1,13 @@
 """Floods of HTTP/2: each ends the connection that makes it, and others are served meanwhile."""
+import socket
 import struct
 
 import pytest
 
-from harness.attack import neighbour
+from harness.attack import neighbour, shed
 from harness.checks import assert_alive
 from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
-                           Http2, frame, reset, settings, window_update)
+                           WINDOW_UPDATE, Http2, frame, reset, settings, window_update)
 from harness.origins import hold, read_head
 from harness.waiting import wait_for
 
@@ -220,6 +221,53 @@ def test_streams_that_are_reset_count_until_their_work_upstream_has_ended(sentin
     assert most <= 5
     wait_for(lambda: proxy.metric('sentinel_http2_streams') == 0, what='the streams\' end')
     assert h2.ping() is None
+
+
+def read_to_nothing(origin, wire):
+    """Takes the head and not a byte of the body."""
+    wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.read_head()
+    origin.stopping.wait(60)
+
+
+def upload_until_stuck(h2):
+    """Sends a body as its window opens, until it does not any more."""
+    stream = h2.open(method='PUT', path='/stuck', end=False)
+    window = 65535
+    while window >= 16000 or not h2.wire.silent(0.2):
+        if window >= 16000:
+            h2.data(stream, b'x' * 16000)
+            window -= 16000
+        else:
+            kind, _, on, payload = h2.take()
+            if kind == GOAWAY:
+                return
+            window += int.from_bytes(payload, 'big') if (kind, on) == (WINDOW_UPDATE, stream) else 0
+
+
+def test_bodies_that_their_upstream_does_not_read_make_room_for_new_connections(sentinel, echo,
+                                                                               origin):
+    proxy = sentinel(echo, listener=LISTENER, limits='http2-pool "1MiB"\nhttp2-window "64KiB"',
+                     extra=f'''
+upstream "stuck" {{ target "{origin([read_to_nothing]).address}" }}
+route "stuck" {{ match path-prefix="/stuck"; upstream "stuck"; policies {{ max-body-size 0 }} }}
+''')
+    attackers = []
+
+    def is_full():
+        attackers.append(Http2(proxy.connect()))
+        upload_until_stuck(attackers[-1])
+        return shed(proxy, 'slow_upstream') > 0 or attackers[-1].goaways
+
+    def is_served():
+        h2 = Http2(proxy.connect())
+        h2.send(frame(PING, 0, 0, b'12345678'))
+        h2.until(lambda: h2.pings or h2.goaways)
+        return not h2.goaways and h2.request().status == 200
+    wait_for(is_full, 30, 'a full pool')
+    wait_for(is_served, 20, 'room for another')
+    assert shed(proxy, 'slow_upstream') > 0
+    assert proxy.logged('buffers_full')['protocol'] == 'HTTP/2.0'
 
 
 def test_windows_of_zero_hold_nothing_but_their_own(sentinel, echo):
