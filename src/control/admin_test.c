@@ -490,7 +490,7 @@ static void *make_flight(const struct fixture *fixture)
     uint32_t slots[3];
     for (unsigned i = 0; i < 3; i++) {
         slots[i] = flight_begin(&recorder, &request);
-        flight_step(&recorder, slots[i], 3, 6, 1);
+        flight_step(&recorder, slots[i], 4, 6, 1);
         flight_describe(&recorder, slots[i], &request);
     }
     flight_end(&recorder, slots[0], &GOOD);
