@@ -204,16 +204,6 @@ static enum progress step_route(struct exchange *exchange)
     return enter(exchange, EXCHANGE_ADMIT);
 }
 
-/* The request has a body. Only where it may be sent again is it worth keeping. */
-static void begin_upload(struct exchange *exchange)
-{
-    bool repeatable = method_is_idempotent(exchange->request.method);
-    exchange->upload = (struct upload){.replay = {.lost = !repeatable}};
-    list_init(&exchange->upload.stall.link);
-    hold_init(&exchange->upload.held, exchange->route->hold_request);
-    exchange->uploads = true;
-}
-
 /* From here on it is the upstream's time that counts. */
 static enum progress begin_forward(struct exchange *exchange)
 {
@@ -246,7 +236,7 @@ static enum progress step_admit(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (!exchange->client->in_ended && !exchange->switches) {
-        begin_upload(exchange);
+        exchange_begin_upload(exchange, exchange->route->hold_request);
     }
     return exchange_collects(exchange) ? enter(exchange, EXCHANGE_COLLECT)
                                        : begin_forward(exchange);

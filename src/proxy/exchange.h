@@ -216,6 +216,9 @@ void exchange_note_tls(struct exchange *exchange);
 /* Tells the flight recorder what is asked, and from route on, of which route. */
 void exchange_note_request(struct exchange *exchange);
 
+/* The request has a body, of which so much may be held, or is a tunnel. exchange_body.c */
+void exchange_begin_upload(struct exchange *exchange, uint64_t hold_max);
+
 /* From here on the request's body cannot be sent again. exchange_body.c */
 void exchange_lose_replay(struct exchange *exchange);
 

@@ -6,6 +6,16 @@
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 
+/* Only where it may be sent again is it worth keeping. */
+void exchange_begin_upload(struct exchange *exchange, uint64_t hold_max)
+{
+    bool repeatable = method_is_idempotent(exchange->request.method) && !exchange->switches;
+    exchange->upload = (struct upload){.replay = {.lost = !repeatable}};
+    list_init(&exchange->upload.stall.link);
+    hold_init(&exchange->upload.held, hold_max);
+    exchange->uploads = true;
+}
+
 /* Keeps what was just read, while there is room and all of it may still fit. */
 static void keep_for_replay(struct exchange *exchange, struct span bytes)
 {

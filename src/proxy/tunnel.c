@@ -179,13 +179,9 @@ void tunnel_open(struct exchange *exchange)
     struct stream *client = exchange->client;
     struct stream *upstream = exchange->attempt.lease.stream;
     ASSERT(exchange->switches && !exchange->uploads);
-    exchange->upload = (struct upload){
-        .replay = {.lost = true},
-        .sink = {.stream = upstream, .failure = REASON_TUNNEL_BROKEN},
-    };
-    list_init(&exchange->upload.stall.link);
-    hold_init(&exchange->upload.held, 0); /* nothing is held back of a tunnel */
-    exchange->uploads = true;
+    exchange_begin_upload(exchange, 0);
+    exchange->upload.sink =
+        (struct stream_sink){.stream = upstream, .failure = REASON_TUNNEL_BROKEN};
     exchange->response_sink =
         (struct stream_sink){.stream = client, .failure = REASON_CLIENT_CLOSED};
     open_lane(&exchange->upload.lane, client, &exchange->upload.sink);

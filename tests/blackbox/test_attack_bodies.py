@@ -78,6 +78,29 @@ def test_slow_readers_do_not_keep_all_buffers(sentinel, origin):
     assert proxy.logged('shed_slow_reader')['status'] == 200
 
 
+def test_slow_readers_that_have_all_memory_for_buffering_cost_others_nothing(sentinel, origin):
+    body = bytes(range(256)) * 16384
+    proxy = sentinel(origin(serving(body)), limits='hold-pool "256KiB"',
+                     policies='buffering { response "1MiB" }')
+    with Flood(proxy, receive_buffer=4096) as flood:
+        for _ in range(30):
+            assert flood.open(request_bytes())
+        wait_for(lambda: proxy.metric('sentinel_limit_utilization_ratio', limit='hold-pool') > 0.9,
+                 20, 'a full pool')
+        with neighbour(proxy, size=len(body)) as client:
+            wait_for(lambda: client.served >= 6, 60, 'six bodies beside the slow readers')
+    assert proxy.metric('sentinel_hold_pool_short_total') > 0
+    assert shed(proxy, 'slow_reader') == 0
+
+
+def test_slow_uploads_that_are_collected_make_room_for_other_requests(sentinel, echo):
+    proxy = sentinel(echo, limits='max-requests 40', policies='buffering { request "64KiB" }')
+    attack(proxy, 5, 20, UPLOAD, b'x', ended=20)
+    assert shed(proxy, 'slow_body') > 20
+    record = proxy.logged('shed_slow_body')
+    assert (record['status'], record['attempts']) == (408, 0)
+
+
 def test_uploads_to_an_upstream_that_does_not_read_make_room(sentinel, origin):
     stuck = origin([read_to_nothing])
     body = bytes(range(256)) * 4096
