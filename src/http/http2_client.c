@@ -265,9 +265,7 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         return OK;
     }
     if (stream->broken || wire->dead) {
-        if (stream->error_code == NGHTTP2_REFUSED_STREAM) {
-            base->progress_out = 0; /* the peer has not looked at it */
-        }
+        base->unprocessed = stream->error_code == NGHTTP2_REFUSED_STREAM;
         *reason = stream->refusal != REASON_NONE ? stream->refusal
                   : base->failure != REASON_NONE ? REASON_BAD_RESPONSE
                   : wire->refused                ? REASON_UPSTREAM_TLS_REFUSED

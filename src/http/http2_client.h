@@ -1,7 +1,7 @@
 /*
  * The HTTP/2 session of a connection to an upstream: many requests at a time, as many as the peer
  * allows, each a stream of its own. A stream that the peer refused, or that its GOAWAY excludes,
- * was not looked at: it shows as unwritten (progress_out 0), so that any request may be sent again.
+ * was not looked at: it shows as unprocessed, so that any request may be sent again.
  * The pool (upstream/pool.h) owns it.
  */
 #ifndef SENTINEL_HTTP_HTTP2_CLIENT_H

@@ -144,6 +144,7 @@ struct stream {
     bool closing;            /* the response said that the connection will close */
     bool out_ended;          /* write_end, or a head without body */
     bool starved;            /* room or a write said no for want of buffers: see above */
+    bool unprocessed;        /* an upstream's: it has not looked at the request, and says so */
     uint16_t failure;        /* enum reason: why it broke, if not by its peer's going; else NONE */
 };
 
