@@ -587,6 +587,7 @@ void http2_session_start(struct session *base, const struct session_early *early
     if (open) {
         base->step = SESSION_IDLE;
         session->wire->running = true;
+        (void)http2_wire_pump(session->wire); /* our SETTINGS come first, whatever is said next */
         if (early != NULL && early->inbox != NULL) {
             http2_wire_feed(session->wire,
                             span_of(early->inbox + early->start, early->end - early->start));
