@@ -272,7 +272,10 @@ enum status http2_wire_receive(struct http2_wire *wire)
     if (wire->in_ended) {
         return END;
     }
-    if (wire->pending.size > 0 || wire->muted) {
+    if (wire->muted) {
+        return AGAIN; /* nothing that it sends counts any more */
+    }
+    if (wire->pending.size > 0) {
         wire->held_back = true;
         return AGAIN; /* its answers have no room: what it sends has to wait */
     }
@@ -499,6 +502,9 @@ bool http2_wire_send_frames(struct http2_wire *wire)
 bool http2_wire_send(struct http2_wire *wire)
 {
     uint64_t before = wire->out_sent;
+    if (!transport_is_open(&wire->session->transport)) {
+        wire->dead = true; /* the process is only being swept up */
+    }
     (void)http2_wire_pump(wire);
     while (wire->outbox.size > 0 && !wire->dead) {
         enum status status = write_outbox(wire);
