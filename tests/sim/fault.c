@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/assert.h"
 #include "base/slab.h"
+#include "http/http2_memory.h"
 
 enum {
     RUN_SECONDS_MAX = 60,    /* of real time: more is a hang */
@@ -320,4 +321,50 @@ WRAPPED(struct span, arena_printf, struct arena *arena, const char *format, ...)
     va_end(arguments);
     ASSERT(size >= 0 && size < TEXT_MAX);
     return __real_arena_printf(arena, "%s", text);
+}
+
+/* ---- HTTP/2's memory, and what its codec takes of it ---- */
+
+WRAPPED(void *, http2_allocate, struct http2_account *account, size_t size)
+{
+    return fails_at(FAULTS_AT_WORK, "http2_allocate") ? NULL : __real_http2_allocate(account, size);
+}
+
+WRAPPED(void *, http2_resize, struct http2_account *account, void *object, size_t size)
+{
+    return fails_at(FAULTS_AT_WORK, "http2_resize") ? NULL
+                                                    : __real_http2_resize(account, object, size);
+}
+
+nghttp2_mem __real_http2_codec_memory(struct http2_account *account);
+nghttp2_mem __wrap_http2_codec_memory(struct http2_account *account);
+
+static void *codec_malloc(size_t size, void *account)
+{
+    return fails_at(FAULTS_AT_WORK, "codec malloc")
+               ? NULL
+               : __real_http2_codec_memory(account).malloc(size, account);
+}
+
+static void *codec_calloc(size_t count, size_t size, void *account)
+{
+    return fails_at(FAULTS_AT_WORK, "codec calloc")
+               ? NULL
+               : __real_http2_codec_memory(account).calloc(count, size, account);
+}
+
+static void *codec_realloc(void *object, size_t size, void *account)
+{
+    return fails_at(FAULTS_AT_WORK, "codec realloc")
+               ? NULL
+               : __real_http2_codec_memory(account).realloc(object, size, account);
+}
+
+nghttp2_mem __wrap_http2_codec_memory(struct http2_account *account)
+{
+    nghttp2_mem memory = __real_http2_codec_memory(account);
+    memory.malloc = codec_malloc;
+    memory.calloc = codec_calloc;
+    memory.realloc = codec_realloc;
+    return memory;
 }

@@ -17,7 +17,7 @@
 enum fault_stage {
     FAULTS_NONE,     /* the code that runs is a test's own */
     FAULTS_AT_START, /* of a process: malloc, calloc, mmap, listen */
-    FAULTS_AT_WORK,  /* slabs, arenas, reads, writes, accepts, connects */
+    FAULTS_AT_WORK,  /* slabs, arenas, HTTP/2's memory, reads, writes, accepts, connects */
     FAULTS_OF_CALLS, /* of these only the last four: what runs is in part a test's own */
 };
 

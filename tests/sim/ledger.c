@@ -7,7 +7,10 @@
 #include "reader.h"
 
 /* Nearly the worker's timer for a head, which begins where the first byte arrives. */
-enum { HEAD_SLOW_US = 9 * 1000 * 1000 };
+enum {
+    HEAD_SLOW_US = 9 * 1000 * 1000,
+    BODY_KEPT = 16 * 1024, /* what any worker that is not short of buffers can send again */
+};
 
 _Noreturn void run_failed(const char *format, ...)
 {
@@ -83,7 +86,7 @@ void payload_verify(uint32_t number, enum side side, uint64_t offset, struct spa
     }
 }
 
-uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb)
+static struct ledger_exchange *arrived(struct ledger *ledger, uint32_t number, enum verb verb)
 {
     struct ledger_exchange *exchange = ledger_get(ledger, number);
     if (exchange->hostile) {
@@ -99,10 +102,20 @@ uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb)
     if (exchange->attempts > 0 && verb == VERB_POST) {
         run_failed("exchange %u: a POST was sent to origins twice", number);
     }
-    if (exchange->attempts == LEDGER_ATTEMPTS_MAX) {
+    if (exchange->attempts + exchange->refusals == LEDGER_ATTEMPTS_MAX) {
         run_failed("exchange %u: more than %d attempts", number, LEDGER_ATTEMPTS_MAX);
     }
-    return exchange->attempts++;
+    return exchange;
+}
+
+uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb)
+{
+    return arrived(ledger, number, verb)->attempts++;
+}
+
+void ledger_refused(struct ledger *ledger, uint32_t number, enum verb verb)
+{
+    arrived(ledger, number, verb)->refusals++;
 }
 
 void ledger_body_arrived(struct ledger *ledger, uint32_t number, uint64_t size)
@@ -200,6 +213,13 @@ static bool was_too_slow(const struct ledger_exchange *exchange)
     return exchange->status == 408 && (!exchange->head_sent || exchange->head_took > HEAD_SLOW_US);
 }
 
+/* Once it is sent again, unless its body is too large to be kept. */
+static bool was_refused_for_good(const struct ledger_exchange *exchange)
+{
+    return exchange->refusals > 1 ||
+           (exchange->refusals == 1 && exchange->request_size > BODY_KEPT);
+}
+
 void ledger_check(struct ledger *ledger, const struct ledger_expectation *expectation)
 {
     for (uint32_t number = 0; number < ledger->count; number++) {
@@ -208,14 +228,18 @@ void ledger_check(struct ledger *ledger, const struct ledger_expectation *expect
         if (expectation->logged) {
             check_record(exchange, number);
         }
-        if (exchange->attempts > expectation->attempts_max) {
-            run_failed("exchange %u: %u attempts, %u are allowed", number, exchange->attempts,
+        if (exchange->attempts + exchange->refusals > expectation->attempts_max) {
+            run_failed("exchange %u: %u attempts, %u of them refused; %u are allowed", number,
+                       exchange->attempts + exchange->refusals, exchange->refusals,
                        expectation->attempts_max);
+        }
+        if (exchange->unprocessed && exchange->attempts > 0) {
+            run_failed("exchange %u: its client was told that nobody has looked at it", number);
         }
         bool safe = exchange->verb == VERB_GET || exchange->verb == VERB_HEAD;
         bool must = expectation->all_answered || (expectation->safe_answered && safe);
         bool answered = exchange->outcome == OUTCOME_ANSWERED && exchange->from_origin;
-        if (must && !answered && !was_too_slow(exchange)) {
+        if (must && !answered && !was_too_slow(exchange) && !was_refused_for_good(exchange)) {
             run_failed("exchange %u: not answered (status %u, outcome %d), though it could be",
                        number, exchange->status, (int)exchange->outcome);
         }

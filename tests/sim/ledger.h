@@ -46,6 +46,8 @@ struct ledger_exchange {
     uint64_t head_took;  /* from then until its last */
     bool body_sent;
     bool body_dropped; /* on its way, by a verdict: it arrives empty */
+    bool unprocessed;  /* its client was told that nobody has looked at it */
+    uint32_t refusals; /* origins that have not looked at it, and said so */
     uint32_t attempts;
     struct ledger_attempt attempt[LEDGER_ATTEMPTS_MAX];
     enum outcome outcome;
@@ -81,6 +83,9 @@ void payload_verify(uint32_t number, enum side side, uint64_t offset, struct spa
 
 /* A request head of this exchange reached an origin; the attempt's index. */
 uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb);
+
+/* A request reached an origin that did not look at it, and says so. */
+void ledger_refused(struct ledger *ledger, uint32_t number, enum verb verb);
 
 /* The whole request body reached an origin. */
 void ledger_body_arrived(struct ledger *ledger, uint32_t number, uint64_t size);

@@ -18,6 +18,8 @@
 enum {
     SHUTDOWN_TIMEOUT = 8 * SECOND,
     TURN_SLACK = 2 * SECOND,
+    TURNS_FREE = 2000, /* of a worker, between two looks */
+    TURNS_FOR_STEP = 4,
 };
 
 struct proxy_worker {
@@ -33,6 +35,7 @@ struct proxy_worker {
     void *ring;
     void *board;
     void *flight_memory;
+    uint64_t turns; /* since the last look */
 };
 
 struct proxy {
@@ -50,10 +53,23 @@ struct proxy {
     void *observer_board;
     void *commons;
     uint64_t began;
+    uint64_t steps;               /* of the simulator, at the last look at the turns */
     uint64_t last;                /* when a record was read */
     uint32_t let_in[CLIENTS_MAX]; /* requests of each host that the rate let in */
     struct proxy_worker workers[WORKERS_MAX];
 };
+
+static void print_http2_limits(const struct multi_habits *habits, FILE *stream)
+{
+    if (habits->clients == 0 && !habits->origins) {
+        return;
+    }
+    if (habits->pool > 0) {
+        (void)fprintf(stream, " http2-pool %lluB;", (unsigned long long)habits->pool);
+    }
+    (void)fprintf(stream, " http2-streams %u; http2-window %uB; http2-glitches %u;",
+                  habits->streams_max, habits->window, habits->glitches);
+}
 
 static void print_config(const struct habits *habits, FILE *stream)
 {
@@ -71,9 +87,12 @@ static void print_config(const struct habits *habits, FILE *stream)
         (void)fprintf(stream, " request-rate-per-client %u burst=%u;", habits->request_rate,
                       habits->request_burst);
     }
+    print_http2_limits(&habits->multi, stream);
     (void)fprintf(stream,
                   " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; }\n"
-                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; }\nupstream \"origins\" {\n");
+                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; h2c %s; }\n"
+                  "upstream \"origins\" {\n http-version \"%s\"\n",
+                  habits->multi.clients > 0 ? "true" : "false", habits->multi.origins ? "2" : "1");
     for (uint32_t i = 0; i < habits->origins; i++) {
         (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
     }
@@ -197,7 +216,23 @@ static void turn(void *context)
     fault_begin(FAULTS_AT_WORK);
     worker_turn(slot->worker);
     fault_end();
+    slot->turns++;
     check_connections(slot->proxy);
+}
+
+/* A worker that has turns beyond all that happens around it is busy with nothing. */
+static void check_turns(struct proxy *proxy)
+{
+    uint64_t steps = sim_steps(proxy->world->sim) - proxy->steps;
+    proxy->steps += steps;
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        uint64_t turns = proxy->workers[i].turns;
+        if (turns > TURNS_FREE + TURNS_FOR_STEP * (steps - turns)) {
+            run_failed("worker %u: %llu turns while %llu other things happened", i,
+                       (unsigned long long)turns, (unsigned long long)(steps - turns));
+        }
+        proxy->workers[i].turns = 0;
+    }
 }
 
 struct proxy *proxy_create(struct world *world)
@@ -357,6 +392,7 @@ static void check_drained(const struct proxy *proxy, uint64_t now)
 void proxy_tend(struct proxy *proxy)
 {
     uint64_t now = sim_now(proxy->world->sim);
+    check_turns(proxy);
     for (uint32_t i = 0; i < proxy->count; i++) {
         read_log(proxy, &proxy->workers[i]);
     }

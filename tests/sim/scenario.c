@@ -500,6 +500,121 @@ static void tune_seam_hedge(struct prng *prng, struct habits *habits, struct sim
     habits->seam.hedge_after = sim_magnitude(prng, 1, SECOND);
 }
 
+/* HTTP/2 at clients, origins or both; those of HTTP/1 beside. Nothing goes wrong. */
+static void multi_base(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    bool client = sim_chance(prng, 700);
+    habits->clients = (uint32_t)sim_between(prng, 1, 5);
+    habits->http10 = 0; /* bodies until close: the ends of this scenario's origins differ */
+    habits->request_body_max = sim_magnitude(prng, 1024, 128 * 1024);
+    habits->response_max = sim_magnitude(prng, 1024, 256 * 1024);
+    habits->multi = (struct multi_habits){
+        .clients = client ? (uint32_t)sim_between(prng, 300, 1000) : 0,
+        .origins = !client || sim_chance(prng, 600),
+        .streams = (uint32_t)sim_magnitude(prng, 1, 20),
+        .requests = (uint32_t)sim_magnitude(prng, 1, 24),
+        .splits = 50,
+        .pads = 100,
+        .chatter = 5,
+        .deaf = 100,
+        .streams_max = (uint32_t)sim_magnitude(prng, 1, 100),
+        .window = (uint32_t)sim_magnitude(prng, 64 * 1024, 512 * 1024),
+        .glitches = 1000 * 1000,
+    };
+}
+
+/* Windows of any size that change, few streams, refusals and goodbyes: what must come through. */
+static void tune_multi_strict(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    multi_base(prng, habits, options);
+    options->delay_max = sim_magnitude(prng, 100, 5 * MILLISECOND);
+    habits->timeout = 600 * SECOND;
+    habits->strict = true;
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 256, 64 * 1024);
+    habits->multi.small_windows = 300;
+    habits->multi.changes = 300;
+    uint32_t endings = prng_below(prng, 3); /* one kind: each request survives one of them */
+    habits->multi.goodbyes = endings == 1 ? 500 : 0;
+    habits->multi.refuses = endings == 2 ? 100 : 0;
+    habits->multi.holds = 200;
+    habits->multi.few_streams = 300;
+}
+
+/* Peers that come and go, at any moment, on a network that breaks. */
+static void tune_multi_rough(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    multi_base(prng, habits, options);
+    habits->workers = (uint32_t)sim_between(prng, 1, 2);
+    habits->drains = habits->workers == 1 && sim_chance(prng, 300);
+    habits->kills = habits->workers > 1 && sim_chance(prng, 300);
+    habits->attempts = (uint32_t)sim_between(prng, 1, 3);
+    habits->aborts = 300;
+    habits->slow_reader = habits->slow_sender = habits->origin_slow = 100;
+    habits->silent = 50;
+    habits->origin_early = 150;
+    habits->origin_stale = 300;
+    habits->origin_fails = habits->origin_truncates = 50;
+    habits->multi.resets = 200;
+    habits->multi.goodbyes = 300;
+    habits->multi.refuses = 50;
+    habits->multi.holds = 100;
+    habits->multi.changes = 200;
+    habits->multi.late_windows = 100;
+    habits->multi.few_streams = 200;
+    break_connections(options, 100, 30);
+    options->connect_refused = options->connect_error = options->accept_error = 20;
+    options->slow_link = 50;
+}
+
+/* Both sides send what nobody may send. */
+static void tune_multi_hostile(struct prng *prng, struct habits *habits,
+                               struct sim_options *options)
+{
+    multi_base(prng, habits, options);
+    habits->request_body_max = habits->response_max = 8192;
+    habits->hostile = 600;
+    habits->noise = 150;
+    habits->aborts = 50;
+    habits->origin_fails = habits->origin_truncates = habits->origin_malformed = 120;
+    habits->origin_extra = 100;
+    habits->origin_silent = 20;
+    habits->origin_early = 200;
+    habits->origin_interim = 300;
+    habits->timeout = sim_between(prng, 1, 30) * SECOND;
+    habits->multi.splits = habits->multi.pads = 300;
+    habits->multi.chatter = prng_below(prng, 300);
+    habits->multi.resets = 300;
+    habits->multi.refuses = 100;
+    habits->multi.goodbyes = 200;
+    habits->multi.changes = 500;
+    habits->multi.glitches = (uint32_t)sim_magnitude(prng, 50, 100 * 1000);
+}
+
+/* Windows that open late, hardly, or never; little memory, few buffers, bounds that bind. */
+static void tune_multi_stalls(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    multi_base(prng, habits, options);
+    habits->clients = (uint32_t)sim_between(prng, 2, 12);
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 1024, 128 * 1024);
+    habits->buffer_pool = sim_chance(prng, 500) ? 256 * 1024 : habits->buffer_pool;
+    habits->requests_max = (uint32_t)sim_between(prng, 1, 40);
+    habits->upstream_connections_max = (uint32_t)sim_between(prng, 1, 8);
+    habits->slow_reader = habits->slow_sender = habits->origin_slow = 100;
+    habits->silent = 100;
+    habits->origin_silent = 30;
+    habits->drains = sim_chance(prng, 200);
+    habits->multi.small_windows = 400;
+    habits->multi.late_windows = 300;
+    habits->multi.shut_windows = 200;
+    habits->multi.changes = 200;
+    habits->multi.few_streams = 400;
+    habits->multi.resets = 50;
+    habits->multi.pool =
+        sim_chance(prng, 500) ? sim_magnitude(prng, 1024 * 1024, 8 * 1024 * 1024) : 0;
+}
+
 const struct scenario scenarios[] = {
     {.name = "direct", .tune = tune_direct},
     {.name = "happy", .tune = tune_happy},
@@ -525,6 +640,10 @@ const struct scenario scenarios[] = {
     {.name = "seam-tunnel", .tune = tune_seam_tunnel, .story = &seam_tunnel},
     {.name = "seam-hedge", .tune = tune_seam_hedge, .story = &seam_plain},
     {.name = "tunnels", .tune = tune_tunnels},
+    {.name = "multi-strict", .tune = tune_multi_strict},
+    {.name = "multi-rough", .tune = tune_multi_rough},
+    {.name = "multi-hostile", .tune = tune_multi_hostile},
+    {.name = "multi-stalls", .tune = tune_multi_stalls},
     {.name = "control", .run = control_run},
     {.name = "logging", .run = logging_run},
     {.name = NULL},

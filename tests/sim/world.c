@@ -11,7 +11,7 @@ enum {
     STEPS_MAX = 8 * 1000 * 1000,
     SLICE = SECOND / 4, /* between two looks at logs and clients */
     TIME_MAX = 3600,    /* seconds of virtual time for all clients */
-    SETTLE_TIME = 90,   /* seconds afterwards: every timer of an idle worker has fired */
+    SETTLE_TIME = 120,  /* seconds afterwards: every timer of an idle worker has fired */
     SWEEP_BODY_MAX = 24 * 1024,
 };
 
@@ -35,7 +35,11 @@ static void populate(struct world *world)
     ASSERT(habits->clients <= CLIENTS_MAX && habits->origins <= ORIGINS_MAX);
     ASSERT(habits->requests <= REQUESTS_MAX && habits->workers <= WORKERS_MAX);
     for (uint32_t i = 0; i < habits->origins; i++) {
-        world->origins[i] = origin_create(world, i);
+        if (habits->multi.origins) {
+            world->multi_origins[i] = multi_origin_create(world, i);
+        } else {
+            world->origins[i] = origin_create(world, i);
+        }
     }
     world->entry = origin_address(0);
     if (habits->workers > 0) {
@@ -47,7 +51,11 @@ static void populate(struct world *world)
         }
     }
     for (uint32_t i = 0; i < habits->clients; i++) {
-        world->clients[i] = client_create(world, i);
+        if (habits->multi.clients > 0 && sim_chance(&world->prng, habits->multi.clients)) {
+            world->multi_clients[i] = multi_client_create(world, i);
+        } else {
+            world->clients[i] = client_create(world, i);
+        }
     }
     if (habits->tunnels) {
         populate_tunnels(world);
@@ -57,7 +65,10 @@ static void populate(struct world *world)
 static bool clients_are_finished(const struct world *world)
 {
     for (uint32_t i = 0; i < world->habits.clients; i++) {
-        if (!client_is_finished(world->clients[i])) {
+        bool finished = world->multi_clients[i] != NULL
+                            ? multi_client_is_finished(world->multi_clients[i])
+                            : client_is_finished(world->clients[i]);
+        if (!finished) {
             return false;
         }
     }
@@ -107,9 +118,11 @@ static void destroy(struct world *world)
     free(world->tunnel_manners);
     for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
         client_destroy(world->clients[i]);
+        multi_client_destroy(world->multi_clients[i]);
     }
     for (uint32_t i = 0; i < ORIGINS_MAX; i++) {
         origin_destroy(world->origins[i]);
+        multi_origin_destroy(world->multi_origins[i]);
     }
     sim_destroy(world->sim);
     free(world);
@@ -121,6 +134,7 @@ static void shrink(struct habits *habits)
     habits->clients = habits->clients < 2 ? habits->clients : 2;
     habits->connections = habits->connections < 2 ? habits->connections : 2;
     habits->requests = habits->requests < 3 ? habits->requests : 3;
+    habits->multi.requests = habits->multi.requests < 4 ? habits->multi.requests : 4;
     if (habits->request_body_max > SWEEP_BODY_MAX) {
         habits->request_body_max = SWEEP_BODY_MAX;
     }

@@ -34,6 +34,33 @@ struct seam_manners {
     bool calm; /* the network and the origins do nothing wrong */
 };
 
+/* What is HTTP/2 in a world (multi.h); chances in thousandths. */
+struct multi_habits {
+    uint32_t clients;  /* chance, a client: speaks it */
+    bool origins;      /* they all do */
+    uint32_t streams;  /* of a connection of a client at a time, at most */
+    uint32_t requests; /* likewise, one after the other */
+
+    uint32_t small_windows; /* chance, a connection: of few bytes */
+    uint32_t late_windows;  /* chance, an opening */
+    uint32_t shut_windows;  /* chance, a connection: they are never opened again */
+    uint32_t few_streams;   /* chance, an origin's connection: allows one to four at a time */
+    uint32_t changes;       /* chance, a connection: announces other SETTINGS in its course */
+    uint32_t splits;        /* chance, a head */
+    uint32_t pads;          /* chance, a frame */
+    uint32_t chatter;       /* chance, a turn */
+    uint32_t deaf;          /* chance, a connection: answers no PING */
+    uint32_t goodbyes;      /* chance, a connection: GOAWAY at some point */
+    uint32_t resets;        /* chance, a request: its client resets it */
+    uint32_t refuses;       /* chance, a request: its origin refuses it unseen */
+    uint32_t holds;         /* chance, a request: its origin looks at it later */
+
+    uint64_t pool; /* bytes of the workers' memory; 0: the default */
+    uint32_t streams_max;
+    uint32_t window;
+    uint32_t glitches;
+};
+
 /* All chances in thousandths. */
 struct habits {
     uint32_t clients;
@@ -93,7 +120,8 @@ struct habits {
     bool tunnels;      /* through the workers, beside the requests */
     bool tunnels_stop; /* their network may come to a standstill, which is silence, too */
 
-    struct seam_manners seam; /* of scenarios with a story */
+    struct seam_manners seam;  /* of scenarios with a story */
+    struct multi_habits multi; /* all zero: nobody speaks HTTP/2 */
 };
 
 struct seam_story;
@@ -108,6 +136,8 @@ struct scenario {
 
 struct client;
 struct origin;
+struct multi_client;
+struct multi_origin;
 struct proxy;
 struct seam;
 struct tunnel_manners;
@@ -122,6 +152,9 @@ struct world {
     struct address entry; /* where clients connect to */
     struct client *clients[CLIENTS_MAX];
     struct origin *origins[ORIGINS_MAX];
+    /* At each index one of the two kinds. */
+    struct multi_client *multi_clients[CLIENTS_MAX];
+    struct multi_origin *multi_origins[ORIGINS_MAX];
     struct proxy *proxy; /* NULL: direct, or a story */
     struct seam *seam;   /* NULL: no story */
     struct tunnel_manners *tunnel_manners;
@@ -141,6 +174,13 @@ bool client_is_finished(const struct client *client);
 struct origin *origin_create(struct world *world, uint32_t index);
 void origin_destroy(struct origin *origin);
 struct address origin_address(uint32_t index);
+
+/* The same, of those that speak HTTP/2. */
+struct multi_client *multi_client_create(struct world *world, uint32_t index);
+void multi_client_destroy(struct multi_client *client);
+bool multi_client_is_finished(const struct multi_client *client);
+struct multi_origin *multi_origin_create(struct world *world, uint32_t index);
+void multi_origin_destroy(struct multi_origin *origin);
 
 /* The workers, compiled configuration, metrics and logs: see proxy.c. NULL in direct worlds. */
 struct proxy *proxy_create(struct world *world);
