@@ -572,6 +572,7 @@ static void turn_away(struct http2_session *session)
     struct iovec piece = {(void *)(uintptr_t)WORDS, sizeof(WORDS)}; /* only read */
     size_t put = 0;
     (void)base->transport.ops->write(&base->transport, &piece, 1, &put);
+    timer_cancel(base->context->wheel, &base->timer); /* the session before us may have set it */
     base->transport.ops->close(&base->transport);
     base->step = SESSION_CLOSED;
     base->failure = REASON_HTTP2_MEMORY;
