@@ -352,21 +352,68 @@ void *http2_resize(struct http2_account *account, void *object, size_t size)
     return resize(account, object, size, false);
 }
 
-static void *codec_malloc(size_t size, void *account)
+/* Stands at the end of an object that is kept: what its former owner may look at is the rest. */
+struct keepsake {
+    void *next;
+    const struct http2_account *account;
+};
+
+static struct keepsake *keepsake_of(const struct http2_account *account, void *object)
 {
-    return allocate(account, size > 0 ? size : 1, true);
+    size_t size = http2_size_of(account, object);
+    return (struct keepsake *)(void *)((uint8_t *)object + size - sizeof(struct keepsake));
 }
 
-static void codec_free(void *object, void *account)
+static bool is_kept(const struct http2_account *account, void *object)
 {
-    http2_free(account, object);
+    if (keepsake_of(account, object)->account != account) {
+        return false; /* as nearly always: the list is walked for what only looks so, too */
+    }
+    void *it = account->given_back;
+    while (it != NULL && it != object) {
+        it = keepsake_of(account, it)->next;
+    }
+    return it != NULL;
+}
+
+void http2_account_settle(struct http2_account *account)
+{
+    while (account->given_back != NULL) {
+        void *object = account->given_back;
+        struct keepsake *keepsake = keepsake_of(account, object);
+        account->given_back = keepsake->next;
+        keepsake->account = NULL;
+        http2_free(account, object);
+    }
+}
+
+static void *note_refusal(struct http2_account *account, void *object)
+{
+    account->refused = account->refused || object == NULL;
+    return object;
+}
+
+static void *codec_malloc(size_t size, void *account)
+{
+    return note_refusal(account, allocate(account, size > 0 ? size : 1, true));
+}
+
+static void codec_free(void *object, void *context)
+{
+    struct http2_account *account = context;
+    if (object == NULL || !account->refused) {
+        http2_free(account, object);
+    } else if (!is_kept(account, object)) {
+        *keepsake_of(account, object) = (struct keepsake){account->given_back, account};
+        account->given_back = object;
+    }
 }
 
 static void *codec_calloc(size_t count, size_t size, void *account)
 {
     size_t total = 0;
     if (__builtin_mul_overflow(count, size, &total)) {
-        return NULL;
+        return note_refusal(account, NULL);
     }
     void *object = codec_malloc(total, account);
     if (object != NULL) {
@@ -377,7 +424,7 @@ static void *codec_calloc(size_t count, size_t size, void *account)
 
 static void *codec_realloc(void *object, size_t size, void *account)
 {
-    return resize(account, object, size > 0 ? size : 1, true);
+    return note_refusal(account, resize(account, object, size > 0 ? size : 1, true));
 }
 
 nghttp2_mem http2_codec_memory(struct http2_account *account)

@@ -42,7 +42,9 @@ struct http2_account {
     struct http2_memory *memory;
     uint64_t used; /* bytes, rounded up as they are held */
     uint64_t max;
-    uint64_t kept; /* of it, what only the codec gets */
+    uint64_t kept;    /* of it, what only the codec gets */
+    void *given_back; /* by a codec that was refused, until http2_account_settle */
+    bool refused;     /* the codec has once got nothing: its session cannot go on */
 };
 
 /* How many pages are in so many bytes, and what mapping them takes, bookkeeping included. */
@@ -79,7 +81,14 @@ size_t http2_size_of(const struct http2_account *account, const void *object);
 /* Takes an object back; NULL is fine. */
 void http2_free(struct http2_account *account, void *object);
 
-/* The account as the codec's allocator. The account must outlive what is allocated from it. */
+/*
+ * The account as the codec's allocator. The account must outlive what is allocated from it. Once it
+ * has refused something, what the codec frees is kept until its session is gone: on its way out of
+ * that nghttp2 (1.52) looks at an item that it has freed, and frees it again.
+ */
 nghttp2_mem http2_codec_memory(struct http2_account *account);
+
+/* Takes back what was kept; the codec's session is gone. */
+void http2_account_settle(struct http2_account *account);
 
 #endif

@@ -187,6 +187,7 @@ static void the_codec_gets_zeroed_memory_and_no_overflow(void **state)
     assert_non_null(object);
     codec.free(object, codec.mem_user_data);
     codec.free(NULL, codec.mem_user_data);
+    http2_account_settle(&it.account); /* the overflow was a refusal */
     http2_memory_deinit(&it.memory);
 }
 
@@ -229,6 +230,35 @@ static void objects_stay_apart_whatever_the_order(void **state)
     http2_memory_deinit(&it.memory);
 }
 
+static void what_a_refused_codec_frees_twice_goes_back_once(void **state)
+{
+    (void)state;
+    struct fixture it;
+    begin(&it, PAGES, 4096);
+    nghttp2_mem codec = http2_codec_memory(&it.account);
+    void *first = codec.malloc(100, codec.mem_user_data);
+    uint8_t *second = codec.malloc(100, codec.mem_user_data);
+    assert_non_null(first);
+    assert_non_null(second);
+    assert_null(codec.malloc(5000, codec.mem_user_data));
+    assert_true(it.account.refused);
+    second[0] = 7;
+    codec.free(first, codec.mem_user_data);
+    codec.free(second, codec.mem_user_data);
+    assert_int_equal(second[0], 7); /* it may still be looked at */
+    struct http2_account other = {.memory = &it.memory, .max = UINT64_MAX};
+    void *others = http2_allocate(&other, 100);
+    assert_ptr_not_equal(others, first);
+    assert_ptr_not_equal(others, second);
+    codec.free(second, codec.mem_user_data);
+    codec.free(first, codec.mem_user_data);
+    http2_account_settle(&it.account);
+    assert_int_equal(it.account.used, 0);
+    http2_free(&other, others);
+    assert_int_equal(it.memory.pages_in_use, 0);
+    http2_memory_deinit(&it.memory);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +269,7 @@ int main(void)
         cmocka_unit_test(what_is_kept_goes_to_the_codec_alone),
         cmocka_unit_test(a_resized_object_keeps_its_bytes),
         cmocka_unit_test(the_codec_gets_zeroed_memory_and_no_overflow),
+        cmocka_unit_test(what_a_refused_codec_frees_twice_goes_back_once),
         cmocka_unit_test(objects_stay_apart_whatever_the_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,7 @@ static void free_wire(struct http2_session *session)
 {
     struct http2_wire *wire = session->wire;
     nghttp2_session_del(wire->codec);
+    http2_account_settle(&wire->account);
     while (wire->lent != NULL) {
         struct http2_chunk *chunk = wire->lent;
         wire->lent = chunk->next;
@@ -252,8 +253,8 @@ void http2_wire_feed(struct http2_wire *wire, struct span bytes)
     while (bytes.size > 0 && !wire->muted && !wire->dead) {
         size_t size = bytes.size < SLICE ? bytes.size : SLICE;
         ssize_t used = nghttp2_session_mem_recv(wire->codec, bytes.data, size);
-        if (used < 0) {
-            codec_failed(wire, used);
+        if (used < 0 || wire->account.refused) {
+            codec_failed(wire, used < 0 ? used : NGHTTP2_ERR_NOMEM);
         } else if (wire->budget.overdrawn) {
             http2_wire_terminate(wire, NGHTTP2_ENHANCE_YOUR_CALM, REASON_HTTP2_GLITCHES);
         }
@@ -348,8 +349,8 @@ bool http2_wire_pump(struct http2_wire *wire)
         const uint8_t *data = NULL;
         bool wants = !wire->muted && nghttp2_session_want_write(wire->codec) != 0;
         ssize_t size = wants ? nghttp2_session_mem_send(wire->codec, &data) : 0;
-        if (size < 0) {
-            codec_failed(wire, size);
+        if (size < 0 || (wire->account.refused && !wire->muted)) {
+            codec_failed(wire, size < 0 ? size : NGHTTP2_ERR_NOMEM); /* it may have lost anything */
             continue;
         }
         if (size == 0) {
