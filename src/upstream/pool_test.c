@@ -10,7 +10,7 @@
 
 #include "io/io_epoll.h"
 
-enum { SLOTS = 2, STREAMS = 3, TURNS_MAX = 1000, KIND = 1 };
+enum { SLOTS = 2, STREAMS = 2, TURNS_MAX = 1000, KIND = 1 };
 
 /* A multiplexed session: no bytes, only streams that are lent and come back. */
 struct stub {

@@ -339,23 +339,30 @@ WRAPPED(void *, http2_resize, struct http2_account *account, void *object, size_
 nghttp2_mem __real_http2_codec_memory(struct http2_account *account);
 nghttp2_mem __wrap_http2_codec_memory(struct http2_account *account);
 
+static bool codec_fails(struct http2_account *account, const char *call)
+{
+    bool fails = fails_at(FAULTS_AT_WORK, call);
+    account->refused = account->refused || fails; /* as the account itself would note it */
+    return fails;
+}
+
 static void *codec_malloc(size_t size, void *account)
 {
-    return fails_at(FAULTS_AT_WORK, "codec malloc")
+    return codec_fails(account, "codec malloc")
                ? NULL
                : __real_http2_codec_memory(account).malloc(size, account);
 }
 
 static void *codec_calloc(size_t count, size_t size, void *account)
 {
-    return fails_at(FAULTS_AT_WORK, "codec calloc")
+    return codec_fails(account, "codec calloc")
                ? NULL
                : __real_http2_codec_memory(account).calloc(count, size, account);
 }
 
 static void *codec_realloc(void *object, size_t size, void *account)
 {
-    return fails_at(FAULTS_AT_WORK, "codec realloc")
+    return codec_fails(account, "codec realloc")
                ? NULL
                : __real_http2_codec_memory(account).realloc(object, size, account);
 }

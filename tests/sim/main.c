@@ -18,12 +18,34 @@ enum {
     FAILURES_SHOWN = 20,
 };
 
+/* Seeds that have found something, each with what it was. */
+static const struct known {
+    const char *scenario;
+    uint64_t seed;
+    uint64_t fault; /* 0: none */
+} known[] = {
+    /* A client that was told to calm down and does not read had its worker spin. */
+    {"multi-hostile", 9, 0},
+    /* GOAWAY came before our SETTINGS. */
+    {"multi-hostile", 57, 0},
+    /* The first request of a connection was refused, or a body had to be sent again: 502. */
+    {"multi-strict", 40, 0},
+    {"multi-strict", 81, 0},
+    /* Turned away for want of memory, the timer of the session before stayed behind. */
+    {"multi-rough", 6, 24},
+    {"multi-rough", 6, 288},
+    /* The codec frees twice what it cannot queue. */
+    {"multi-strict", 1, 144},
+    {"multi-rough", 4, 252},
+};
+
 struct settings {
     uint64_t seeds;
     uint64_t first;
     const struct scenario *scenario; /* NULL: by turns */
     uint32_t jobs;
     bool trace;
+    bool known; /* the list above, nothing else */
     bool sweeps;
     uint64_t points; /* of a sweep */
     uint64_t fault;  /* the one to replay; 0: none */
@@ -70,7 +92,7 @@ static const struct scenario *scenario_of(const struct settings *settings, uint6
 static void usage(void)
 {
     (void)fprintf(stderr, "usage: sim [--seeds N] [--first S] [--scenario NAME] [--jobs N] "
-                          "[--trace] [--sweep POINTS] [--fault POINT]\nscenarios:");
+                          "[--trace] [--sweep POINTS] [--fault POINT] [--known]\nscenarios:");
     for (uint32_t i = 0; scenarios[i].name != NULL; i++) {
         (void)fprintf(stderr, " %s", scenarios[i].name);
     }
@@ -110,6 +132,8 @@ static bool parse(int argc, char **argv, struct settings *settings)
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0) {
             settings->trace = true;
+        } else if (strcmp(argv[i], "--known") == 0) {
+            settings->known = true;
         } else if (i + 1 < argc && parse_setting(settings, argv[i], argv[i + 1])) {
             i++;
         } else {
@@ -205,6 +229,32 @@ static int sweep(const struct settings *settings)
     return tally.failed == 0 && tally.passed > 0 ? 0 : 1;
 }
 
+static void run_seeds(struct batch *batch)
+{
+    for (uint64_t i = 0; i < batch->settings.seeds; i++) {
+        struct job *job = free_job(batch);
+        if (job == NULL) {
+            reap(batch);
+            job = free_job(batch);
+        }
+        start(batch, job, batch->settings.first + i);
+    }
+    while (batch->running > 0) {
+        reap(batch);
+    }
+}
+
+static void run_known(struct batch *batch)
+{
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        batch->settings.scenario = find_scenario(known[i].scenario);
+        batch->settings.first = known[i].seed;
+        batch->settings.fault = known[i].fault;
+        batch->settings.seeds = 1;
+        run_seeds(batch);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct batch batch;
@@ -215,16 +265,10 @@ int main(int argc, char **argv)
     if (batch.settings.sweeps) {
         return sweep(&batch.settings);
     }
-    for (uint64_t i = 0; i < batch.settings.seeds; i++) {
-        struct job *job = free_job(&batch);
-        if (job == NULL) {
-            reap(&batch);
-            job = free_job(&batch);
-        }
-        start(&batch, job, batch.settings.first + i);
-    }
-    while (batch.running > 0) {
-        reap(&batch);
+    if (batch.settings.known) {
+        run_known(&batch);
+    } else {
+        run_seeds(&batch);
     }
     (void)printf("sim: %llu passed, %llu failed\n", (unsigned long long)batch.passed,
                  (unsigned long long)batch.failed);

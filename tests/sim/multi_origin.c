@@ -239,8 +239,7 @@ static void keep_appointments(struct multi_connection *connection)
     bool said = connection->peer->excluded_above < ALL_STREAMS; /* a final goodbye */
     if (!idle) {
         connection->close_at = UINT64_MAX;
-    } else if (connection->peer->excluded_above < ALL_STREAMS &&
-               connection->close_at == UINT64_MAX) {
+    } else if (said && connection->close_at == UINT64_MAX) {
         /* What is excluded may be on its way: whoever stays sees it. */
         bool hurries = !habits->strict && sim_chance(&origin->prng, 300);
         connection->close_at = now + (hurries ? 1 : GOODBYE_TIME);
