@@ -384,8 +384,10 @@ bool http2_wire_put_data(struct http2_wire *wire, const uint8_t *header, struct 
     bool queued = (frames == NULL || queue_frames(wire, 0)) &&
                   byte_queue_append(&wire->outbox, buffers, span_of(header, HTTP2_FRAME_HEADER)) &&
                   byte_queue_append(&wire->outbox, buffers, bytes);
-    ASSERT(queued);
-    return true;
+    if (!queued) {
+        http2_wire_die(wire); /* the room was promised; a part of the frame may be in the queue */
+    }
+    return queued;
 }
 
 size_t http2_wire_room(const struct http2_wire *wire)
