@@ -6,7 +6,6 @@
 #include "proxy/exchange.h"
 #include "proxy/forward.h"
 
-/* Only where it may be sent again is it worth keeping. */
 /* Over HTTP/2 it may whatever the method: the upstream can say that it has not looked at it. */
 static bool may_be_sent_again(const struct exchange *exchange)
 {
@@ -16,6 +15,7 @@ static bool may_be_sent_again(const struct exchange *exchange)
            upstream->config->http_version == UPSTREAM_HTTP_2;
 }
 
+/* Only where it may be sent again is it worth keeping. */
 void exchange_begin_upload(struct exchange *exchange, uint64_t hold_max)
 {
     bool repeatable = may_be_sent_again(exchange) && !exchange->switches;
