@@ -297,8 +297,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
     if (status != ERROR) {
         exchange_pace_lane(exchange, lane, &exchange->upload.pace, DEADLINE_REQUEST);
     }
-    if (status == END && !exchange->upload.replay.lost &&
-        !method_is_idempotent(exchange->request.method)) {
+    if (status == END && !exchange->upload.replay.lost && !exchange_may_send_again(exchange)) {
         exchange_lose_replay(exchange); /* it was sent, and is not sent again */
     }
     return status;

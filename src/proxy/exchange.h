@@ -219,6 +219,9 @@ void exchange_note_request(struct exchange *exchange);
 /* The request has a body, of which so much may be held, or is a tunnel. exchange_body.c */
 void exchange_begin_upload(struct exchange *exchange, uint64_t hold_max);
 
+/* Whether an upstream that was sent it may have to be sent it again. exchange_body.c */
+bool exchange_may_send_again(const struct exchange *exchange);
+
 /* From here on the request's body cannot be sent again. exchange_body.c */
 void exchange_lose_replay(struct exchange *exchange);
 

@@ -7,7 +7,7 @@
 #include "proxy/forward.h"
 
 /* Over HTTP/2 it may whatever the method: the upstream can say that it has not looked at it. */
-static bool may_be_sent_again(const struct exchange *exchange)
+bool exchange_may_send_again(const struct exchange *exchange)
 {
     const struct upstream *upstream =
         &exchange->proxy->upstreams.upstreams[exchange->route->upstream];
@@ -18,7 +18,7 @@ static bool may_be_sent_again(const struct exchange *exchange)
 /* Only where it may be sent again is it worth keeping. */
 void exchange_begin_upload(struct exchange *exchange, uint64_t hold_max)
 {
-    bool repeatable = may_be_sent_again(exchange) && !exchange->switches;
+    bool repeatable = exchange_may_send_again(exchange) && !exchange->switches;
     exchange->upload = (struct upload){.replay = {.lost = !repeatable}};
     list_init(&exchange->upload.stall.link);
     hold_init(&exchange->upload.held, hold_max);
@@ -77,7 +77,7 @@ static void lend_held(struct exchange *exchange, size_t max, struct span *bytes)
 {
     struct upload *upload = &exchange->upload;
     bool begun = exchange->attempt.lease.stream->progress_out > 0;
-    upload->replay.lost |= begun && !may_be_sent_again(exchange);
+    upload->replay.lost |= begun && !exchange_may_send_again(exchange);
     if (upload->replay.lost) {
         hold_drop_read(&upload->held, &exchange->proxy->holds);
     }
