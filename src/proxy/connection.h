@@ -30,12 +30,12 @@ struct connection {
     };
     struct address peer;
     uint32_t listener;
-    bool trusted;             /* the peer is one of the listener's trusted proxies */
-    bool redirects;           /* the listener has requests redirected to https */
-    bool unnamed;             /* whose it is will be said by a PROXY header */
-    bool counted;             /* it counts against max-connections and its client's own limit */
-    bool active;              /* which gauge it stands in */
-    enum session_step listed; /* as which it stands in a list of shedding's */
+    bool trusted;   /* the peer is one of the listener's trusted proxies */
+    bool redirects; /* the listener has requests redirected to https */
+    bool unnamed;   /* whose it is will be said by a PROXY header */
+    bool counted;   /* it counts against max-connections and its client's own limit */
+    bool active;    /* which gauge it stands in */
+    uint8_t listed; /* enum session_step: as which it stands in a list of shedding's */
     struct list shed_link;
     struct list http2_link; /* idle, of HTTP/2: in that list as well */
     uint64_t since;         /* when it came there */

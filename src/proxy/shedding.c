@@ -43,7 +43,7 @@ static void move(struct shedding *shedding, struct connection *connection, enum 
         shedding->leaving += step == SESSION_LINGER ? 1 : 0;
         shedding->leaving -= connection->listed == SESSION_LINGER ? 1 : 0;
     }
-    connection->listed = step;
+    connection->listed = (uint8_t)step;
 }
 
 void shedding_note_connection(struct proxy *proxy, struct connection *connection)
