@@ -269,6 +269,7 @@ enum status grpc_check_input(struct grpc_check *check, struct span bytes)
 void grpc_check_end(struct grpc_check *check)
 {
     nghttp2_session_del(check->codec);
+    http2_account_settle(&check->account);
     ASSERT(check->account.used == 0);
     *check = (struct grpc_check){0};
 }

@@ -178,7 +178,7 @@ static void set_idle_deadline(struct http2_wire *wire)
 {
     if (wire->held > 0) {
         wire->idle_deadline = UINT64_MAX;
-    } else if (wire->idle_deadline == UINT64_MAX) {
+    } else if (wire->idle_deadline == UINT64_MAX && !wire->goaway_sent) {
         wire->idle_deadline = now_of(wire) + wire->session->context->limits.keep_alive_timeout;
     }
 }
@@ -271,10 +271,15 @@ static void session_expire(struct session *base)
     }
     wire->running = true;
     wire->retry = wire->retry <= now ? UINT64_MAX : wire->retry;
-    if (wire->head_deadline <= now && wire->heads != NULL) {
-        refuse_head(wire, REASON_REQUEST_HEAD_TIMEOUT);
+    /* What has passed is over: a deadline that stayed would be due again at once. */
+    if (wire->head_deadline <= now) {
+        wire->head_deadline = UINT64_MAX;
+        if (wire->heads != NULL) { /* else it ended before it was complete */
+            refuse_head(wire, REASON_REQUEST_HEAD_TIMEOUT);
+        }
     }
     if (wire->idle_deadline <= now) {
+        wire->idle_deadline = UINT64_MAX;
         say_goodbye(wire);
     }
     settle(session, http2_wire_send);
