@@ -1,9 +1,9 @@
 /*
  * What a whole worker costs without the kernel: the dataplane as it is shipped over an io.h whose
- * sockets are memory. Clients send the same request again and again, the origin answers 1 KiB. Shows
- * nanoseconds of processor time for a request with few and with many connections, which is the
- * footprint in the caches; under callgrind (--toggle-collect=worker_turn) every instruction. Clients
- * of HTTP/2 have so many requests under way on each connection; the calls are counted, too.
+ * sockets are memory. Clients send the same request again and again, the origin answers 1 KiB.
+ * Shows nanoseconds of processor time for a request with few and with many connections, which is
+ * the footprint in the caches; under callgrind (--toggle-collect=worker_turn) every instruction.
+ * Clients of HTTP/2 have so many requests under way on each connection; the calls are counted, too.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ enum {
     ARENA_SIZE = 24 * 1024 * 1024,
     ROUNDS = 9,
     KERNEL_SIZE = 3 * 1024, /* of a socket: what the kernel touches of it in each call */
-    BATCH = 32, /* sockets reported at once, as the real backend does */
+    BATCH = 32,             /* sockets reported at once, as the real backend does */
     FRAME_HEADER = 9,
     FRAME_DATA = 0,
     FRAME_HEADERS = 1,
@@ -65,12 +65,17 @@ static const char response_head[] = "HTTP/1.1 200 OK\r\nServer: origin\r\n"
 
 /* The preface, SETTINGS with windows as large as can be, and the same for the connection. */
 static const uint8_t http2_greeting[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-                                        "\0\0\6\4\0\0\0\0\0" "\0\4\x3f\xff\xff\xff"
-                                        "\0\0\4\x8\0\0\0\0\0" "\x3f\xff\0\0";
+                                        "\0\0\6\4\0\0\0\0\0"
+                                        "\0\4\x3f\xff\xff\xff"
+                                        "\0\0\4\x8\0\0\0\0\0"
+                                        "\x3f\xff\0\0";
 
 /* The first request puts authority, path and user-agent into the table, others refer to them. */
-static const uint8_t http2_first[] = "\x82\x86\x41\x0a" "bench.test" "\x44\x03/1k"
-                                     "\x7a\x0b" "h2load/1.52";
+static const uint8_t http2_first[] = "\x82\x86\x41\x0a"
+                                     "bench.test"
+                                     "\x44\x03/1k"
+                                     "\x7a\x0b"
+                                     "h2load/1.52";
 static const uint8_t http2_next[] = "\x82\x86\xc0\xbf\xbe";
 
 struct end {
@@ -116,8 +121,7 @@ static struct end *open_end(struct io *io, struct io_socket *socket, uint8_t kin
 {
     struct list *link = list_pop_front(&io->closed);
     ASSERT(link != NULL || io->next < SOCKETS_MAX);
-    struct end *end =
-        link == NULL ? &io->ends[io->next++] : CONTAINER_OF(link, struct end, link);
+    struct end *end = link == NULL ? &io->ends[io->next++] : CONTAINER_OF(link, struct end, link);
     socket->fd = (int)(end - io->ends);
     socket->kind = kind;
     socket->stream = true;
@@ -266,10 +270,15 @@ static size_t put_request(struct end *end, uint8_t *at, bool first)
     const uint8_t *block = first ? http2_first : http2_next;
     size_t size = (first ? sizeof(http2_first) : sizeof(http2_next)) - 1;
     end->stream += 2;
-    const uint8_t header[FRAME_HEADER] = {0, 0, (uint8_t)size, FRAME_HEADERS,
+    const uint8_t header[FRAME_HEADER] = {0,
+                                          0,
+                                          (uint8_t)size,
+                                          FRAME_HEADERS,
                                           END_STREAM | END_HEADERS,
-                                          (uint8_t)(end->stream >> 24), (uint8_t)(end->stream >> 16),
-                                          (uint8_t)(end->stream >> 8), (uint8_t)end->stream};
+                                          (uint8_t)(end->stream >> 24),
+                                          (uint8_t)(end->stream >> 16),
+                                          (uint8_t)(end->stream >> 8),
+                                          (uint8_t)end->stream};
     return put_bytes(at, header, sizeof(header)) + put_bytes(at + sizeof(header), block, size);
 }
 
