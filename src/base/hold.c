@@ -90,6 +90,7 @@ static bool add_block(struct hold *hold, struct hold_pool *pool)
         hold->reading = block;
         hold->offset = 0;
     } else {
+        ASSERT(hold->last != NULL);
         hold->last->next = block;
     }
     hold->last = block;
