@@ -205,7 +205,7 @@ def run_fuzzer(program, seconds):
 
 def fuzz_jobs(total_seconds):
     programs = sorted(path for path in FUZZ.glob('*_fuzz') if os.access(path, os.X_OK))
-    share = 10 if total_seconds is None else max(1, total_seconds * JOBS // max(1, len(programs)))
+    share = 6 if total_seconds is None else max(1, total_seconds * JOBS // max(1, len(programs)))
     for program in programs:
         yield lambda program=program: run_fuzzer(program, share)
 
@@ -285,11 +285,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--only', default=','.join(suites), help='suites, separated by commas')
-    parser.add_argument('--seeds', type=int, default=2000)
+    parser.add_argument('--seeds', type=int, default=1000)
     parser.add_argument('--first-seed', type=int, default=1)
     parser.add_argument('--sweep-seeds', type=int, default=54,
                         help='seeds in which allocations and calls fail in turn')
-    parser.add_argument('--sweep-points', type=int, default=60,
+    parser.add_argument('--sweep-points', type=int, default=30,
                         help='of each of these seeds; 0: every one')
     parser.add_argument('--fuzz-seconds', type=int, help='for all fuzzers together')
     parser.add_argument('--no-build', action='store_true', help='take the programs as they are')

@@ -41,8 +41,8 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_CONDITION_HEADER] = "the name of a field, then values",
     [TYPE_CONDITION_QUERY] = "the name of a query parameter, then values",
     [TYPE_SUBJECT] = "a whole subject such as \"CN=alice,O=Acme\"",
-    [TYPE_SAN] = "a name such as \"DNS:a.example\", \"email:a@example.com\", "
-                 "\"URI:spiffe://a/b\" or \"IP:192.0.2.1\"",
+    [TYPE_SAN] =
+        "such as \"DNS:a.example\", \"email:a@b.example\", \"URI:spiffe://a/b\", \"IP:::1\"",
     [TYPE_FINGERPRINT] = "a SHA-256: 64 hexadecimal digits, maybe with colons between the bytes",
     [TYPE_PATH] = "a path such as \"/api\"",
     [TYPE_TARGET_PATH] = "a path such as \"/health\", of visible ASCII, escapes allowed",
@@ -348,15 +348,13 @@ static void read_san(struct reading *reading)
             rest = span_from(reading->text, kinds[i].size);
         }
     }
-    if (rest.size == 0 || !text_is_printable(rest)) {
-        refuse(reading, NULL);
-    } else if (span_find(rest, ' ') < rest.size || span_find(rest, ',') < rest.size) {
+    bool is_address = span_starts_with(reading->text, SPAN("IP:"));
+    bool readable = rest.size > 0 && text_is_printable(rest);
+    if (readable && (span_find(rest, ' ') < rest.size || span_find(rest, ',') < rest.size)) {
         refuse(reading, "spaces and commas in a name are written %20 and %2C, see client-auth");
-    } else if (!span_starts_with(reading->text, SPAN("IP:"))) {
-        return;
-    } else if (!address_parse_host(rest, &address)) {
+    } else if (!readable || (is_address && !address_parse_host(rest, &address))) {
         refuse(reading, NULL);
-    } else {
+    } else if (is_address) {
         struct span printed = span_of(text, address_print_host(&address, text));
         reading->out->text = arena_printf(reading->validator->arena, "IP:%.*s", SPAN_ARGS(printed));
         reading->no_room = reading->out->text.data == NULL;
