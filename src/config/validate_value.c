@@ -41,8 +41,8 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_CONDITION_HEADER] = "the name of a field, then values",
     [TYPE_CONDITION_QUERY] = "the name of a query parameter, then values",
     [TYPE_SUBJECT] = "a whole subject such as \"CN=alice,O=Acme\"",
-    [TYPE_SAN] =
-        "such as \"DNS:a.example\", \"email:a@b.example\", \"URI:spiffe://a/b\", \"IP:::1\"",
+    [TYPE_SAN] = ("a name such as \"DNS:a.example\", \"email:a@example.com\", "
+                  "\"URI:spiffe://a/b\" or \"IP:192.0.2.1\""),
     [TYPE_FINGERPRINT] = "a SHA-256: 64 hexadecimal digits, maybe with colons between the bytes",
     [TYPE_PATH] = "a path such as \"/api\"",
     [TYPE_TARGET_PATH] = "a path such as \"/health\", of visible ASCII, escapes allowed",
