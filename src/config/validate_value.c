@@ -52,10 +52,10 @@ static const char *const wants[SCHEMA_TYPES] = {
     [TYPE_AUTHORITY] = "a host, maybe with a port, such as \"example.com:8080\"",
     [TYPE_ADDRESS] = "an address such as \"0.0.0.0:8080\", \"[::1]:8080\" or \"unix:/run/x.sock\"",
     [TYPE_ADDRESS_OR_OFF] = "an address such as \"127.0.0.1:9090\", or \"off\"",
-    [TYPE_TARGET] = "a target such as \"10.0.1.10:8080\", \"backend.internal:8080\" or "
-                    "\"unix:/run/app.sock\"",
-    [TYPE_NETWORK] = "a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix, "
-                     "or \"unix\"",
+    [TYPE_TARGET] = ("a target such as \"10.0.1.10:8080\", \"backend.internal:8080\" or "
+                     "\"unix:/run/app.sock\""),
+    [TYPE_NETWORK] = ("a network such as \"10.0.0.0/8\" or \"::1\", no bits set behind the prefix, "
+                      "or \"unix\""),
     [TYPE_LOG_TARGET] = "\"stdout\", \"off\" or an absolute path",
     [TYPE_FILE_OR_OFF] = "an absolute path or \"off\"",
     [TYPE_FILE] = "the path of a file",
