@@ -25,7 +25,7 @@ struct http1_session {
  * transport is open; whatever session was there before is over. What came early is its to read
  * (NULL: nothing did).
  */
-void http1_session_start(struct session *session, const struct session_early *early);
+void http1_session_start(struct session *base, const struct session_early *early);
 
 /*
  * From here on the first bytes may be the preface of HTTP/2 (RFC 9113, 3.4). When they are, the
@@ -38,7 +38,7 @@ static inline void http1_session_yield_to_http2(struct http1_session *session)
 }
 
 /* What a session that has yielded leaves to its successor. */
-struct session_early http1_session_leave(struct session *session);
+struct session_early http1_session_leave(struct session *base);
 
 static inline struct http1_session *http1_session_of(struct session *session)
 {

@@ -13,6 +13,6 @@
  * Starts a session in the memory of an http2_session whose common part is prepared and whose
  * transport is open, and begins a first stream. NULL: no memory; the transport is as it was.
  */
-struct stream *http2_client_start(struct session *session);
+struct stream *http2_client_start(struct session *base);
 
 #endif

@@ -23,7 +23,7 @@
  * (NULL: nothing did). Without memory for it the peer is told so and the session is CLOSED, which
  * the next event says.
  */
-void http2_session_start(struct session *session, const struct session_early *early);
+void http2_session_start(struct session *base, const struct session_early *early);
 
 /* Whether it is such a session that this struct holds. */
 bool http2_session_is(const struct session *session);

@@ -316,10 +316,10 @@ nghttp2_data_provider http2_stream_provider(struct http2_stream *stream);
 
 /* The shared implementations of stream_ops. */
 const struct fields *http2_stream_trailers(struct stream *stream);
-size_t http2_stream_room(struct stream *stream);
-enum status http2_stream_write_body(struct stream *stream, struct span bytes);
-enum status http2_stream_write_end(struct stream *stream, const struct fields *trailers);
-enum status http2_stream_flush(struct stream *stream);
-bool http2_stream_is_broken(struct stream *stream);
+size_t http2_stream_room(struct stream *base);
+enum status http2_stream_write_body(struct stream *base, struct span bytes);
+enum status http2_stream_write_end(struct stream *base, const struct fields *trailers);
+enum status http2_stream_flush(struct stream *base);
+bool http2_stream_is_broken(struct stream *base);
 
 #endif
