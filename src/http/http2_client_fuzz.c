@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "http/bytes.h"
+#include "http/hostile_peer_fuzz.h"
 #include "http/http1_chunked.h"
 #include "http/http2_client.h"
 #include "http/http2_wire.h"
@@ -48,75 +49,8 @@ struct world {
     struct http2_session session;
     struct holder holders[HOLDERS];
     uint32_t held;
-    struct span input;
-    uint32_t random;
+    struct hostile_peer peer;
 };
-
-static struct world *the_world; /* a fuzzer's transport knows no owner */
-
-static uint32_t roll(struct world *world, uint32_t bound)
-{
-    world->random = world->random * 1664525 + 1013904223;
-    return (world->random >> 16) % bound;
-}
-
-static enum status stub_read(struct transport *transport, void *data, size_t size, size_t *got)
-{
-    struct world *world = the_world;
-    (void)transport;
-    if (world->input.size == 0) {
-        return roll(world, 8) == 0 ? END : AGAIN;
-    }
-    if (roll(world, 4) == 0) {
-        return AGAIN;
-    }
-    size_t wanted = 1 + roll(world, roll(world, 2) == 0 ? 30 : 5000);
-    wanted = wanted < world->input.size ? wanted : world->input.size;
-    *got = wanted < size ? wanted : size;
-    memcpy(data, world->input.data, *got);
-    world->input = span_from(world->input, *got);
-    return OK;
-}
-
-static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
-                              size_t *put)
-{
-    struct world *world = the_world;
-    size_t all = 0;
-    (void)transport;
-    for (int i = 0; i < count; i++) {
-        all += pieces[i].iov_len;
-    }
-    ASSERT(all > 0);
-    switch (roll(world, 6)) {
-    case 0:
-        return AGAIN;
-    case 1:
-        *put = 1 + roll(world, (uint32_t)all);
-        return OK;
-    default:
-        *put = all;
-        return OK;
-    }
-}
-
-static void stub_shutdown(struct transport *transport)
-{
-    (void)transport;
-}
-
-static void stub_close(struct transport *transport)
-{
-    transport->socket.fd = -1;
-    list_unlink(&transport->socket.ready_link);
-}
-
-static const struct transport_ops STUB = {.name = "stub",
-                                          .read = stub_read,
-                                          .write = stub_write,
-                                          .shutdown = stub_shutdown,
-                                          .close = stub_close,
-                                          .reset = stub_close};
 
 static void check_fields(const struct fields *fields)
 {
@@ -150,8 +84,8 @@ static void hold(struct world *world, struct stream *stream)
             continue;
         }
         holder->stream = stream;
-        holder->method = METHODS[roll(world, 4)];
-        holder->unsent = holder->method == METHOD_POST ? roll(world, 3000) : 0;
+        holder->method = METHODS[peer_roll(&world->peer, 4)];
+        holder->unsent = holder->method == METHOD_POST ? peer_roll(&world->peer, 3000) : 0;
         holder->asked = holder->answered = holder->failed = false;
         arena_init(&holder->arena, holder->memory, sizeof(holder->memory));
         stream->holder = holder;
@@ -175,13 +109,13 @@ static void ask(struct world *world, struct holder *holder)
     struct stream *stream = holder->stream;
     struct field field = {SPAN("X-Question"), SPAN("why"), FIELD_OTHER};
     const struct fields fields = {.entries = &field, .count = 1, .capacity = 1};
-    bool announced = roll(world, 2) == 0;
+    bool announced = peer_roll(&world->peer, 2) == 0;
     const struct request_message message = {
         .method = span_of_string(NAMES[holder->method == METHOD_GET    ? 0
                                        : holder->method == METHOD_HEAD ? 1
                                                                        : 2]),
         .path = SPAN("/path"),
-        .query = roll(world, 2) == 0 ? SPAN("query") : SPAN_EMPTY,
+        .query = peer_roll(&world->peer, 2) == 0 ? SPAN("query") : SPAN_EMPTY,
         .host = SPAN("a.test"),
         .fields = &fields,
         .framing = holder->method != METHOD_POST ? FRAMING_NONE
@@ -230,7 +164,7 @@ static void read_answer(struct world *world, struct holder *holder)
             arena_rewind(&holder->arena, mark);
         }
     } else {
-        size_t max = 1 + roll(world, 9000);
+        size_t max = 1 + peer_roll(&world->peer, 9000);
         status = stream->ops->read_body(stream, max, &bytes, &reason);
         ASSERT(status != OK || (bytes.size > 0 && bytes.size <= max));
         ASSERT(status != END || stream->in_ended);
@@ -248,14 +182,14 @@ static void run_holder(struct world *world, struct holder *holder)
     struct stream *stream = holder->stream;
     if (!holder->asked) {
         ask(world, holder);
-    } else if (roll(world, 2) == 0) {
+    } else if (peer_roll(&world->peer, 2) == 0) {
         send_body(holder);
     } else {
         read_answer(world, holder);
     }
     (void)stream->ops->flush(stream);
     bool over = holder->failed || (holder->answered && stream->in_ended && stream->out_ended);
-    if (over || roll(world, 40) == 0) {
+    if (over || peer_roll(&world->peer, 40) == 0) {
         give_back(world, holder);
     }
 }
@@ -263,7 +197,7 @@ static void run_holder(struct world *world, struct holder *holder)
 static void run_holders(struct world *world)
 {
     for (int i = 0; i < HOLDERS; i++) {
-        if (world->holders[i].stream != NULL && roll(world, 3) != 0) {
+        if (world->holders[i].stream != NULL && peer_roll(&world->peer, 3) != 0) {
             run_holder(world, &world->holders[i]);
         }
     }
@@ -309,7 +243,7 @@ static void disturb(struct world *world)
     if (session->step == SESSION_CLOSED) {
         return;
     }
-    switch (roll(world, 100)) {
+    switch (peer_roll(&world->peer, 100)) {
     case 0:
         session->ops->drain(session);
         break;
@@ -329,7 +263,7 @@ static void live(struct world *world)
         take_events(world);
         run_holders(world);
         take_events(world);
-        if (roll(world, 3) == 0) {
+        if (peer_roll(&world->peer, 3) == 0) {
             lend_another(world);
             take_events(world);
         }
@@ -375,23 +309,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t input[1 << 16];
     const struct span settings = SPAN("\0\0\0\4\0\0\0\0\0");
-    if (the_world == NULL) {
-        the_world = calloc(1, sizeof(*the_world));
-        ASSERT(the_world != NULL);
-        set_up(the_world);
+    static struct world *world;
+    if (world == NULL) {
+        world = calloc(1, sizeof(*world));
+        ASSERT(world != NULL);
+        the_peer = &world->peer;
+        set_up(world);
     }
-    struct world *world = the_world;
     if (size < 2 || size > sizeof(input) - settings.size) {
         return 0;
     }
     size_t front = (data[0] & 1) != 0 ? 0 : settings.size;
     memcpy(input, settings.data, front);
     memcpy(input + front, data + 2, size - 2);
-    world->input = span_of(input, front + size - 2);
-    world->random = (uint32_t)data[0] << 8 | data[1];
+    world->peer.input = span_of(input, front + size - 2);
+    world->peer.random = (uint32_t)data[0] << 8 | data[1];
     struct session *session = &world->session.session;
     session_init(session, &world->context, 1);
-    session->transport.ops = &STUB;
+    session->transport.ops = &HOSTILE_PEER;
     session->transport.socket.fd = FD;
     struct stream *stream = http2_client_start(session);
     ASSERT(stream != NULL && session->step == SESSION_BUSY);

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "http/bytes.h"
+#include "http/hostile_peer_fuzz.h"
 #include "http/http1_chunked.h"
 #include "http/http2_session.h"
 #include "io/io_epoll.h"
@@ -44,76 +45,9 @@ struct world {
     struct session_context context;
     struct http2_session session;
     struct holder holders[HOLDERS];
-    struct span input;
-    uint32_t random;
+    struct hostile_peer peer;
     bool closed;
 };
-
-static struct world *the_world; /* a fuzzer's transport knows no owner */
-
-static uint32_t roll(struct world *world, uint32_t bound)
-{
-    world->random = world->random * 1664525 + 1013904223;
-    return (world->random >> 16) % bound;
-}
-
-static enum status stub_read(struct transport *transport, void *data, size_t size, size_t *got)
-{
-    struct world *world = the_world;
-    (void)transport;
-    if (world->input.size == 0) {
-        return roll(world, 8) == 0 ? END : AGAIN;
-    }
-    if (roll(world, 4) == 0) {
-        return AGAIN;
-    }
-    size_t wanted = 1 + roll(world, roll(world, 2) == 0 ? 30 : 5000);
-    wanted = wanted < world->input.size ? wanted : world->input.size;
-    *got = wanted < size ? wanted : size;
-    memcpy(data, world->input.data, *got);
-    world->input = span_from(world->input, *got);
-    return OK;
-}
-
-static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
-                              size_t *put)
-{
-    struct world *world = the_world;
-    size_t all = 0;
-    (void)transport;
-    for (int i = 0; i < count; i++) {
-        all += pieces[i].iov_len;
-    }
-    ASSERT(all > 0);
-    switch (roll(world, 6)) {
-    case 0:
-        return AGAIN;
-    case 1:
-        *put = 1 + roll(world, (uint32_t)all);
-        return OK;
-    default:
-        *put = all;
-        return OK;
-    }
-}
-
-static void stub_shutdown(struct transport *transport)
-{
-    (void)transport;
-}
-
-static void stub_close(struct transport *transport)
-{
-    transport->socket.fd = -1;
-    list_unlink(&transport->socket.ready_link);
-}
-
-static const struct transport_ops STUB = {.name = "stub",
-                                          .read = stub_read,
-                                          .write = stub_write,
-                                          .shutdown = stub_shutdown,
-                                          .close = stub_close,
-                                          .reset = stub_close};
 
 static void check_head(const struct request_head *head)
 {
@@ -139,7 +73,7 @@ static void take_head(struct world *world, struct stream *stream)
     for (int i = 0; i < HOLDERS && holder == NULL; i++) {
         holder = world->holders[i].stream == NULL ? &world->holders[i] : NULL;
     }
-    if (holder == NULL || roll(world, 20) == 0) {
+    if (holder == NULL || peer_roll(&world->peer, 20) == 0) {
         stream->ops->release(stream, false);
         return;
     }
@@ -169,14 +103,14 @@ static void answer(struct world *world, struct holder *holder)
     struct field field = {SPAN("X-Answer"), SPAN("yes"), FIELD_OTHER};
     const struct fields fields = {.entries = &field, .count = 1, .capacity = 1};
     const struct response_message message = {
-        .status = roll(world, 10) == 0 ? 103 : 200,
+        .status = peer_roll(&world->peer, 10) == 0 ? 103 : 200,
         .fields = &fields,
-        .framing = roll(world, 2) == 0 ? FRAMING_LENGTH : FRAMING_CHUNKED,
+        .framing = peer_roll(&world->peer, 2) == 0 ? FRAMING_LENGTH : FRAMING_CHUNKED,
         .content_length = 1000,
     };
     if (stream->ops->write_response(stream, &message) == OK && message.status == 200) {
         holder->answered = true;
-        holder->sent = message.framing == FRAMING_LENGTH ? 1000 : 1 + roll(world, 3000);
+        holder->sent = message.framing == FRAMING_LENGTH ? 1000 : 1 + peer_roll(&world->peer, 3000);
     }
 }
 
@@ -187,8 +121,8 @@ static void run_holder(struct world *world, struct holder *holder)
     struct stream *stream = holder->stream;
     struct span bytes = SPAN_EMPTY;
     enum reason reason = REASON_NONE;
-    if (!holder->refused && roll(world, 2) == 0) {
-        size_t max = 1 + roll(world, 9000);
+    if (!holder->refused && peer_roll(&world->peer, 2) == 0) {
+        size_t max = 1 + peer_roll(&world->peer, 9000);
         enum status status = stream->ops->read_body(stream, max, &bytes, &reason);
         ASSERT(status != OK || (bytes.size > 0 && bytes.size <= max));
         ASSERT(status != END || stream->in_ended);
@@ -210,7 +144,7 @@ static void run_holder(struct world *world, struct holder *holder)
     }
     enum status flushed = stream->ops->flush(stream);
     bool over = (stream->out_ended && flushed == OK) || flushed == ERROR;
-    if (over || roll(world, 30) == 0) {
+    if (over || peer_roll(&world->peer, 30) == 0) {
         give_back(holder);
     }
 }
@@ -237,7 +171,7 @@ static void take_events(struct world *world)
 static void run_holders(struct world *world)
 {
     for (int i = 0; i < HOLDERS; i++) {
-        if (world->holders[i].stream != NULL && roll(world, 3) != 0) {
+        if (world->holders[i].stream != NULL && peer_roll(&world->peer, 3) != 0) {
             run_holder(world, &world->holders[i]);
         }
     }
@@ -251,11 +185,12 @@ static void live(struct world *world)
         take_events(world);
         run_holders(world);
         take_events(world);
-        if (!world->closed && session->step != SESSION_CLOSED && roll(world, 60) == 0) {
+        if (!world->closed && session->step != SESSION_CLOSED && peer_roll(&world->peer, 60) == 0) {
             session->ops->drain(session);
             take_events(world);
         }
-        if (!world->closed && session->step != SESSION_CLOSED && roll(world, 100) == 0) {
+        if (!world->closed && session->step != SESSION_CLOSED &&
+            peer_roll(&world->peer, 100) == 0) {
             session->ops->expire(session); /* before any deadline: harmless, or the linger's end */
             take_events(world);
         }
@@ -312,23 +247,24 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static uint8_t input[1 << 16];
     const struct span preface = SPAN("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    if (the_world == NULL) {
-        the_world = calloc(1, sizeof(*the_world));
-        ASSERT(the_world != NULL);
-        set_up(the_world);
+    static struct world *world;
+    if (world == NULL) {
+        world = calloc(1, sizeof(*world));
+        ASSERT(world != NULL);
+        the_peer = &world->peer;
+        set_up(world);
     }
-    struct world *world = the_world;
     if (size < 2 || size > sizeof(input) - preface.size) {
         return 0;
     }
     size_t front = (data[0] & 1) != 0 ? 0 : preface.size;
     memcpy(input, preface.data, front);
     memcpy(input + front, data + 2, size - 2);
-    world->input = span_of(input, front + size - 2);
-    world->random = (uint32_t)data[0] << 8 | data[1];
+    world->peer.input = span_of(input, front + size - 2);
+    world->peer.random = (uint32_t)data[0] << 8 | data[1];
     world->closed = false;
     session_init(&world->session.session, &world->context, 1);
-    world->session.session.transport.ops = &STUB;
+    world->session.session.transport.ops = &HOSTILE_PEER;
     world->session.session.transport.socket.fd = FD;
     http2_session_start(&world->session.session, NULL);
     take_events(world);
