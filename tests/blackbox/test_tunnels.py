@@ -375,6 +375,7 @@ def test_a_tunnel_survives_a_worker_that_is_full_of_requests(sentinel, origin):
         for wire in waiting:
             wire.send(request_bytes('/held'))
         wait_for(lambda: proxy.metric('sentinel_requests_in_flight') >= 19, what='a full worker')
+        assert client.silent(2), 'for longer than a stall may last before it is given up'
         assert talk(client)
         for wire in waiting:
             wire.close()
