@@ -14,8 +14,12 @@ from harness.origins import EchoOrigin, NginxOrigin, ScriptedOrigin  # noqa: E40
 from harness.proxy import Plan, Sentinel  # noqa: E402
 
 
-@pytest.fixture
-def stack():
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'shared: takes the echo origin, and the proxy of its own '
+                            'configuration, that the marked tests of its file have in common')
+
+
+def stopped_at_the_end():
     """Things to stop at the end, in reverse order; every stop runs, the first failure counts."""
     things = []
     yield things
@@ -30,8 +34,53 @@ def stack():
 
 
 @pytest.fixture
-def echo(stack):
+def stack():
+    yield from stopped_at_the_end()
+
+
+@pytest.fixture(scope='module')
+def module_stack():
+    yield from stopped_at_the_end()
+
+
+class Shared:
+    """What the tests marked `shared` of a file have in common: tests that look at nothing but the
+    answers and the requests at the origin, which are forgotten before each."""
+
+    def __init__(self, stack, folder):
+        self.stack = stack
+        self.folder = folder
+        self.proxies = {}  # by configuration
+        self.origin = None
+
+    def echo(self):
+        if not self.origin:
+            self.origin = EchoOrigin()
+            self.stack.append(self.origin)
+        self.origin.requests.clear()
+        return self.origin
+
+    def sentinel(self, target, **parts):
+        assert target is self.origin, 'a shared proxy stands before the shared origin'
+        key = tuple(sorted(parts.items()))
+        if key not in self.proxies:
+            folder = self.folder / str(len(self.proxies))
+            folder.mkdir()
+            self.proxies[key] = Sentinel(folder, Plan([target], **parts))
+            self.stack.append(self.proxies[key])
+        return self.proxies[key]
+
+
+@pytest.fixture(scope='module')
+def shared(module_stack, tmp_path_factory):
+    return Shared(module_stack, tmp_path_factory.mktemp('shared'))
+
+
+@pytest.fixture
+def echo(request, stack, shared):
     """An origin that answers with the request it received."""
+    if request.node.get_closest_marker('shared'):
+        return shared.echo()
     stack.append(EchoOrigin())
     return stack[-1]
 
@@ -52,7 +101,7 @@ def nginx(stack, tmp_path):
 
 
 @pytest.fixture
-def sentinel(stack, tmp_path):
+def sentinel(request, stack, shared, tmp_path):
     """sentinel(origin, ..., timeouts='...', limits='...'): a running proxy, see harness.proxy.Plan.
 
     sentinel(config=TEXT) takes a whole configuration instead; {port} is not replaced there.
@@ -62,7 +111,7 @@ def sentinel(stack, tmp_path):
         folder.mkdir()
         stack.append(Sentinel(folder, config or Plan(targets, **parts)))
         return stack[-1]
-    return start
+    return shared.sentinel if request.node.get_closest_marker('shared') else start
 
 
 @pytest.fixture

@@ -112,6 +112,7 @@ def test_hop_by_hop_fields_are_removed_from_responses(sentinel, origin):
     assert 'X-Inner' not in ''.join(answer.all('Connection'))
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('name', ['Authorization', 'Cookie', 'Host', 'X-Forwarded-For', 'X-Real-IP',
                                   'Content-Length', 'Cache-Control', 'X-Request-Id'])
 def test_protected_fields_cannot_be_nominated_for_removal(sentinel, echo, name):
@@ -159,6 +160,7 @@ def test_a_trace_is_continued_or_started(sentinel, echo):
     assert re.fullmatch(r'00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[01]', started)
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('value', ['00-zz-00f067aa0ba902b7-01', f'ff-{"1" * 32}-{"2" * 16}-01',
                                    f'00-{"0" * 32}-{"2" * 16}-01', 'x'])
 def test_an_invalid_trace_is_not_continued(sentinel, echo, value):
@@ -196,6 +198,7 @@ def test_max_forwards_counts_down_for_options(sentinel, echo):
     assert proxy.request('/', 'GET', [('Max-Forwards', '0')]).status == 200
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('method', ['OPTIONS', 'TRACE'])
 def test_max_forwards_zero_ends_here(sentinel, echo, method):
     answer = sentinel(echo).request('/', method, [('Max-Forwards', '0')])

@@ -21,16 +21,19 @@ SAME = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('target', SAME)
 def test_paths_are_made_canonical(sentinel, echo, target):
     assert sentinel(echo).request(target).json()['target'] == SAME[target]
 
 
+@pytest.mark.shared
 def test_reserved_bytes_stay_encoded(sentinel, echo):
     seen = sentinel(echo).request('/a%3Fb%23c%20d%c3%a9').json()['target']
     assert seen.upper() == '/A%3FB%23C%20D%C3%A9'
 
 
+@pytest.mark.shared
 def test_an_encoded_percent_is_decoded_at_most_once(sentinel, echo):
     seen = sentinel(echo).request('/a%2561').json()['target']
     assert seen in ('/a%2561', '/a%61')
@@ -42,6 +45,7 @@ AMBIGUOUS = ['/..', '/../a', '/a/../../b', '/%2e%2e/a', '/a\\b', '/a;/..;/b', '/
              '/a%zz', '/a%252fb', '/a%255cb', '/%252e%252e/a']
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('target', AMBIGUOUS)
 def test_ambiguous_paths_are_refused(sentinel, echo, target):
     proxy = sentinel(echo)
@@ -55,10 +59,12 @@ def test_ambiguous_paths_are_refused(sentinel, echo, target):
     assert echo.requests == []
 
 
+@pytest.mark.shared
 def test_an_ambiguous_path_closes_the_connection(sentinel, echo):
     assert_refused(sentinel(echo), get('/../etc/passwd'), 400, 'ambiguous_path')
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('target', ['/public/../private/x', '/public/%2e%2e/private/x',
                                     '//private/x', '/%70rivate/x', '/./private/x',
                                     '/public/..//private/x'])

@@ -38,6 +38,7 @@ FRAMING = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('name', FRAMING)
 def test_ambiguous_framing_is_refused(sentinel, echo, name):
     lines, reason = FRAMING[name]
@@ -70,6 +71,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('name', FIELDS)
 def test_malformed_fields_are_refused(sentinel, echo, name):
     proxy = sentinel(echo)
@@ -100,6 +102,7 @@ LINES = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('name', LINES)
 def test_malformed_request_lines_are_refused(sentinel, echo, name):
     line, status = LINES[name]
@@ -126,12 +129,14 @@ HOSTS = {
 }
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('name', HOSTS)
 def test_malformed_hosts_are_refused(sentinel, echo, name):
     assert_refused(sentinel(echo), head('GET / HTTP/1.1', *HOSTS[name]), 400, 'bad_host')
     assert echo.requests == []
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('host', ['a', 'a.example:8080', '127.0.0.1', '[::1]:80', 'xn--e1a.test'])
 def test_good_hosts_are_taken(sentinel, echo, host):
     assert sentinel(echo).request(host=host).status == 200
@@ -209,6 +214,7 @@ def test_nothing_of_a_head_is_passed_through(sentinel, echo):
     assert b'b: tight\r\n' in raw
 
 
+@pytest.mark.shared
 @pytest.mark.parametrize('data', [b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03', b'\x00' * 64,
                                   b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', b'\xff' * 9000,
                                   b'PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\nGET / HTTP/1.1\r\n\r\n'])

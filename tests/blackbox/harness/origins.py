@@ -2,6 +2,7 @@
 
 Each listens on a loopback port of its own and serves every connection in a thread of its own.
 """
+import contextlib
 import hashlib
 import json
 import shutil
@@ -77,6 +78,8 @@ class Origin:
     def refuse(self):
         """Close the listening socket: from now on connections are refused."""
         self.stopping.set()
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)  # accept() returns
         self.thread.join(5)
         self.listener.close()
 
