@@ -1,6 +1,7 @@
 /*
  * The other end of a connection for fuzzers of sessions: what comes is the input, in pieces of any
- * size, and what is sent is taken in pieces of any size, as a generator of numbers decides.
+ * size, and what is sent is taken in pieces of any size, as a generator of numbers decides. And
+ * what no message may show that is handed out, whatever came.
  */
 #ifndef SENTINEL_HTTP_HOSTILE_PEER_FUZZ_H
 #define SENTINEL_HTTP_HOSTILE_PEER_FUZZ_H
@@ -9,7 +10,12 @@
 
 #include "base/assert.h"
 #include "base/span.h"
+#include "http/bytes.h"
+#include "http/http1_chunked.h"
+#include "http/message.h"
 #include "net/transport.h"
+
+enum { PEER_INPUT_MAX = 64 * 1024 };
 
 struct hostile_peer {
     struct span input;
@@ -22,6 +28,39 @@ static uint32_t peer_roll(struct hostile_peer *peer, uint32_t bound)
 {
     peer->random = peer->random * 1664525 + 1013904223;
     return (peer->random >> 16) % bound;
+}
+
+/*
+ * A fuzzer's input: two bytes that steer, then what the peer says; a bit leaves out what `front`
+ * puts before it. False: it is none.
+ */
+static bool peer_begin(struct hostile_peer *peer, struct span front, struct span data)
+{
+    static uint8_t input[PEER_INPUT_MAX];
+    if (data.size < 2 || data.size > sizeof(input) - front.size) {
+        return false;
+    }
+    size_t size = (data.data[0] & 1) != 0 ? 0 : front.size;
+    memcpy(input, front.data, size);
+    memcpy(input + size, data.data + 2, data.size - 2);
+    peer->input = span_of(input, size + data.size - 2);
+    peer->random = (uint32_t)data.data[0] << 8 | data.data[1];
+    return true;
+}
+
+/* Fields as HTTP/1 has them, which nobody takes for anything else. */
+static void peer_check_fields(const struct fields *fields, size_t most)
+{
+    ASSERT(fields->count <= most);
+    for (size_t i = 0; i < fields->count; i++) {
+        const struct field *field = &fields->entries[i];
+        ASSERT(field->name.size > 0);
+        for (size_t j = 0; j < field->name.size; j++) {
+            ASSERT(byte_is_token(field->name.data[j]));
+        }
+        ASSERT(bytes_find_control(field->value.data, field->value.size) == field->value.size);
+        ASSERT(field->id != FIELD_CONNECTION && field->id != FIELD_TRANSFER_ENCODING);
+    }
 }
 
 static enum status peer_read(struct transport *transport, void *data, size_t size, size_t *got)

@@ -8,25 +8,17 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "http/bytes.h"
 #include "http/hostile_peer_fuzz.h"
-#include "http/http1_chunked.h"
 #include "http/http2_client.h"
-#include "http/http2_wire.h"
-#include "io/io_epoll.h"
+#include "http/http2_stage_test.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
     HOLDERS = 32,
     TURNS = 300,
-    MEMORY = 4 * 1024 * 1024,
     ARENA = 64 * 1024,
-    FD = 1000, /* never used: the transport is ours */
 };
-
-static const struct http1_limits HEAD = {
-    .request_line_max = 2048, .head_max = 4096, .fields_max = 40, .merge_slashes = true};
 
 struct holder {
     struct stream *stream; /* NULL: free */
@@ -40,37 +32,20 @@ struct holder {
 };
 
 struct world {
-    struct io *io;
-    struct timer_wheel wheel;
-    struct buffer_pool buffers;
-    struct slab inboxes;
-    struct http2_context http2;
-    struct session_context context;
+    struct http2_stage stage;
     struct http2_session session;
     struct holder holders[HOLDERS];
     uint32_t held;
     struct hostile_peer peer;
 };
 
-static void check_fields(const struct fields *fields)
-{
-    for (size_t i = 0; i < fields->count; i++) {
-        const struct field *field = &fields->entries[i];
-        ASSERT(field->name.size > 0);
-        for (size_t j = 0; j < field->name.size; j++) {
-            ASSERT(byte_is_token(field->name.data[j]));
-        }
-        ASSERT(bytes_find_control(field->value.data, field->value.size) == field->value.size);
-        ASSERT(field->id != FIELD_CONNECTION && field->id != FIELD_TRANSFER_ENCODING);
-    }
-}
-
-static void check_head(const struct response_head *head, const struct holder *holder)
+static void check_head(const struct world *world, const struct response_head *head,
+                       const struct holder *holder)
 {
     ASSERT(head->status >= 100 && head->status <= 599 && head->status != 101);
-    ASSERT(head->fields.count <= HEAD.fields_max && head->version == HTTP_2);
+    ASSERT(head->version == HTTP_2);
     ASSERT(holder->method != METHOD_HEAD || head->framing == FRAMING_NONE || head->status < 200);
-    check_fields(&head->fields);
+    peer_check_fields(&head->fields, world->stage.context.limits.head.fields_max);
 }
 
 /* ---- Holders, as attempts of exchanges ---- */
@@ -157,7 +132,7 @@ static void read_answer(struct world *world, struct holder *holder)
         size_t mark = arena_mark(&holder->arena);
         status = stream->ops->read_response(stream, &holder->arena, holder->method, &head, &reason);
         if (status == OK) {
-            check_head(&head, holder);
+            check_head(world, &head, holder);
             holder->answered = head.status >= 200;
         }
         if (status != OK || head.status < 200) {
@@ -169,7 +144,7 @@ static void read_answer(struct world *world, struct holder *holder)
         ASSERT(status != OK || (bytes.size > 0 && bytes.size <= max));
         ASSERT(status != END || stream->in_ended);
         if (status == END) {
-            check_fields(stream->ops->trailers(stream));
+            peer_check_fields(stream->ops->trailers(stream), HTTP1_TRAILER_FIELDS_MAX);
         }
     }
     ASSERT(status != ERROR || reason != REASON_NONE);
@@ -280,60 +255,26 @@ static void live(struct world *world)
     take_events(world);
 }
 
-static void set_up(struct world *world)
-{
-    const struct http2_limits limits = {.streams = 20, .window = 65536, .glitches = 300};
-    world->io = io_epoll_create();
-    ASSERT(world->io != NULL);
-    timer_wheel_init(&world->wheel, io_now(world->io));
-    bool ready = buffer_pool_init(&world->buffers, (uint64_t)64 * BUFFER_SIZE) &&
-                 slab_init(&world->inboxes, HEAD.head_max, 4) &&
-                 http2_context_init(&world->http2, MEMORY, &limits);
-    ASSERT(ready);
-    world->context = (struct session_context){
-        .io = world->io,
-        .wheel = &world->wheel,
-        .buffers = &world->buffers,
-        .upstream_inboxes = &world->inboxes,
-        .scratch = malloc(65536),
-        .scratch_size = 65536,
-        .render = malloc(BYTE_QUEUE_MAX),
-        .render_size = BYTE_QUEUE_MAX,
-        .http2 = &world->http2,
-        .limits = {.head = HEAD, .upstream_keep_alive_timeout = 1000000},
-    };
-    ASSERT(world->context.scratch != NULL && world->context.render != NULL);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static uint8_t input[1 << 16];
     const struct span settings = SPAN("\0\0\0\4\0\0\0\0\0");
     static struct world *world;
     if (world == NULL) {
         world = calloc(1, sizeof(*world));
         ASSERT(world != NULL);
         the_peer = &world->peer;
-        set_up(world);
+        http2_stage_init(&world->stage, 20);
     }
-    if (size < 2 || size > sizeof(input) - settings.size) {
+    if (!peer_begin(&world->peer, settings, span_of(data, size))) {
         return 0;
     }
-    size_t front = (data[0] & 1) != 0 ? 0 : settings.size;
-    memcpy(input, settings.data, front);
-    memcpy(input + front, data + 2, size - 2);
-    world->peer.input = span_of(input, front + size - 2);
-    world->peer.random = (uint32_t)data[0] << 8 | data[1];
     struct session *session = &world->session.session;
-    session_init(session, &world->context, 1);
-    session->transport.ops = &HOSTILE_PEER;
-    session->transport.socket.fd = FD;
+    http2_stage_session(&world->stage, &world->session, &HOSTILE_PEER);
     struct stream *stream = http2_client_start(session);
     ASSERT(stream != NULL && session->step == SESSION_BUSY);
     hold(world, stream);
     live(world);
-    ASSERT(world->http2.memory.pages_in_use == 0 && world->http2.counts.sessions == 0);
-    ASSERT(world->http2.counts.streams == 0 && world->buffers.slab.in_use == 0);
-    ASSERT(world->wheel.count == 0 && world->held == 0);
+    ASSERT(world->held == 0);
+    http2_stage_check_idle(&world->stage);
     return 0;
 }

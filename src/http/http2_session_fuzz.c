@@ -8,24 +8,17 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "http/bytes.h"
 #include "http/hostile_peer_fuzz.h"
-#include "http/http1_chunked.h"
 #include "http/http2_session.h"
-#include "io/io_epoll.h"
+#include "http/http2_stage_test.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum {
     HOLDERS = 64,
     TURNS = 400,
-    MEMORY = 4 * 1024 * 1024,
     ARENA = 64 * 1024,
-    FD = 1000, /* never used: the transport is ours */
 };
-
-static const struct http1_limits HEAD = {
-    .request_line_max = 2048, .head_max = 4096, .fields_max = 40, .merge_slashes = true};
 
 struct holder {
     struct stream *stream; /* NULL: free */
@@ -37,32 +30,19 @@ struct holder {
 };
 
 struct world {
-    struct io *io;
-    struct timer_wheel wheel;
-    struct buffer_pool buffers;
-    struct slab inboxes;
-    struct http2_context http2;
-    struct session_context context;
+    struct http2_stage stage;
     struct http2_session session;
     struct holder holders[HOLDERS];
     struct hostile_peer peer;
     bool closed;
 };
 
-static void check_head(const struct request_head *head)
+static void check_head(const struct world *world, const struct request_head *head)
 {
     ASSERT(head->method_text.size > 0 && head->path.size > 0 && head->host.size > 0);
     ASSERT(head->path.data[0] == '/' || span_equal(head->path, SPAN("*")));
-    ASSERT(head->fields.count <= HEAD.fields_max && head->version == HTTP_2);
-    for (size_t i = 0; i < head->fields.count; i++) {
-        const struct field *field = &head->fields.entries[i];
-        ASSERT(field->name.size > 0);
-        for (size_t j = 0; j < field->name.size; j++) {
-            ASSERT(byte_is_token(field->name.data[j]));
-        }
-        ASSERT(bytes_find_control(field->value.data, field->value.size) == field->value.size);
-        ASSERT(field->id != FIELD_CONNECTION && field->id != FIELD_TRANSFER_ENCODING);
-    }
+    ASSERT(head->version == HTTP_2);
+    peer_check_fields(&head->fields, world->stage.context.limits.head.fields_max);
 }
 
 static void take_head(struct world *world, struct stream *stream)
@@ -86,7 +66,7 @@ static void take_head(struct world *world, struct stream *stream)
     ASSERT(status == OK || (status == ERROR && reason != REASON_NONE));
     holder->refused = status == ERROR;
     if (status == OK) {
-        check_head(&head);
+        check_head(world, &head);
     }
 }
 
@@ -213,64 +193,24 @@ static void live(struct world *world)
     }
 }
 
-static void set_up(struct world *world)
-{
-    const struct http2_limits limits = {.streams = 20, .window = 65536, .glitches = 300};
-    world->io = io_epoll_create();
-    ASSERT(world->io != NULL);
-    timer_wheel_init(&world->wheel, io_now(world->io));
-    bool ready = buffer_pool_init(&world->buffers, (uint64_t)64 * BUFFER_SIZE) &&
-                 slab_init(&world->inboxes, HEAD.head_max, 4) &&
-                 http2_context_init(&world->http2, MEMORY, &limits);
-    ASSERT(ready);
-    world->context = (struct session_context){
-        .io = world->io,
-        .wheel = &world->wheel,
-        .buffers = &world->buffers,
-        .client_inboxes = &world->inboxes,
-        .scratch = malloc(65536),
-        .scratch_size = 65536,
-        .render = malloc(BYTE_QUEUE_MAX),
-        .render_size = BYTE_QUEUE_MAX,
-        .http2 = &world->http2,
-        .limits = {.head = HEAD,
-                   .request_head_timeout = 1000000,
-                   .keep_alive_timeout = 1000000,
-                   .linger_timeout = 1000000,
-                   .linger_bytes_max = 100000,
-                   .requests_max = 50},
-    };
-    ASSERT(world->context.scratch != NULL && world->context.render != NULL);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static uint8_t input[1 << 16];
     const struct span preface = SPAN("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     static struct world *world;
     if (world == NULL) {
         world = calloc(1, sizeof(*world));
         ASSERT(world != NULL);
         the_peer = &world->peer;
-        set_up(world);
+        http2_stage_init(&world->stage, 20);
     }
-    if (size < 2 || size > sizeof(input) - preface.size) {
+    if (!peer_begin(&world->peer, preface, span_of(data, size))) {
         return 0;
     }
-    size_t front = (data[0] & 1) != 0 ? 0 : preface.size;
-    memcpy(input, preface.data, front);
-    memcpy(input + front, data + 2, size - 2);
-    world->peer.input = span_of(input, front + size - 2);
-    world->peer.random = (uint32_t)data[0] << 8 | data[1];
     world->closed = false;
-    session_init(&world->session.session, &world->context, 1);
-    world->session.session.transport.ops = &HOSTILE_PEER;
-    world->session.session.transport.socket.fd = FD;
+    http2_stage_session(&world->stage, &world->session, &HOSTILE_PEER);
     http2_session_start(&world->session.session, NULL);
     take_events(world);
     live(world);
-    ASSERT(world->http2.memory.pages_in_use == 0 && world->http2.counts.sessions == 0);
-    ASSERT(world->http2.counts.streams == 0 && world->buffers.slab.in_use == 0);
-    ASSERT(world->wheel.count == 0);
+    http2_stage_check_idle(&world->stage);
     return 0;
 }

@@ -2,18 +2,16 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
 #include "base/assert.h"
-#include "io/io_epoll.h"
+#include "http/http2_stage_test.h"
 
 enum {
     STREAMS = 4,
     ARENA = 16 * 1024,
-    FD = 1000, /* never used: the transport is ours */
     OUTPUT = 256 * 1024,
     BODY = 60000,
 };
@@ -31,12 +29,7 @@ static const uint8_t REQUEST[] = "\0\0\x0b\1\5\0\0\0\0"
 
 struct fixture {
     struct http2_session session;
-    struct io *io;
-    struct timer_wheel wheel;
-    struct buffer_pool buffers;
-    struct slab inboxes;
-    struct http2_context http2;
-    struct session_context context;
+    struct http2_stage stage;
     struct stream *streams[STREAMS];
     int stream_count;
     struct span input;
@@ -106,52 +99,6 @@ static const struct transport_ops STUB = {.name = "stub",
                                           .close = stub_close,
                                           .reset = stub_close};
 
-static void set_up(struct fixture *it)
-{
-    const struct http2_limits limits = {.streams = STREAMS, .window = 65536, .glitches = 300};
-    const struct http1_limits head = {
-        .request_line_max = 2048, .head_max = 4096, .fields_max = 40, .merge_slashes = true};
-    memset(it, 0, sizeof(*it));
-    it->io = io_epoll_create();
-    assert_non_null(it->io);
-    timer_wheel_init(&it->wheel, io_now(it->io));
-    assert_true(buffer_pool_init(&it->buffers, (uint64_t)64 * BUFFER_SIZE));
-    assert_true(slab_init(&it->inboxes, head.head_max, 4));
-    assert_true(http2_context_init(&it->http2, 4 * 1024 * 1024, &limits));
-    it->context = (struct session_context){
-        .io = it->io,
-        .wheel = &it->wheel,
-        .buffers = &it->buffers,
-        .client_inboxes = &it->inboxes,
-        .scratch = malloc(65536),
-        .scratch_size = 65536,
-        .render = malloc(BYTE_QUEUE_MAX),
-        .render_size = BYTE_QUEUE_MAX,
-        .http2 = &it->http2,
-        .limits = {.head = head,
-                   .request_head_timeout = 1000000,
-                   .keep_alive_timeout = 1000000,
-                   .linger_timeout = 1000000,
-                   .linger_bytes_max = 100000,
-                   .requests_max = 50},
-    };
-    assert_non_null(it->context.scratch);
-    assert_non_null(it->context.render);
-}
-
-static void tear_down(struct fixture *it)
-{
-    assert_int_equal(it->http2.memory.pages_in_use, 0);
-    assert_int_equal(it->buffers.slab.in_use, 0);
-    assert_int_equal(it->wheel.count, 0);
-    http2_context_deinit(&it->http2);
-    buffer_pool_deinit(&it->buffers);
-    slab_deinit(&it->inboxes);
-    free(it->context.scratch);
-    free(it->context.render);
-    io_epoll_destroy(it->io);
-}
-
 static void take_events(struct fixture *it)
 {
     struct session *session = &it->session.session;
@@ -177,7 +124,8 @@ static void begin(struct fixture *it, int requests)
 {
     uint8_t input[sizeof(GREETING) + STREAMS * sizeof(REQUEST)];
     size_t size = sizeof(GREETING) - 1;
-    set_up(it);
+    memset(it, 0, sizeof(*it));
+    http2_stage_init(&it->stage, STREAMS);
     memcpy(input, GREETING, size);
     for (int i = 0; i < requests; i++) {
         memcpy(input + size, REQUEST, sizeof(REQUEST) - 1);
@@ -186,9 +134,7 @@ static void begin(struct fixture *it, int requests)
     }
     it->input = span_of(input, size);
     it->takes = SIZE_MAX;
-    session_init(&it->session.session, &it->context, 1);
-    it->session.session.transport.ops = &STUB;
-    it->session.session.transport.socket.fd = FD;
+    http2_stage_session(&it->stage, &it->session, &STUB);
     it->session.session.transport.socket.ready = IO_WRITABLE;
     http2_session_start(&it->session.session, NULL);
     take_events(it);
@@ -225,7 +171,8 @@ static void end(struct fixture *it)
         session->ops->kill(session);
     }
     take_events(it);
-    tear_down(it);
+    http2_stage_check_idle(&it->stage);
+    http2_stage_deinit(&it->stage);
 }
 
 static void respond(struct stream *stream, uint64_t length)
@@ -315,7 +262,7 @@ static void more_than_a_record_does_not_wait_for_others(void **state)
     respond(it.streams[0], BODY);
     assert_int_equal(it.streams[0]->ops->write_body(it.streams[0], span_of(body, BODY)), OK);
     assert_int_equal(it.writes, 1);
-    assert_int_equal(it.buffers.slab.in_use, 0); /* nothing of it was copied and kept */
+    assert_int_equal(it.stage.buffers.slab.in_use, 0); /* nothing of it was copied and kept */
     end(&it);
 }
 
@@ -360,10 +307,10 @@ static void a_connection_that_lingers_has_given_its_memory_back(void **state)
     give_back(&it, 0);
     struct session *session = &it.session.session;
     assert_int_equal(session->step, SESSION_IDLE);
-    assert_true(it.http2.memory.pages_in_use > 0);
+    assert_true(it.stage.http2.memory.pages_in_use > 0);
     session->ops->drain(session);
     assert_int_equal(session->step, SESSION_LINGER);
-    assert_int_equal(it.http2.memory.pages_in_use, 0);
+    assert_int_equal(it.stage.http2.memory.pages_in_use, 0);
     session->ops->expire(session);
     assert_int_equal(session->step, SESSION_CLOSED);
     end(&it);

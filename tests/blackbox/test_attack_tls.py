@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from harness.attack import ADDRESSES, BOUND, Flood, Neighbour, neighbour, shed
+from harness.attack import ADDRESSES, BOUND, Flood, Neighbour, beside, neighbour, shed
 from harness.certificates import Authority
 from harness.waiting import free_ports
 from test_tls import ask, context_of, read_answer, secure, tls
@@ -46,17 +46,8 @@ class SecureNeighbour(Neighbour):
             self.session = None if client.session_reused else client.session
 
 
-@contextlib.contextmanager
 def secure_neighbour(proxy, authority):
-    client = SecureNeighbour(proxy, authority)
-    client.thread.start()
-    try:
-        yield client
-    finally:
-        client.stopping.set()
-        client.thread.join(BOUND * 4)
-    assert not client.thread.is_alive()
-    client.check()
+    return beside(SecureNeighbour(proxy, authority))
 
 
 def test_half_handshakes_that_drip_on_hold_nobody_up(sentinel, echo, authority):
@@ -102,18 +93,13 @@ def test_a_storm_of_handshakes_leaves_requests_their_turn(sentinel, echo, author
     assert made and worst < BOUND / 5
 
 
-def in_memory(proxy, context, piece):
-    """A connection whose TLS is written to the socket so many bytes at a time."""
-    raw = socket.create_connection(('127.0.0.1', proxy.port), timeout=20)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return Piecemeal(raw, context, piece)
-
-
 class Piecemeal:
     """What ask() and read_answer() need of a connection, over a socket that is written to in pieces."""
 
-    def __init__(self, raw, context, piece):
-        self.raw, self.piece = raw, piece
+    def __init__(self, proxy, context, piece):
+        self.raw = socket.create_connection(('127.0.0.1', proxy.port), timeout=20)
+        self.raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.piece = piece
         self.into, self.out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.into, self.out, server_hostname='a.example')
         self.drive(self.tls.do_handshake)
@@ -145,7 +131,7 @@ class Piecemeal:
 
 def test_a_client_whose_bytes_come_one_by_one_is_served(sentinel, echo, authority):
     proxy = sentinel(echo, listener=tls(authority))
-    client = in_memory(proxy, context_of(authority), 1)
+    client = Piecemeal(proxy, context_of(authority), 1)
     try:
         assert ask(client)[0] == 200
         assert ask(client, path='/again')[0] == 200

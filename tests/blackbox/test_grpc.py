@@ -8,9 +8,9 @@ import pytest
 
 from harness.certificates import Authority
 from harness.grpcs import NOT_SERVING, SERVING, Client, Service, grpc, trailing
-from harness.http2 import (ACK, CANCEL, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS,
-                           INTERNAL_ERROR, NO_ERROR, PING, PREFACE, RST_STREAM, SETTINGS, Answer,
-                           Http2, frame, reset, settings, window_update)
+from harness.http2 import (CANCEL, GOAWAY, INTERNAL_ERROR, NO_ERROR, PING, RST_STREAM, Answer, Http2,
+                           frame, reset, settings, window_update)
+from harness.http2_origins import send_head, serve_frames, until_request
 from harness.origins import hold, read_head, response
 from harness.proxy import Plan, Sentinel
 from harness.waiting import wait_for
@@ -289,54 +289,36 @@ def test_the_service_is_told_what_is_left_of_the_time(plain, calls):
     assert unbounded is None or unbounded > 10 ** 6
 
 
-def serve_frames(*steps):
-    """A scripted service: each step is a function of the origin and an Http2 in the server's part."""
-    def serve(origin, wire):
-        assert wire.take(len(PREFACE)) == PREFACE
-        h2 = Http2(wire, preface=False)
-        wire.send(settings())
-        for step in steps:
-            step(origin, h2)
-    return [serve]
+def until_call(origin, h2):
+    """Reads to the head of a call, and keeps its fields."""
+    until_request(origin, h2)
+    origin.requests.append({name.decode(): value.decode() for name, value in h2.pairs})
 
 
-def until_request(origin, h2):
-    while True:
-        kind, flags, stream, payload = h2.take_raw()
-        if kind == HEADERS:
-            h2.next = stream
-            origin.requests.append(dict(h2.decoder.decode(payload)))
-            return
-        if kind == SETTINGS and not flags & ACK:
-            h2.send(frame(SETTINGS, ACK))
-
-
-def begin(*fields, body=message(b'some'), **_):
+def begin(*fields, body=message(b'some')):
     """Answers with a head and a first message."""
     def step(_origin, h2):
-        head = h2.encoder.encode([(':status', '200'), ('content-type', 'application/grpc'), *fields])
-        h2.send(frame(HEADERS, END_HEADERS, h2.next, head) + frame(DATA, 0, h2.next, body))
+        send_head(h2, [(':status', '200'), ('content-type', 'application/grpc'), *fields])
+        h2.data(h2.next, body)
     return step
 
 
-def finish(*fields, flags=END_STREAM, then=b''):
+def finish(*fields, then_reset=None):
     def step(_origin, h2):
-        head = h2.encoder.encode([('grpc-status', '0'), *fields])
-        h2.send(frame(HEADERS, END_HEADERS | flags, h2.next, head)
-                + (frame(RST_STREAM, 0, h2.next, then) if then else b''))
+        send_head(h2, [('grpc-status', '0'), *fields], end=True,
+                  then=b'' if then_reset is None else reset(h2.next, then_reset))
     return step
 
 
 def until_reset(origin, h2):
-    while True:
+    kind = None
+    while kind != RST_STREAM:
         kind, _, _, payload = h2.take_raw()
-        if kind == RST_STREAM:
-            origin.resets = int.from_bytes(payload, 'big')
-            return
+    origin.resets = int.from_bytes(payload, 'big')
 
 
 def test_a_deadline_ends_a_call_that_has_no_answer(through, origin):
-    server = origin(serve_frames(until_request, until_reset, hold))
+    server = origin(serve_frames(until_call, until_reset, hold))
     proxy = through(server)
     h2, stream = call_raw(proxy, fields=[('grpc-timeout', '200m')])
     answer = h2.answer(stream)
@@ -351,7 +333,7 @@ def test_a_deadline_ends_a_call_that_has_no_answer(through, origin):
 
 
 def test_a_deadline_ends_a_call_that_is_being_answered(through, origin):
-    server = origin(serve_frames(until_request, begin(), until_reset, hold))
+    server = origin(serve_frames(until_call, begin(), until_reset, hold))
     proxy = through(server)
     h2, stream = call_raw(proxy, fields=[('grpc-timeout', '300m')])
     answer = h2.answer(stream)
@@ -363,7 +345,7 @@ def test_a_deadline_ends_a_call_that_is_being_answered(through, origin):
 
 
 def test_a_deadline_never_extends_the_timeout_of_the_route(through, origin):
-    proxy = through(origin(serve_frames(until_request, hold)), policies='timeout 200ms')
+    proxy = through(origin(serve_frames(until_call, hold)), policies='timeout 200ms')
     h2, stream = call_raw(proxy, fields=[('grpc-timeout', '1H')])
     assert told(h2.answer(stream))[0] == 4
     assert proxy.logged('upstream_timeout')['total_ms'] < 5000
@@ -386,7 +368,7 @@ def test_a_call_whose_time_is_up_is_not_tried(plain):
 
 
 def test_a_timeout_of_what_is_no_call_passes_untouched(through, origin):
-    server = origin(serve_frames(until_request, hold))
+    server = origin(serve_frames(until_call, hold))
     proxy = through(server)
     h2 = Http2(proxy.connect())
     h2.open(fields=[('grpc-timeout', 'soon')])
@@ -400,7 +382,7 @@ def test_a_timeout_of_what_is_no_call_passes_untouched(through, origin):
                          ids=('at-once', 'ahead'))
 def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, origin, client,
                                                                      policies):
-    cut = serve_frames(until_request, begin(body=message(b'whole') + b'\0\0\0\0\x09half'))
+    cut = serve_frames(until_call, begin(body=message(b'whole') + b'\0\0\0\0\x09half'))
     proxy = through(origin(cut), policies=policies)
     h2, stream = call_raw(proxy)
     answer = h2.answer(stream)
@@ -419,7 +401,7 @@ def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, or
 
 
 def test_a_cut_response_of_announced_length_is_reset(through, origin):
-    proxy = through(origin(serve_frames(until_request, begin(('content-length', '100')))))
+    proxy = through(origin(serve_frames(until_call, begin(('content-length', '100')))))
     h2, stream = call_raw(proxy)
     answer = h2.answer(stream)
     assert answer.reset == INTERNAL_ERROR and not answer.trailers
@@ -429,14 +411,14 @@ def test_a_cut_response_of_announced_length_is_reset(through, origin):
 def test_a_service_that_resets_a_stream_cuts_it_short(through, origin):
     def give_up(_origin, h2):
         h2.send(reset(h2.next, INTERNAL_ERROR))
-    proxy = through(origin(serve_frames(until_request, begin(), give_up, hold)))
+    proxy = through(origin(serve_frames(until_call, begin(), give_up, hold)))
     h2, stream = call_raw(proxy)
     assert told(h2.answer(stream))[0] == 14
 
 
 def test_a_reset_without_error_behind_the_trailers_is_a_good_end(through, origin):
     proxy = through(origin(serve_frames(
-        until_request, begin(), finish(('x-last', 'so'), then=NO_ERROR.to_bytes(4, 'big')), hold)))
+        until_call, begin(), finish(('x-last', 'so'), then_reset=NO_ERROR), hold)))
     h2, stream = call_raw(proxy, end=False)
     answer = h2.answer(stream)
     assert answer.ended and told(answer)[0] == 0 and (b'x-last', b'so') in answer.trailers
@@ -447,7 +429,7 @@ def test_a_reset_without_error_behind_the_trailers_is_a_good_end(through, origin
 def test_trailers_that_no_recipient_may_merge_stay_behind(through, origin):
     forbidden = [('content-type', 'text/html'), ('set-cookie', 'a=b'), ('cache-control', 'public'),
                  ('authorization', 'x'), ('content-encoding', 'gzip'), ('host', 'a')]
-    proxy = through(origin(serve_frames(until_request, begin(),
+    proxy = through(origin(serve_frames(until_call, begin(),
                                         finish(*forbidden, ('x-mine', '1')), hold)))
     h2, stream = call_raw(proxy)
     answer = h2.answer(stream)
@@ -456,8 +438,8 @@ def test_trailers_that_no_recipient_may_merge_stay_behind(through, origin):
 
 def test_trailers_have_their_bounds_and_all_within_them_pass(through, origin):
     most = [(f'x-{number:02}', 'v' * 115) for number in range(31)]
-    proxy = through(origin(serve_frames(until_request, begin(), finish(*most)),
-                           serve_frames(until_request, begin(), finish(*most, ('x-one-more', '')))))
+    proxy = through(origin(serve_frames(until_call, begin(), finish(*most)),
+                           serve_frames(until_call, begin(), finish(*most, ('x-one-more', '')))))
     h2, stream = call_raw(proxy)
     assert len(h2.answer(stream).trailers) == 32
     h2, stream = call_raw(proxy)
@@ -466,7 +448,7 @@ def test_trailers_have_their_bounds_and_all_within_them_pass(through, origin):
 
 
 def test_trailers_of_what_is_no_call_are_those_of_the_list(through, origin):
-    proxy = through(origin(serve_frames(until_request, begin(), finish(('x-mine', '1')), hold)))
+    proxy = through(origin(serve_frames(until_call, begin(), finish(('x-mine', '1')), hold)))
     answer = Http2(proxy.connect()).request(fields=[('te', 'trailers')])
     assert [name for name, _ in answer.trailers] == [b'grpc-status']
 
@@ -582,11 +564,11 @@ def test_endpoints_that_do_not_keep_to_it_are_not_well(through, origin):
         'http1-body': [read_head, response(good)],
         'silence': [stay_silent],
         'flood': serve_frames(flood),
-        'no-end': serve_frames(until_request, begin(body=good), hold),
-        'much': serve_frames(until_request, begin(body=good * 1000), finish(), hold),
-        'compressed': serve_frames(until_request, begin(body=b'\1' + good[1:]), finish(), hold),
+        'no-end': serve_frames(until_call, begin(body=good), hold),
+        'much': serve_frames(until_call, begin(body=good * 1000), finish(), hold),
+        'compressed': serve_frames(until_call, begin(body=b'\1' + good[1:]), finish(), hold),
         'goodbye': serve_frames(lambda _origin, h2: h2.send(frame(GOAWAY, 0, 0, b'\0' * 8)), hold),
-        'well': serve_frames(until_request, begin(body=good), finish(), hold),
+        'well': serve_frames(until_call, begin(body=good), finish(), hold),
     }
     servers = {name: origin(script) for name, script in scripts.items()}
     check = CHECK.replace('interval 100ms', 'interval 200ms\n    timeout 200ms')

@@ -49,9 +49,8 @@ class Neighbour:
 
 
 @contextlib.contextmanager
-def neighbour(proxy, **options):
+def beside(client):
     """Runs a Neighbour beside the block, and checks it afterwards."""
-    client = Neighbour(proxy, **options)
     client.thread.start()
     try:
         yield client
@@ -60,6 +59,10 @@ def neighbour(proxy, **options):
         client.thread.join(BOUND * 4)
     assert not client.thread.is_alive()
     client.check()
+
+
+def neighbour(proxy, **options):
+    return beside(Neighbour(proxy, **options))
 
 
 class Flood:

@@ -60,9 +60,10 @@ def body_of(h2):
     return body, trailers
 
 
-def send_head(h2, pairs, end=False, stream=None):
+def send_head(h2, pairs, end=False, stream=None, then=b''):
+    """A head or trailers, and what is sent together with them."""
     h2.wire.send(frame(HEADERS, END_HEADERS | (END_STREAM if end else 0), stream or h2.next,
-                       h2.encoder.encode(pairs, huffman=False)))
+                       h2.encoder.encode(pairs, huffman=False)) + then)
 
 
 def answer(stream=None, fields=((':status', '200'),)):
