@@ -1,13 +1,13 @@
 /*
- * A scripted client: several connections one after the other, each a random sequence of requests
- * with one or another bad habit. One node each.
+ * A client of HTTP/1: on each connection a random sequence of requests with one or another bad
+ * habit.
  */
 #ifndef SENTINEL_TESTS_SIM_CLIENT_H
 #define SENTINEL_TESTS_SIM_CLIENT_H
 
-#include "world.h"
+#include "caller.h"
+#include "reader.h"
 
-enum client_state { CLIENT_PAUSED, CLIENT_TALKING, CLIENT_FINISHED };
 enum send_phase { SEND_HEAD, SEND_CONTINUE, SEND_BODY };
 
 struct request_plan {
@@ -19,15 +19,9 @@ struct request_plan {
 };
 
 struct client {
-    struct world *world;
-    struct io *io;
-    struct prng prng;
-    enum client_state state;
-    uint32_t connections_left;
-    uint64_t begin_at;
+    struct caller caller; /* first */
 
     /* the connection */
-    struct wire wire;
     struct reader reader;
     struct request_plan plans[REQUESTS_MAX + 1];
     uint32_t count;     /* requests planned */
@@ -42,23 +36,18 @@ struct client {
     bool shut;
     bool hostile;
     bool hostile_sent;
-    bool slow_sender;
-    bool slow_reader;
-    uint64_t next_send;
-    uint64_t next_read;
-    uint64_t abort_at;     /* UINT64_MAX: never */
-    uint64_t silent_after; /* bytes sent; UINT64_MAX: never */
-    uint64_t progress_at;
 };
 
-/* Makes what is to be sent next, as far as the buffer and the other side allow. */
-void client_produce(struct client *client);
+static inline struct client *client_of(struct caller *caller)
+{
+    return CONTAINER_OF(caller, struct client, caller);
+}
 
-/* Reads and judges responses. False: the connection is over, with everything settled. */
-bool client_receive(struct client *client);
-
-/* Settles what was not answered, as CLOSED or CUT, or leaves it open when the client gave up. */
-void client_settle(struct client *client, bool gave_up);
+/* What is said and heard: the operations of its caller, by the file that has them. */
+void client_produce(struct caller *caller);
+bool client_take(struct caller *caller, struct span bytes);
+void client_on_end(struct caller *caller);
+bool client_is_content(struct caller *caller);
 
 /* A request that must be refused; draws one, enters it into the ledger and pushes it. */
 void hostile_push(struct client *client);

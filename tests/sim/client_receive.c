@@ -1,11 +1,9 @@
 /* What a client hears, and whether it may hear that. */
 #include "client.h"
 
-enum { READS_MAX = 32 }; /* in one turn */
-
 static struct ledger_exchange *current(struct client *client)
 {
-    return ledger_get(&client->world->ledger, client->plans[client->receiving].number);
+    return caller_exchange(&client->caller, client->plans[client->receiving].number);
 }
 
 static uint16_t status_of(const struct client *client)
@@ -16,23 +14,6 @@ static uint16_t status_of(const struct client *client)
         run_failed("a client got the status line \"%.*s\"", SPAN_ARGS(line));
     }
     return (uint16_t)status;
-}
-
-/* The origin's mark, `number-attempt`: whose response is this? */
-static void read_mark(struct client *client, struct ledger_exchange *exchange)
-{
-    struct span mark = reader_field(&client->reader, "X-Exchange");
-    exchange->from_origin = mark.data != NULL;
-    if (mark.data == NULL) {
-        return;
-    }
-    uint32_t number = client->plans[client->receiving].number;
-    size_t dash = span_find(mark, '-');
-    if (digits_at(mark, 0) != number || dash == mark.size) {
-        run_failed("the response of exchange %.*s reached the client of %u", SPAN_ARGS(mark),
-                   number);
-    }
-    exchange->answered_by = (uint32_t)digits_at(mark, dash + 1);
 }
 
 static void begin_body(struct client *client, uint16_t status)
@@ -58,11 +39,11 @@ static void begin_body(struct client *client, uint16_t status)
 /* A response to nothing that was asked: the proxy may refuse the connection as such. */
 static void accept_unasked(struct client *client, uint16_t status)
 {
-    if (client->world->proxy == NULL || (status != 408 && status != 429 && status != 503)) {
+    if (client->caller.world->proxy == NULL || (status != 408 && status != 429 && status != 503)) {
         run_failed("a client got a response (%u) to no request", status);
     }
     client->plans[client->produced++] = (struct request_plan){
-        .number = ledger_add(&client->world->ledger, VERB_GET, 0),
+        .number = ledger_add(&client->caller.world->ledger, VERB_GET, 0),
         .head_mark = UINT64_MAX,
         .body_mark = UINT64_MAX,
     };
@@ -83,13 +64,9 @@ static void on_head(struct client *client)
     if (client->receiving == client->produced) {
         accept_unasked(client, status);
     }
-    struct ledger_exchange *exchange = current(client);
-    exchange->status = status;
-    read_mark(client, exchange);
-    if (exchange->hostile && status < 400) {
-        run_failed("exchange %u: a request that must be refused got %u",
-                   client->plans[client->receiving].number, status);
-    }
+    uint32_t number = client->plans[client->receiving].number;
+    caller_note_status(&client->caller, number, status);
+    caller_read_mark(&client->caller, number, reader_field(&client->reader, "X-Exchange"));
     begin_body(client, status);
 }
 
@@ -107,8 +84,9 @@ static bool on_response_end(struct client *client)
     struct ledger_exchange *exchange = current(client);
     exchange->outcome = OUTCOME_ANSWERED;
     exchange->received = client->reader.body;
-    sim_note(client->io, "answer to %u: %u, %llu bytes", client->plans[client->receiving].number,
-             exchange->status, (unsigned long long)exchange->received);
+    sim_note(client->caller.io, "answer to %u: %u, %llu bytes",
+             client->plans[client->receiving].number, exchange->status,
+             (unsigned long long)exchange->received);
     bool early = client->phase != SEND_HEAD && client->receiving + 1 == client->produced;
     bool waits = early && client->phase == SEND_CONTINUE;
     bool goes_on = persists(client);
@@ -118,9 +96,9 @@ static bool on_response_end(struct client *client)
     return goes_on && !waits;
 }
 
-/* False: the connection is over. */
-static bool digest(struct client *client, struct span bytes)
+bool client_take(struct caller *caller, struct span bytes)
 {
+    struct client *client = client_of(caller);
     while (bytes.size > 0) {
         struct span body = SPAN_EMPTY;
         size_t taken = reader_feed(&client->reader, bytes.data, bytes.size, &body);
@@ -136,61 +114,25 @@ static bool digest(struct client *client, struct span bytes)
             run_failed("a client got bytes that are no HTTP");
         }
         if (client->reader.state == READER_DONE && !on_response_end(client)) {
-            client_settle(client, false);
             return false;
         }
     }
     return true;
 }
 
-static bool on_end(struct client *client)
+void client_on_end(struct caller *caller)
 {
+    struct client *client = client_of(caller);
     reader_end(&client->reader);
     if (client->reader.state == READER_DONE) {
         (void)on_response_end(client);
     }
-    client_settle(client, false);
-    return false;
 }
 
-/* Everything that was asked is answered, and nothing keeps the client here. */
-static bool is_content(const struct client *client)
+bool client_is_content(struct caller *caller)
 {
+    const struct client *client = client_of(caller);
     bool all = client->produced == client->count && client->receiving == client->count &&
                client->phase == SEND_HEAD;
-    return all && !client->hostile && !client->half_closes && client->silent_after == UINT64_MAX;
-}
-
-bool client_receive(struct client *client)
-{
-    uint64_t now = io_now(client->io);
-    uint8_t bytes[2048];
-    size_t size = sizeof(bytes);
-    for (int reads = 0; reads < READS_MAX; reads++) {
-        if (client->slow_reader) {
-            if (now < client->next_read) {
-                return true;
-            }
-            size = (size_t)sim_magnitude(&client->prng, 1, sizeof(bytes));
-            client->next_read = now + sim_magnitude(&client->prng, 1000, SECOND / 2);
-        }
-        size_t got = 0;
-        enum status status = wire_read(&client->wire, bytes, size, &got);
-        if (status == AGAIN) {
-            return true;
-        }
-        if (status == END) {
-            return on_end(client);
-        }
-        if (status == ERROR) {
-            client_settle(client, false);
-            return false;
-        }
-        client->progress_at = now;
-        if (!digest(client, span_of(bytes, got)) || is_content(client)) {
-            return false;
-        }
-    }
-    io_requeue(client->io, &client->wire.socket);
-    return true;
+    return all && !client->hostile && !client->half_closes && caller->silent_after == UINT64_MAX;
 }

@@ -6,58 +6,49 @@ enum {
     CONTINUE_PATIENCE = SECOND,
 };
 
-static enum verb draw_verb(struct client *client)
-{
-    const struct habits *habits = &client->world->habits;
-    if (sim_chance(&client->prng, habits->bodies)) {
-        return sim_chance(&client->prng, 700) ? VERB_POST : VERB_PUT;
-    }
-    return sim_chance(&client->prng, habits->heads) ? VERB_HEAD : VERB_GET;
-}
-
 static void push_head(struct client *client)
 {
-    const struct habits *habits = &client->world->habits;
-    struct prng *prng = &client->prng;
+    const struct habits *habits = &client->caller.world->habits;
+    struct prng *prng = &client->caller.prng;
     struct request_plan *plan = &client->plans[client->produced];
-    enum verb verb = draw_verb(client);
+    enum verb verb = caller_draw_verb(&client->caller);
     bool has_body = verb == VERB_POST || verb == VERB_PUT;
     bool empty = !has_body || sim_chance(prng, 150);
     uint64_t size = empty ? 0 : sim_magnitude(prng, 1, habits->request_body_max);
     bool last = client->produced + 1 == client->count && !client->hostile;
     *plan = (struct request_plan){
-        .number = ledger_add(&client->world->ledger, verb, size),
+        .number = ledger_add(&client->caller.world->ledger, verb, size),
         .chunked = has_body && !client->http10 && sim_chance(prng, habits->chunked),
         .body_mark = UINT64_MAX,
     };
     plan->expects =
         (plan->chunked || size > 0) && !client->http10 && sim_chance(prng, habits->expects);
-    wire_printf(&client->wire, "%s /x/%u?%llu HTTP/1.%d\r\n", verb_name(verb), plan->number,
+    wire_printf(&client->caller.wire, "%s /x/%u?%llu HTTP/1.%d\r\n", verb_name(verb), plan->number,
                 (unsigned long long)prng_next(prng), client->http10 ? 0 : 1);
-    wire_printf(&client->wire, "Host: sim.test\r\nX-Number: %u\r\n", plan->number);
+    wire_printf(&client->caller.wire, "Host: sim.test\r\nX-Number: %u\r\n", plan->number);
     for (uint64_t i = sim_between(prng, 0, 3); i > 0; i--) {
-        wire_printf(&client->wire, "X-Filler-%llu: %0*d\r\n", (unsigned long long)i,
+        wire_printf(&client->caller.wire, "X-Filler-%llu: %0*d\r\n", (unsigned long long)i,
                     (int)sim_magnitude(prng, 1, 500), 7);
     }
     if (plan->chunked) {
-        wire_printf(&client->wire, "Transfer-Encoding: chunked\r\n");
+        wire_printf(&client->caller.wire, "Transfer-Encoding: chunked\r\n");
     } else if (has_body) {
-        wire_printf(&client->wire, "Content-Length: %llu\r\n", (unsigned long long)size);
+        wire_printf(&client->caller.wire, "Content-Length: %llu\r\n", (unsigned long long)size);
     }
     if (plan->expects) {
-        wire_printf(&client->wire, "Expect: 100-continue\r\n");
+        wire_printf(&client->caller.wire, "Expect: 100-continue\r\n");
     }
     if (last && sim_chance(prng, 300)) {
-        wire_printf(&client->wire, "Connection: close\r\n");
+        wire_printf(&client->caller.wire, "Connection: close\r\n");
     }
-    wire_printf(&client->wire, "\r\n");
-    plan->head_mark = client->wire.sent + wire_unsent(&client->wire);
+    wire_printf(&client->caller.wire, "\r\n");
+    plan->head_mark = client->caller.wire.sent + wire_unsent(&client->caller.wire);
     client->body_offset = 0;
     client->got_continue = false;
-    client->continue_until = io_now(client->io) + CONTINUE_PATIENCE;
+    client->continue_until = io_now(client->caller.io) + CONTINUE_PATIENCE;
     client->phase = plan->expects ? SEND_CONTINUE : SEND_BODY;
     client->produced++;
-    sim_note(client->io, "request %u: %s of %llu bytes%s%s", plan->number, verb_name(verb),
+    sim_note(client->caller.io, "request %u: %s of %llu bytes%s%s", plan->number, verb_name(verb),
              (unsigned long long)size, plan->chunked ? ", chunked" : "",
              plan->expects ? ", expects 100" : "");
 }
@@ -65,28 +56,28 @@ static void push_head(struct client *client)
 static void push_body(struct client *client)
 {
     struct request_plan *plan = &client->plans[client->produced - 1];
-    uint64_t size = ledger_get(&client->world->ledger, plan->number)->request_size;
+    uint64_t size = ledger_get(&client->caller.world->ledger, plan->number)->request_size;
     uint64_t left = size - client->body_offset;
     if (left > 0) {
         uint8_t bytes[1024];
-        size_t piece = (size_t)sim_magnitude(&client->prng, 1, sizeof(bytes));
+        size_t piece = (size_t)sim_magnitude(&client->caller.prng, 1, sizeof(bytes));
         piece = piece < left ? piece : (size_t)left;
         payload_fill(plan->number, SIDE_REQUEST, client->body_offset, bytes, piece);
         if (plan->chunked) {
-            wire_printf(&client->wire, "%zx\r\n", piece);
+            wire_printf(&client->caller.wire, "%zx\r\n", piece);
         }
-        wire_push(&client->wire, bytes, piece);
+        wire_push(&client->caller.wire, bytes, piece);
         if (plan->chunked) {
-            wire_printf(&client->wire, "\r\n");
+            wire_printf(&client->caller.wire, "\r\n");
         }
         client->body_offset += piece;
         left -= piece;
     }
     if (left == 0) {
         if (plan->chunked) {
-            wire_printf(&client->wire, "0\r\n\r\n");
+            wire_printf(&client->caller.wire, "0\r\n\r\n");
         }
-        plan->body_mark = client->wire.sent + wire_unsent(&client->wire);
+        plan->body_mark = client->caller.wire.sent + wire_unsent(&client->caller.wire);
         client->phase = SEND_HEAD;
     }
 }
@@ -98,19 +89,21 @@ static void conclude(struct client *client)
     if (client->hostile && !client->hostile_sent && answered) {
         client->hostile_sent = true;
         hostile_push(client);
-    } else if (client->half_closes && !client->shut && wire_unsent(&client->wire) == 0) {
+    } else if (client->half_closes && !client->shut && wire_unsent(&client->caller.wire) == 0) {
         client->shut = true;
-        io_shutdown(client->io, &client->wire.socket);
+        io_shutdown(client->caller.io, &client->caller.wire.socket);
     }
 }
 
-void client_produce(struct client *client)
+void client_produce(struct caller *caller)
 {
-    const struct habits *habits = &client->world->habits;
-    while (wire_unsent(&client->wire) < BUFFERED_MAX && !client->shut && !client->hostile_sent) {
+    const struct habits *habits = &caller->world->habits;
+    struct client *client = client_of(caller);
+    while (wire_unsent(&client->caller.wire) < BUFFERED_MAX && !client->shut &&
+           !client->hostile_sent) {
         uint32_t under_way = client->produced - client->receiving;
         if (client->phase == SEND_CONTINUE) {
-            if (!client->got_continue && io_now(client->io) < client->continue_until) {
+            if (!client->got_continue && io_now(client->caller.io) < client->continue_until) {
                 return;
             }
             client->phase = SEND_BODY;

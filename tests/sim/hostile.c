@@ -61,11 +61,11 @@ enum {
 static void push_noise(struct client *client)
 {
     uint8_t bytes[300];
-    size_t size = (size_t)sim_magnitude(&client->prng, 1, sizeof(bytes));
+    size_t size = (size_t)sim_magnitude(&client->caller.prng, 1, sizeof(bytes));
     for (size_t i = 0; i < size; i++) {
-        bytes[i] = (uint8_t)sim_between(&client->prng, 0, 255);
+        bytes[i] = (uint8_t)sim_between(&client->caller.prng, 0, 255);
     }
-    wire_push(&client->wire, bytes, size);
+    wire_push(&client->caller.wire, bytes, size);
 }
 
 /* The templates are ours, so a plain replacement of %u and %% will do. */
@@ -73,10 +73,10 @@ static void push_template(struct client *client, const char *text, uint32_t numb
 {
     for (const char *at = text; *at != '\0'; at++) {
         if (at[0] == '%' && at[1] == 'u') {
-            wire_printf(&client->wire, "%u", number);
+            wire_printf(&client->caller.wire, "%u", number);
             at++;
         } else {
-            wire_push(&client->wire, at, 1);
+            wire_push(&client->caller.wire, at, 1);
             at += at[0] == '%' ? 1 : 0;
         }
     }
@@ -84,10 +84,10 @@ static void push_template(struct client *client, const char *text, uint32_t numb
 
 void hostile_push(struct client *client)
 {
-    struct ledger *ledger = &client->world->ledger;
+    struct ledger *ledger = &client->caller.world->ledger;
     struct request_plan *plan = &client->plans[client->produced++];
-    uint32_t kind = prng_below(&client->prng, REFUSED_COUNT + BROKEN_COUNT);
-    bool noise = sim_chance(&client->prng, client->world->habits.noise);
+    uint32_t kind = prng_below(&client->caller.prng, REFUSED_COUNT + BROKEN_COUNT);
+    bool noise = sim_chance(&client->caller.prng, client->caller.world->habits.noise);
     bool broken_body = !noise && kind >= REFUSED_COUNT;
     *plan = (struct request_plan){
         .number = ledger_add(ledger, broken_body ? VERB_POST : VERB_GET,
@@ -99,14 +99,14 @@ void hostile_push(struct client *client)
     if (noise) {
         push_noise(client);
     } else if (broken_body) {
-        wire_printf(&client->wire,
+        wire_printf(&client->caller.wire,
                     "POST /x/%u HTTP/1.1\r\nHost: a\r\nX-Number: %u\r\n"
                     "Transfer-Encoding: chunked\r\n\r\n%s",
                     plan->number, plan->number, broken_bodies[kind - REFUSED_COUNT]);
     } else {
         push_template(client, refused[kind], plan->number);
     }
-    plan->head_mark = client->wire.sent; /* from its first byte on it may be seen */
-    sim_note(client->io, "request %u is hostile, kind %u%s", plan->number, kind,
+    plan->head_mark = client->caller.wire.sent; /* from its first byte on it may be seen */
+    sim_note(client->caller.io, "request %u is hostile, kind %u%s", plan->number, kind,
              noise ? ", noise" : "");
 }

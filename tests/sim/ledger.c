@@ -30,6 +30,17 @@ const char *verb_name(enum verb verb)
     return names[verb];
 }
 
+bool verb_read(struct span name, enum verb *verb)
+{
+    for (int i = 0; i < VERB_COUNT; i++) {
+        if (span_equal(name, span_of_string(verb_name((enum verb)i)))) {
+            *verb = (enum verb)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 uint32_t ledger_add(struct ledger *ledger, enum verb verb, uint64_t request_size)
 {
     if (ledger->count == LEDGER_MAX) {
@@ -76,11 +87,11 @@ void payload_verify(uint32_t number, enum side side, uint64_t offset, struct spa
     for (size_t done = 0; done < bytes.size;) {
         size_t left = bytes.size - done;
         size_t size = left < sizeof(expected) ? left : sizeof(expected);
-        payload_fill(number, side, offset + done, expected, size);
+        uint64_t at = offset + done;
+        payload_fill(number, side, at, expected, size);
         if (memcmp(expected, bytes.data + done, size) != 0) {
             run_failed("exchange %u: wrong %s bytes in the %zu from offset %llu", number,
-                       side == SIDE_REQUEST ? "request" : "response", size,
-                       (unsigned long long)(offset + done));
+                       side == SIDE_REQUEST ? "request" : "response", size, (unsigned long long)at);
         }
         done += size;
     }

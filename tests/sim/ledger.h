@@ -98,4 +98,7 @@ void ledger_check(struct ledger *ledger, const struct ledger_expectation *expect
 
 const char *verb_name(enum verb verb);
 
+/* False: none of them. */
+bool verb_read(struct span name, enum verb *verb);
+
 #endif

@@ -6,8 +6,9 @@
 #ifndef SENTINEL_TESTS_SIM_MULTI_H
 #define SENTINEL_TESTS_SIM_MULTI_H
 
+#include "caller.h"
 #include "peer.h"
-#include "world.h"
+#include "server.h"
 
 enum { MULTI_BUFFERED_MAX = 16 * 1024 /* produced and unsent */ };
 
@@ -33,47 +34,33 @@ struct multi_request {
     uint64_t received;
 };
 
-enum multi_client_state { MULTI_PAUSED, MULTI_TALKING, MULTI_FINISHED };
-
 struct multi_client {
-    struct world *world;
-    struct io *io;
-    struct prng prng;
-    enum multi_client_state state;
-    uint32_t connections_left;
-    uint64_t begin_at;
+    struct caller caller; /* first */
 
     /* the connection */
-    struct wire wire;
     struct peer peer;
     uint32_t count; /* requests planned */
     uint32_t begun;
-    uint32_t streams; /* at a time */
-    bool hostile;     /* ends in what no client may send */
-    bool loiters;     /* waits for the other side to close */
-    bool noisy;       /* the hostile end was sent: whatever may come of it */
-    bool slow_sender;
-    bool slow_reader;
-    uint64_t next_send;
-    uint64_t next_read;
-    uint64_t abort_at; /* UINT64_MAX: never, like the next two */
-    uint64_t change_at;
+    uint32_t streams;   /* at a time */
+    bool hostile;       /* ends in what no client may send */
+    bool loiters;       /* waits for the other side to close */
+    bool noisy;         /* the hostile end was sent: whatever may come of it */
+    uint64_t change_at; /* UINT64_MAX: never, like the next */
     uint64_t goodbye_at;
-    uint64_t progress_at;
 };
 
-/* Pushes what is to be sent next, as far as buffer, windows and the other side allow. */
-void multi_client_produce(struct multi_client *client);
-
-/* When it has something to push by itself. */
+/* What is said: operations of its caller. */
+void multi_client_produce(struct caller *caller);
 uint64_t multi_client_wake_time(const struct multi_client *client);
-
-/* What is heard: the operations of its peer. */
-extern const struct peer_ops multi_client_ops;
 
 static inline struct multi_client *multi_client_of(struct peer *peer)
 {
     return CONTAINER_OF(peer, struct multi_client, peer);
+}
+
+static inline struct multi_client *multi_caller(struct caller *caller)
+{
+    return CONTAINER_OF(caller, struct multi_client, caller);
 }
 
 /* A request that must be refused; its stream's reset, or an answer of 4xx, is all that may come. */
@@ -133,24 +120,14 @@ struct multi_response {
 };
 
 struct multi_connection {
-    struct multi_origin *origin;
-    struct wire wire;
-    struct peer *peer; /* NULL: not in use */
+    struct server_connection base; /* first */
+    struct peer peer;
     uint32_t last_taken;
     uint64_t goodbye_at; /* UINT64_MAX: never, like the next two */
     uint64_t change_at;
     uint64_t close_at; /* if nothing is asked until then */
     bool idle;         /* nothing is */
     bool over;
-    bool abruptly;
-};
-
-struct multi_origin {
-    struct world *world;
-    struct io *io;
-    struct prng prng;
-    struct io_socket listener;
-    struct multi_connection connections[ORIGIN_CONNECTIONS];
 };
 
 static inline struct multi_response *multi_response_of(const struct peer_stream *stream)

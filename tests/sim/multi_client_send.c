@@ -9,24 +9,10 @@ enum {
     PIECE_MAX = 2048,
 };
 
-static bool draws(struct multi_client *client, uint32_t permille)
-{
-    return sim_chance(&client->prng, permille);
-}
-
-static enum verb draw_verb(struct multi_client *client)
-{
-    const struct habits *habits = &client->world->habits;
-    if (draws(client, habits->bodies)) {
-        return draws(client, 700) ? VERB_POST : VERB_PUT;
-    }
-    return draws(client, habits->heads) ? VERB_HEAD : VERB_GET;
-}
-
 static void draft_head(struct multi_client *client, const struct multi_request *request)
 {
     struct peer *peer = &client->peer;
-    struct prng *prng = &client->prng;
+    struct prng *prng = &client->caller.prng;
     peer_draft(peer);
     peer_add(peer, ":method", "%s", verb_name(request->verb));
     peer_add(peer, ":scheme", "http");
@@ -41,7 +27,7 @@ static void draft_head(struct multi_client *client, const struct multi_request *
     for (uint64_t i = sim_between(prng, 0, 2); i > 0; i--) {
         peer_add(peer, "cookie", "crumb=%llu", (unsigned long long)i);
     }
-    if (draws(client, 200)) {
+    if (caller_draws(&client->caller, 200)) {
         peer_add(peer, "te", "trailers");
     }
     if (request->announces) {
@@ -59,7 +45,7 @@ static struct multi_request *add_request(struct multi_client *client, enum verb 
     struct multi_request *request = calloc(1, sizeof(*request));
     ASSERT(request != NULL);
     *request = (struct multi_request){
-        .number = ledger_add(&client->world->ledger, verb, size),
+        .number = ledger_add(&client->caller.world->ledger, verb, size),
         .verb = verb,
         .size = size,
         .body_mark = UINT64_MAX,
@@ -79,30 +65,30 @@ static struct peer_stream *last_stream(const struct multi_client *client)
 
 static void begin_request(struct multi_client *client)
 {
-    const struct habits *habits = &client->world->habits;
-    struct prng *prng = &client->prng;
-    enum verb verb = draw_verb(client);
+    const struct habits *habits = &client->caller.world->habits;
+    struct prng *prng = &client->caller.prng;
+    enum verb verb = caller_draw_verb(&client->caller);
     bool has_body = verb == VERB_POST || verb == VERB_PUT;
-    bool empty = !has_body || draws(client, 150);
+    bool empty = !has_body || caller_draws(&client->caller, 150);
     uint64_t size = empty ? 0 : sim_magnitude(prng, 1, habits->request_body_max);
     struct multi_request *request = add_request(client, verb, size);
-    bool ends = size == 0 && (!has_body || draws(client, 500));
-    request->announces = has_body && !draws(client, habits->chunked);
-    request->expects = size > 0 && draws(client, habits->expects);
-    request->continue_until = io_now(client->io) + CONTINUE_PATIENCE;
-    request->has_trailers = has_body && draws(client, 100);
-    if (draws(client, habits->silent)) {
+    bool ends = size == 0 && (!has_body || caller_draws(&client->caller, 500));
+    request->announces = has_body && !caller_draws(&client->caller, habits->chunked);
+    request->expects = size > 0 && caller_draws(&client->caller, habits->expects);
+    request->continue_until = io_now(client->caller.io) + CONTINUE_PATIENCE;
+    request->has_trailers = has_body && caller_draws(&client->caller, 100);
+    if (caller_draws(&client->caller, habits->silent)) {
         request->silent_after = sim_magnitude(prng, 1, size + 2) - 1;
     }
-    if (draws(client, habits->multi.resets)) {
-        request->reset_at = io_now(client->io) + sim_magnitude(prng, 1, 3 * SECOND) - 1;
+    if (caller_draws(&client->caller, habits->multi.resets)) {
+        request->reset_at = io_now(client->caller.io) + sim_magnitude(prng, 1, 3 * SECOND) - 1;
     }
     draft_head(client, request);
     peer_push_head(&client->peer, last_stream(client), ends);
     request->head_mark = client->peer.said;
     bool said = ends || (request->announces && size == 0); /* the length says so, too */
     request->body_mark = said ? client->peer.said : UINT64_MAX;
-    sim_note(client->io, "request %u: %s of %llu bytes on stream %u%s%s%s", request->number,
+    sim_note(client->caller.io, "request %u: %s of %llu bytes on stream %u%s%s%s", request->number,
              verb_name(verb), (unsigned long long)size, last_stream(client)->id,
              request->announces ? ", announced" : "", request->expects ? ", expects 100" : "",
              request->has_trailers ? ", trailers" : "");
@@ -128,13 +114,13 @@ static bool push_some_body(struct multi_client *client, struct peer_stream *stre
 {
     struct multi_request *request = multi_request_of(stream);
     uint8_t bytes[PIECE_MAX];
-    bool waits =
-        request->expects && !request->got_continue && io_now(client->io) < request->continue_until;
+    bool waits = request->expects && !request->got_continue &&
+                 io_now(client->caller.io) < request->continue_until;
     if (stream->out_ended || peer_stream_is_over(stream) || waits ||
         request->offset >= request->silent_after) {
         return false;
     }
-    size_t piece = (size_t)sim_magnitude(&client->prng, 1, sizeof(bytes));
+    size_t piece = (size_t)sim_magnitude(&client->caller.prng, 1, sizeof(bytes));
     size_t room = peer_room(&client->peer, stream);
     uint64_t left = request->size - request->offset;
     piece = piece < room ? piece : room;
@@ -144,7 +130,7 @@ static bool push_some_body(struct multi_client *client, struct peer_stream *stre
     }
     if (piece > 0) {
         payload_fill(request->number, SIDE_REQUEST, request->offset, bytes, piece);
-        bool ends = piece == left && !request->has_trailers && draws(client, 500);
+        bool ends = piece == left && !request->has_trailers && caller_draws(&client->caller, 500);
         peer_push_data(&client->peer, stream, span_of(bytes, piece), ends);
         request->offset += piece;
         left -= piece;
@@ -161,7 +147,7 @@ static bool may_begin(const struct multi_client *client)
 {
     const struct peer *peer = &client->peer;
     uint32_t open = peer_open_streams(peer);
-    if (open > 0 && peer->settings_due && client->world->habits.strict) {
+    if (open > 0 && peer->settings_due && client->caller.world->habits.strict) {
         return false; /* nobody has said yet how many there may be */
     }
     return client->begun < client->count && !peer->goaway_came && open < client->streams &&
@@ -173,7 +159,7 @@ static void conclude(struct multi_client *client)
 {
     bool all = client->begun == client->count && peer_open_streams(&client->peer) == 0;
     if (client->hostile && !client->noisy && all && !client->peer.goaway_came) {
-        if (draws(client, 600)) {
+        if (caller_draws(&client->caller, 600)) {
             client->count++;
             multi_hostile_push(client);
         } else {
@@ -183,18 +169,19 @@ static void conclude(struct multi_client *client)
     }
 }
 
-void multi_client_produce(struct multi_client *client)
+void multi_client_produce(struct caller *caller)
 {
+    struct multi_client *client = multi_caller(caller);
     struct peer *peer = &client->peer;
     bool moved = true;
-    while (wire_unsent(&client->wire) < MULTI_BUFFERED_MAX && !client->noisy && moved) {
+    while (wire_unsent(&client->caller.wire) < MULTI_BUFFERED_MAX && !client->noisy && moved) {
         moved = false;
         if (may_begin(client)) {
             begin_request(client);
             moved = true;
         }
         uint32_t first =
-            peer->stream_count == 0 ? 0 : prng_below(&client->prng, peer->stream_count);
+            peer->stream_count == 0 ? 0 : prng_below(&client->caller.prng, peer->stream_count);
         for (uint32_t i = 0; i < peer->stream_count && !moved; i++) {
             moved = push_some_body(client, peer->streams[(first + i) % peer->stream_count]);
         }
@@ -213,7 +200,7 @@ uint64_t multi_client_wake_time(const struct multi_client *client)
         }
         wake = request->reset_at < wake ? request->reset_at : wake;
         if (request->expects && !request->got_continue && request->offset == 0 &&
-            request->continue_until > io_now(client->io) && request->continue_until < wake) {
+            request->continue_until > io_now(client->caller.io) && request->continue_until < wake) {
             wake = request->continue_until;
         }
     }
@@ -314,20 +301,20 @@ static void add_regular_fields(struct peer *peer, enum hostile_kind kind)
 void multi_hostile_push(struct multi_client *client)
 {
     struct peer *peer = &client->peer;
-    enum hostile_kind kind = (enum hostile_kind)prng_below(&client->prng, HOSTILE_KINDS);
+    enum hostile_kind kind = (enum hostile_kind)prng_below(&client->caller.prng, HOSTILE_KINDS);
     bool posts = kind == SHORT_BODY || kind == LONG_BODY || kind == BAD_TRAILERS;
     struct multi_request *request =
         add_request(client, posts ? VERB_POST : VERB_GET, posts ? LEDGER_NEVER_COMPLETE : 0);
-    ledger_get(&client->world->ledger, request->number)->hostile = !posts;
+    ledger_get(&client->caller.world->ledger, request->number)->hostile = !posts;
     struct peer_stream *stream = last_stream(client);
     peer_draft(peer);
     add_pseudo_fields(peer, kind, request->number);
     peer_add(peer, "x-number", "%u", request->number);
     add_regular_fields(peer, kind);
     peer_push_head(peer, stream, !posts);
-    request->head_mark = client->wire.sent; /* from its first byte on it may be seen */
+    request->head_mark = client->caller.wire.sent; /* from its first byte on it may be seen */
     request->silent_after = 0;
-    sim_note(client->io, "request %u is hostile, kind %d", request->number, (int)kind);
+    sim_note(client->caller.io, "request %u is hostile, kind %d", request->number, (int)kind);
     if (!posts) {
         return;
     }
@@ -348,10 +335,10 @@ void multi_hostile_end(struct multi_client *client)
 {
     static const uint8_t zeros[64] = {0};
     struct peer *peer = &client->peer;
-    struct prng *prng = &client->prng;
+    struct prng *prng = &client->caller.prng;
     uint32_t next = 2 * peer->stream_count + 1;
     uint32_t kind = prng_below(prng, 10);
-    sim_note(client->io, "ends the connection with hostility %u", kind);
+    sim_note(client->caller.io, "ends the connection with hostility %u", kind);
     switch (kind) {
     case 0: /* data on nothing */
         peer_push_frame(peer, NGHTTP2_DATA, 0, next, span_of(zeros, 5));
@@ -361,7 +348,7 @@ void multi_hostile_end(struct multi_client *client)
                         span_of(zeros, 0));
         break;
     case 2: /* a frame beyond its bound, which never comes whole */
-        wire_push(&client->wire, "\xff\xff\xff\0\0\0\0\0\1", 9);
+        wire_push(&client->caller.wire, "\xff\xff\xff\0\0\0\0\0\1", 9);
         break;
     case 3: /* a window beyond its bound */
         peer_push_frame(peer, NGHTTP2_WINDOW_UPDATE, 0, 0, SPAN("\x7f\xff\xff\xff"));
@@ -388,7 +375,7 @@ void multi_hostile_end(struct multi_client *client)
     default:
         for (uint64_t i = sim_magnitude(prng, 1, 300); i > 0; i--) {
             uint8_t byte = (uint8_t)prng_below(prng, 256);
-            wire_push(&client->wire, &byte, 1);
+            wire_push(&client->caller.wire, &byte, 1);
         }
     }
 }

@@ -24,12 +24,6 @@ static enum multi_fate draw_fate(const struct habits *habits, struct prng *prng)
     return sim_chance(prng, habits->origin_extra) ? MULTI_LONG : MULTI_COMPLETE;
 }
 
-static uint16_t draw_status(struct prng *prng)
-{
-    static const uint16_t statuses[] = {200, 200, 200, 200, 201, 204, 302, 304, 404, 500};
-    return statuses[prng_below(prng, sizeof(statuses) / sizeof(statuses[0]))];
-}
-
 /* A response without a body can be cut short before its head only. */
 static void drop_body(struct multi_response *response)
 {
@@ -50,11 +44,11 @@ static bool is_cut(const struct multi_response *response)
 
 void multi_origin_plan(struct multi_connection *connection, struct multi_response *response)
 {
-    struct multi_origin *origin = connection->origin;
-    const struct habits *habits = &origin->world->habits;
-    struct prng *prng = &origin->prng;
+    struct server *server = connection->base.server;
+    const struct habits *habits = &server->world->habits;
+    struct prng *prng = &server->prng;
     response->fate = draw_fate(habits, prng);
-    response->status = draw_status(prng);
+    response->status = server_draw_status(server);
     response->size = sim_magnitude(prng, 1, habits->response_max + 1) - 1;
     response->announces = sim_chance(prng, 500);
     response->has_trailers = sim_chance(prng, 100);
@@ -68,18 +62,18 @@ void multi_origin_plan(struct multi_connection *connection, struct multi_respons
         response->cut_at = sim_between(prng, 0, response->size - 1);
     }
     response->announces |= response->fate == MULTI_SHORT || response->fate == MULTI_LONG;
-    response->next_send = io_now(origin->io);
+    response->next_send = io_now(server->io);
     if (response->slow) {
         response->next_send += sim_magnitude(prng, 1000, 2 * SECOND);
     }
-    struct ledger_exchange *exchange = ledger_get(&origin->world->ledger, response->number);
+    struct ledger_exchange *exchange = ledger_get(&server->world->ledger, response->number);
     exchange->attempt[response->attempt] = (struct ledger_attempt){
         .status = response->status,
         .size = response->size,
         .sound = response->fate != MULTI_MALFORMED && response->fate != MULTI_CLOSE &&
                  response->fate != MULTI_ABORT && response->fate != MULTI_RESET,
     };
-    sim_note(origin->io, "exchange %u, attempt %u: fate %d, status %u, %llu bytes%s%s%s",
+    sim_note(server->io, "exchange %u, attempt %u: fate %d, status %u, %llu bytes%s%s%s",
              response->number, response->attempt, (int)response->fate, response->status,
              (unsigned long long)response->size, response->announces ? ", announced" : "",
              response->early ? ", early" : "", response->slow ? ", slow" : "");
@@ -111,8 +105,8 @@ static void push_malformed(struct multi_connection *connection, struct peer_stre
         {"x y", "z"},
     };
     enum { COUNT = sizeof(fields) / sizeof(fields[0]), BAD_STATUSES = 5 };
-    struct peer *peer = connection->peer;
-    struct prng *prng = &connection->origin->prng;
+    struct peer *peer = &connection->peer;
+    struct prng *prng = &connection->base.server->prng;
     const struct multi_response *response = multi_response_of(stream);
     uint32_t kind = prng_below(prng, COUNT);
     peer_draft(peer);
@@ -131,18 +125,18 @@ static void push_malformed(struct multi_connection *connection, struct peer_stre
 static void note_complete(struct multi_connection *connection, const struct peer_stream *stream)
 {
     struct multi_response *response = multi_response_of(stream);
-    struct ledger *ledger = &connection->origin->world->ledger;
+    struct ledger *ledger = server_ledger(&connection->base);
     ledger_get(ledger, response->number)->attempt[response->attempt].complete =
         response->fate == MULTI_COMPLETE || response->fate == MULTI_LONG;
 }
 
 static void push_head(struct multi_connection *connection, struct peer_stream *stream)
 {
-    struct peer *peer = connection->peer;
-    struct prng *prng = &connection->origin->prng;
+    struct peer *peer = &connection->peer;
+    struct prng *prng = &connection->base.server->prng;
     struct multi_response *response = multi_response_of(stream);
     response->head_made = true;
-    if (sim_chance(prng, connection->origin->world->habits.origin_interim)) {
+    if (sim_chance(prng, connection->base.server->world->habits.origin_interim)) {
         push_interim(peer, stream);
     }
     if (response->fate == MULTI_MALFORMED) {
@@ -172,23 +166,23 @@ static void push_head(struct multi_connection *connection, struct peer_stream *s
 /* Where the body is cut: as its fate says. */
 static void cut(struct multi_connection *connection, struct peer_stream *stream)
 {
-    struct prng *prng = &connection->origin->prng;
+    struct prng *prng = &connection->base.server->prng;
     struct multi_response *response = multi_response_of(stream);
     if (response->fate == MULTI_SHORT) {
-        peer_push_data(connection->peer, stream, SPAN_EMPTY, true);
+        peer_push_data(&connection->peer, stream, SPAN_EMPTY, true);
     } else if (response->fate == MULTI_TRUNCATE) {
         static const uint32_t codes[] = {NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR,
                                          NGHTTP2_REFUSED_STREAM, 0xdead};
-        peer_push_reset(connection->peer, stream, codes[prng_below(prng, 5)]);
-    } else if (wire_unsent(&connection->wire) == 0) {
+        peer_push_reset(&connection->peer, stream, codes[prng_below(prng, 5)]);
+    } else if (wire_unsent(&connection->base.wire) == 0) {
         connection->over = true;
-        connection->abruptly = sim_chance(prng, 500);
+        connection->base.abruptly = sim_chance(prng, 500);
     }
 }
 
 static void end_body(struct multi_connection *connection, struct peer_stream *stream)
 {
-    struct peer *peer = connection->peer;
+    struct peer *peer = &connection->peer;
     struct multi_response *response = multi_response_of(stream);
     if (response->fate == MULTI_LONG) {
         if (peer_room(peer, stream) == 0) {
@@ -208,8 +202,8 @@ static void end_body(struct multi_connection *connection, struct peer_stream *st
 /* More of the body, to its end. False: nothing can be pushed now. */
 static bool push_body(struct multi_connection *connection, struct peer_stream *stream)
 {
-    struct peer *peer = connection->peer;
-    struct prng *prng = &connection->origin->prng;
+    struct peer *peer = &connection->peer;
+    struct prng *prng = &connection->base.server->prng;
     struct multi_response *response = multi_response_of(stream);
     uint8_t bytes[PIECE_MAX];
     uint64_t left = (is_cut(response) ? response->cut_at : response->size) - response->offset;
@@ -242,30 +236,31 @@ static bool push_body(struct multi_connection *connection, struct peer_stream *s
 /* A response that came before the request's end (RFC 9113, 8.1). */
 static void end_early(struct multi_connection *connection, struct peer_stream *stream)
 {
-    if (!stream->in_ended && !stream->reset_sent && sim_chance(&connection->origin->prng, 500)) {
-        peer_push_reset(connection->peer, stream, NGHTTP2_NO_ERROR);
+    if (!stream->in_ended && !stream->reset_sent &&
+        sim_chance(&connection->base.server->prng, 500)) {
+        peer_push_reset(&connection->peer, stream, NGHTTP2_NO_ERROR);
     }
 }
 
 /* Instead of an answer. */
 static void fail(struct multi_connection *connection, struct peer_stream *stream)
 {
-    struct prng *prng = &connection->origin->prng;
+    struct prng *prng = &connection->base.server->prng;
     const struct multi_response *response = multi_response_of(stream);
     if (response->fate == MULTI_RESET) {
         static const uint32_t codes[] = {NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR,
                                          NGHTTP2_HTTP_1_1_REQUIRED, 0xdead};
-        peer_push_reset(connection->peer, stream, codes[prng_below(prng, 5)]);
+        peer_push_reset(&connection->peer, stream, codes[prng_below(prng, 5)]);
     } else {
         connection->over = true;
-        connection->abruptly = response->fate == MULTI_ABORT;
+        connection->base.abruptly = response->fate == MULTI_ABORT;
     }
 }
 
 void multi_origin_respond(struct multi_connection *connection, struct peer_stream *stream)
 {
     struct multi_response *response = multi_response_of(stream);
-    uint64_t now = io_now(connection->origin->io);
+    uint64_t now = io_now(connection->base.server->io);
     if (now < response->next_send || response->fate == MULTI_SILENT || stream->out_ended) {
         return;
     }
@@ -276,7 +271,7 @@ void multi_origin_respond(struct multi_connection *connection, struct peer_strea
     }
     bool moved = true;
     for (int pieces = 0; moved && !stream->out_ended && pieces < 8; pieces++) {
-        if (wire_unsent(&connection->wire) >= MULTI_BUFFERED_MAX ||
+        if (wire_unsent(&connection->base.wire) >= MULTI_BUFFERED_MAX ||
             (response->slow && pieces > 1)) {
             break;
         }
@@ -292,6 +287,6 @@ void multi_origin_respond(struct multi_connection *connection, struct peer_strea
         end_early(connection, stream);
     }
     if (response->slow) {
-        response->next_send = now + sim_magnitude(&connection->origin->prng, 1000, SECOND);
+        response->next_send = now + sim_magnitude(&connection->base.server->prng, 1000, SECOND);
     }
 }

@@ -1,11 +1,12 @@
 /*
- * A scripted origin: one node, one listener, up to ORIGIN_CONNECTIONS connections. Each request
- * gets a plan: a sound response in some framing, or one of the ways to fail.
+ * An origin of HTTP/1: each request gets a plan, a sound response in some framing or one of the
+ * ways to fail.
  */
 #ifndef SENTINEL_TESTS_SIM_ORIGIN_H
 #define SENTINEL_TESTS_SIM_ORIGIN_H
 
-#include "world.h"
+#include "reader.h"
+#include "server.h"
 
 enum origin_state {
     ORIGIN_HEAD,    /* between requests, or in a head */
@@ -39,11 +40,9 @@ struct response_plan {
 };
 
 struct origin_connection {
-    struct origin *origin;
-    struct wire wire;
+    struct server_connection base; /* first */
     struct reader reader;
     enum origin_state state;
-    bool in_use;
     bool half_closed;   /* the peer has */
     bool body_complete; /* of the request */
     uint32_t number;
@@ -55,14 +54,6 @@ struct origin_connection {
     bool end_made;
     uint64_t next_send;
     uint64_t close_at; /* an idle connection's stale close; UINT64_MAX: never */
-};
-
-struct origin {
-    struct world *world;
-    struct io *io;
-    struct prng prng;
-    struct io_socket listener;
-    struct origin_connection *connections; /* ORIGIN_CONNECTIONS */
 };
 
 /* Draws what becomes of the request whose head was just read. */

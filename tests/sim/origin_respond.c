@@ -24,10 +24,10 @@ static const char *const malformed_heads[] = {
 
 enum { MALFORMED_COUNT = sizeof(malformed_heads) / sizeof(malformed_heads[0]) };
 
-static enum fate draw_fate(struct origin *origin)
+static enum fate draw_fate(struct server *server)
 {
-    const struct habits *habits = &origin->world->habits;
-    struct prng *prng = &origin->prng;
+    const struct habits *habits = &server->world->habits;
+    struct prng *prng = &server->prng;
     if (sim_chance(prng, habits->origin_fails)) {
         static const enum fate fates[] = {FATE_CLOSE, FATE_ABORT, FATE_HALF_HEAD};
         return fates[prng_below(prng, 3)];
@@ -44,16 +44,10 @@ static enum fate draw_fate(struct origin *origin)
     return sim_chance(prng, habits->origin_extra) ? FATE_EXTRA : FATE_COMPLETE;
 }
 
-static uint16_t draw_status(struct prng *prng)
+static void draw_framing(struct server *server, struct response_plan *plan)
 {
-    static const uint16_t statuses[] = {200, 200, 200, 200, 201, 204, 302, 304, 404, 500};
-    return statuses[prng_below(prng, sizeof(statuses) / sizeof(statuses[0]))];
-}
-
-static void draw_framing(struct origin *origin, struct response_plan *plan)
-{
-    struct prng *prng = &origin->prng;
-    plan->closes = sim_chance(prng, origin->world->habits.origin_closes);
+    struct prng *prng = &server->prng;
+    plan->closes = sim_chance(prng, server->world->habits.origin_closes);
     plan->framing = sim_chance(prng, 500) ? BODY_LENGTH : BODY_CHUNKED;
     if (plan->closes && sim_chance(prng, 500)) {
         plan->framing = BODY_CLOSE;
@@ -66,18 +60,18 @@ static void draw_framing(struct origin *origin, struct response_plan *plan)
 
 void origin_plan(struct origin_connection *connection)
 {
-    struct origin *origin = connection->origin;
-    const struct habits *habits = &origin->world->habits;
-    struct prng *prng = &origin->prng;
+    struct server *server = connection->base.server;
+    const struct habits *habits = &server->world->habits;
+    struct prng *prng = &server->prng;
     struct response_plan *plan = &connection->plan;
     *plan = (struct response_plan){
-        .fate = draw_fate(origin),
-        .status = draw_status(prng),
+        .fate = draw_fate(server),
+        .status = server_draw_status(server),
         .size = sim_magnitude(prng, 1, habits->response_max + 1) - 1,
         .early = sim_chance(prng, habits->origin_early),
         .slow = sim_chance(prng, habits->origin_slow),
     };
-    draw_framing(origin, plan);
+    draw_framing(server, plan);
     if (connection->verb == VERB_HEAD || plan->status == 204 || plan->status == 304) {
         plan->framing = BODY_NONE;
         plan->size = 0;
@@ -89,18 +83,18 @@ void origin_plan(struct origin_connection *connection)
         plan->size += plan->size == 0 ? 1 : 0;
         plan->cut_at = sim_between(prng, 0, plan->size - 1);
     }
-    connection->next_send = io_now(origin->io);
+    connection->next_send = io_now(server->io);
     if (plan->slow) {
         connection->next_send += sim_magnitude(prng, 1000, 2 * SECOND);
     }
-    struct ledger_exchange *exchange = ledger_get(&origin->world->ledger, connection->number);
+    struct ledger_exchange *exchange = ledger_get(&server->world->ledger, connection->number);
     exchange->attempt[connection->attempt] = (struct ledger_attempt){
         .status = plan->status,
         .size = plan->size,
         .sound = plan->fate != FATE_MALFORMED && plan->fate != FATE_HALF_HEAD &&
                  plan->fate != FATE_CLOSE && plan->fate != FATE_ABORT,
     };
-    sim_note(origin->io, "exchange %u, attempt %u: fate %d, status %u, framing %d, %llu bytes%s%s",
+    sim_note(server->io, "exchange %u, attempt %u: fate %d, status %u, framing %d, %llu bytes%s%s",
              connection->number, connection->attempt, (int)plan->fate, plan->status,
              (int)plan->framing, (unsigned long long)plan->size, plan->early ? ", early" : "",
              plan->slow ? ", slow" : "");
@@ -108,9 +102,9 @@ void origin_plan(struct origin_connection *connection)
 
 static void push_interim(struct origin_connection *connection)
 {
-    struct origin *origin = connection->origin;
-    if (sim_chance(&origin->prng, origin->world->habits.origin_interim)) {
-        wire_printf(&connection->wire,
+    struct server *server = connection->base.server;
+    if (sim_chance(&server->prng, server->world->habits.origin_interim)) {
+        wire_printf(&connection->base.wire,
                     "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n");
     }
 }
@@ -118,8 +112,8 @@ static void push_interim(struct origin_connection *connection)
 static void push_head(struct origin_connection *connection)
 {
     const struct response_plan *plan = &connection->plan;
-    struct wire *wire = &connection->wire;
-    struct prng *prng = &connection->origin->prng;
+    struct wire *wire = &connection->base.wire;
+    struct prng *prng = &connection->base.server->prng;
     connection->head_made = true;
     push_interim(connection);
     if (plan->fate == FATE_MALFORMED) {
@@ -166,16 +160,16 @@ static void push_extra(struct wire *wire, bool response)
 
 static void push_end(struct origin_connection *connection)
 {
-    struct origin *origin = connection->origin;
+    struct server *server = connection->base.server;
     connection->end_made = true;
     if (connection->plan.framing == BODY_CHUNKED) {
-        wire_printf(&connection->wire, "0\r\n%s\r\n",
-                    sim_chance(&origin->prng, 200) ? "Server-Timing: db;dur=5\r\n" : "");
+        wire_printf(&connection->base.wire, "0\r\n%s\r\n",
+                    sim_chance(&server->prng, 200) ? "Server-Timing: db;dur=5\r\n" : "");
     }
-    ledger_get(&origin->world->ledger, connection->number)->attempt[connection->attempt].complete =
+    ledger_get(&server->world->ledger, connection->number)->attempt[connection->attempt].complete =
         true;
     if (connection->plan.fate == FATE_EXTRA) {
-        push_extra(&connection->wire, origin->world->habits.extra_responses);
+        push_extra(&connection->base.wire, server->world->habits.extra_responses);
     }
 }
 
@@ -183,16 +177,16 @@ static void push_body(struct origin_connection *connection, uint64_t until)
 {
     uint8_t bytes[PIECE_MAX];
     uint64_t left = until - connection->offset;
-    size_t piece = (size_t)sim_magnitude(&connection->origin->prng, 1, sizeof(bytes));
+    size_t piece = (size_t)sim_magnitude(&connection->base.server->prng, 1, sizeof(bytes));
     piece = piece < left ? piece : (size_t)left;
     payload_fill(connection->number, SIDE_RESPONSE, connection->offset, bytes, piece);
     bool chunked = connection->plan.framing == BODY_CHUNKED;
     if (chunked) {
-        wire_printf(&connection->wire, "%zx\r\n", piece);
+        wire_printf(&connection->base.wire, "%zx\r\n", piece);
     }
-    wire_push(&connection->wire, bytes, piece);
+    wire_push(&connection->base.wire, bytes, piece);
     if (chunked) {
-        wire_printf(&connection->wire, "\r\n");
+        wire_printf(&connection->base.wire, "\r\n");
     }
     connection->offset += piece;
 }
@@ -203,13 +197,13 @@ static bool produce(struct origin_connection *connection)
     const struct response_plan *plan = &connection->plan;
     bool cuts = plan->fate == FATE_TRUNCATE || plan->fate == FATE_RESET;
     uint64_t until = cuts ? plan->cut_at : plan->size;
-    while (wire_unsent(&connection->wire) < BUFFERED_MAX && !connection->end_made) {
+    while (wire_unsent(&connection->base.wire) < BUFFERED_MAX && !connection->end_made) {
         if (!connection->head_made) {
             push_head(connection);
         } else if (connection->offset < until) {
             push_body(connection, until);
         } else if (cuts) {
-            return wire_unsent(&connection->wire) > 0;
+            return wire_unsent(&connection->base.wire) > 0;
         } else {
             push_end(connection);
         }
@@ -220,7 +214,7 @@ static bool produce(struct origin_connection *connection)
 bool origin_respond(struct origin_connection *connection)
 {
     const struct response_plan *plan = &connection->plan;
-    uint64_t now = io_now(connection->origin->io);
+    uint64_t now = io_now(connection->base.server->io);
     uint64_t most = UINT64_MAX;
     if (plan->fate == FATE_CLOSE || plan->fate == FATE_ABORT) {
         return false;
@@ -229,21 +223,21 @@ bool origin_respond(struct origin_connection *connection)
         if (now < connection->next_send) {
             return true;
         }
-        most = sim_magnitude(&connection->origin->prng, 1, 4000);
-        connection->next_send = now + sim_magnitude(&connection->origin->prng, 1000, SECOND);
+        most = sim_magnitude(&connection->base.server->prng, 1, 4000);
+        connection->next_send = now + sim_magnitude(&connection->base.server->prng, 1000, SECOND);
     }
-    while (most > 0 && !connection->wire.failed) {
+    while (most > 0 && !connection->base.wire.failed) {
         if (!produce(connection)) {
             return false;
         }
-        size_t sent = wire_pump(&connection->wire, most);
+        size_t sent = wire_pump(&connection->base.wire, most);
         if (sent == 0) {
             break;
         }
         most -= sent;
     }
-    if (plan->fate == FATE_HALF_HEAD && wire_unsent(&connection->wire) == 0) {
+    if (plan->fate == FATE_HALF_HEAD && wire_unsent(&connection->base.wire) == 0) {
         return false;
     }
-    return !connection->wire.failed;
+    return !connection->base.wire.failed;
 }

@@ -35,11 +35,8 @@ static void populate(struct world *world)
     ASSERT(habits->clients <= CLIENTS_MAX && habits->origins <= ORIGINS_MAX);
     ASSERT(habits->requests <= REQUESTS_MAX && habits->workers <= WORKERS_MAX);
     for (uint32_t i = 0; i < habits->origins; i++) {
-        if (habits->multi.origins) {
-            world->multi_origins[i] = multi_origin_create(world, i);
-        } else {
-            world->origins[i] = origin_create(world, i);
-        }
+        world->origins[i] =
+            habits->multi.origins ? multi_origin_create(world, i) : origin_create(world, i);
     }
     world->entry = origin_address(0);
     if (habits->workers > 0) {
@@ -51,11 +48,8 @@ static void populate(struct world *world)
         }
     }
     for (uint32_t i = 0; i < habits->clients; i++) {
-        if (habits->multi.clients > 0 && sim_chance(&world->prng, habits->multi.clients)) {
-            world->multi_clients[i] = multi_client_create(world, i);
-        } else {
-            world->clients[i] = client_create(world, i);
-        }
+        bool multi = habits->multi.clients > 0 && sim_chance(&world->prng, habits->multi.clients);
+        world->clients[i] = multi ? multi_client_create(world, i) : client_create(world, i);
     }
     if (habits->tunnels) {
         populate_tunnels(world);
@@ -65,10 +59,7 @@ static void populate(struct world *world)
 static bool clients_are_finished(const struct world *world)
 {
     for (uint32_t i = 0; i < world->habits.clients; i++) {
-        bool finished = world->multi_clients[i] != NULL
-                            ? multi_client_is_finished(world->multi_clients[i])
-                            : client_is_finished(world->clients[i]);
-        if (!finished) {
+        if (!caller_is_finished(world->clients[i])) {
             return false;
         }
     }
@@ -117,12 +108,10 @@ static void destroy(struct world *world)
     tunnel_peers_destroy(world->tunnels);
     free(world->tunnel_manners);
     for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
-        client_destroy(world->clients[i]);
-        multi_client_destroy(world->multi_clients[i]);
+        caller_destroy(world->clients[i]);
     }
     for (uint32_t i = 0; i < ORIGINS_MAX; i++) {
-        origin_destroy(world->origins[i]);
-        multi_origin_destroy(world->multi_origins[i]);
+        server_destroy(world->origins[i]);
     }
     sim_destroy(world->sim);
     free(world);

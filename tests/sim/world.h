@@ -134,10 +134,8 @@ struct scenario {
                 FILE *trace); /* a world of its own, without habits; NULL: this one */
 };
 
-struct client;
-struct origin;
-struct multi_client;
-struct multi_origin;
+struct caller;
+struct server;
 struct proxy;
 struct seam;
 struct tunnel_manners;
@@ -150,11 +148,8 @@ struct world {
     struct sim *sim;
     struct ledger ledger;
     struct address entry; /* where clients connect to */
-    struct client *clients[CLIENTS_MAX];
-    struct origin *origins[ORIGINS_MAX];
-    /* At each index one of the two kinds. */
-    struct multi_client *multi_clients[CLIENTS_MAX];
-    struct multi_origin *multi_origins[ORIGINS_MAX];
+    struct caller *clients[CLIENTS_MAX];
+    struct server *origins[ORIGINS_MAX];
     struct proxy *proxy; /* NULL: direct, or a story */
     struct seam *seam;   /* NULL: no story */
     struct tunnel_manners *tunnel_manners;
@@ -164,23 +159,18 @@ struct world {
 /* The scenarios, closed by one without a name. */
 extern const struct scenario scenarios[];
 
-/* Clients. Borrow the world. */
-struct client *client_create(struct world *world, uint32_t index);
+/* Clients: of HTTP/1, and of HTTP/2. Borrow the world. */
+struct caller *client_create(struct world *world, uint32_t index);
+struct caller *multi_client_create(struct world *world, uint32_t index);
 struct address client_host(uint32_t host);
-void client_destroy(struct client *client);
-bool client_is_finished(const struct client *client);
+void caller_destroy(struct caller *caller);
+bool caller_is_finished(const struct caller *caller);
 
-/* Origins: bound to 10.2.0.(index + 1):80. */
-struct origin *origin_create(struct world *world, uint32_t index);
-void origin_destroy(struct origin *origin);
+/* Origins, likewise: bound to 10.2.0.(index + 1):80. */
+struct server *origin_create(struct world *world, uint32_t index);
+struct server *multi_origin_create(struct world *world, uint32_t index);
+void server_destroy(struct server *server);
 struct address origin_address(uint32_t index);
-
-/* The same, of those that speak HTTP/2. */
-struct multi_client *multi_client_create(struct world *world, uint32_t index);
-void multi_client_destroy(struct multi_client *client);
-bool multi_client_is_finished(const struct multi_client *client);
-struct multi_origin *multi_origin_create(struct world *world, uint32_t index);
-void multi_origin_destroy(struct multi_origin *origin);
 
 /* The workers, compiled configuration, metrics and logs: see proxy.c. NULL in direct worlds. */
 struct proxy *proxy_create(struct world *world);

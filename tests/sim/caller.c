@@ -1,0 +1,251 @@
+#include "caller.h"
+
+#include <stdlib.h>
+
+#include "base/assert.h"
+
+enum {
+    PATIENCE = 300 * SECOND, /* without a byte either way: every timer of a proxy is shorter */
+    READS_MAX = 32,          /* in one turn */
+};
+
+uint64_t caller_draw_time(struct caller *caller, uint32_t permille, uint64_t most)
+{
+    bool happens = caller_draws(caller, permille);
+    return happens ? io_now(caller->io) + sim_magnitude(&caller->prng, 100, most) : UINT64_MAX;
+}
+
+enum verb caller_draw_verb(struct caller *caller)
+{
+    const struct habits *habits = &caller->world->habits;
+    if (caller_draws(caller, habits->bodies)) {
+        return caller_draws(caller, 700) ? VERB_POST : VERB_PUT;
+    }
+    return caller_draws(caller, habits->heads) ? VERB_HEAD : VERB_GET;
+}
+
+void caller_read_mark(struct caller *caller, uint32_t number, struct span mark)
+{
+    struct ledger_exchange *exchange = caller_exchange(caller, number);
+    exchange->from_origin = mark.data != NULL;
+    if (mark.data == NULL) {
+        return;
+    }
+    size_t dash = span_find(mark, '-');
+    if (digits_at(mark, 0) != number || dash == mark.size) {
+        run_failed("the response of exchange %.*s reached the client of %u", SPAN_ARGS(mark),
+                   number);
+    }
+    exchange->answered_by = (uint32_t)digits_at(mark, dash + 1);
+}
+
+void caller_note_status(struct caller *caller, uint32_t number, uint16_t status)
+{
+    struct ledger_exchange *exchange = caller_exchange(caller, number);
+    exchange->status = status;
+    if (exchange->hostile && status < 400) {
+        run_failed("exchange %u: a request that must be refused got %u", number, status);
+    }
+}
+
+/* ---- A connection ---- */
+
+static void plan_connection(struct caller *caller)
+{
+    const struct habits *habits = &caller->world->habits;
+    caller->slow_sender = caller_draws(caller, habits->slow_sender);
+    caller->slow_reader = caller_draws(caller, habits->slow_reader);
+    caller->next_send = caller->next_read = caller->progress_at = io_now(caller->io);
+    caller->silent_after = UINT64_MAX;
+    caller->abort_at = caller_draw_time(caller, habits->aborts, 20 * SECOND);
+    caller->ops->plan(caller);
+}
+
+static void connection_over(struct caller *caller)
+{
+    caller->connections_left--;
+    caller->state = caller->connections_left == 0 ? CALLER_FINISHED : CALLER_PAUSED;
+    caller->begin_at = io_now(caller->io) + sim_magnitude(&caller->prng, 1, 5 * SECOND);
+}
+
+static void open_connection(struct caller *caller)
+{
+    plan_connection(caller);
+    if (!wire_connect(&caller->wire, &caller->world->entry)) {
+        connection_over(caller);
+        return;
+    }
+    caller->state = CALLER_TALKING;
+    caller->ops->greet(caller);
+    sim_note(caller->io, "%s%s", caller->slow_sender ? "sends slowly " : "",
+             caller->slow_reader ? "reads slowly" : "");
+}
+
+static void send_some(struct caller *caller)
+{
+    uint64_t now = io_now(caller->io);
+    uint64_t most = UINT64_MAX;
+    if (caller->slow_sender) {
+        if (now < caller->next_send) {
+            return;
+        }
+        most = sim_magnitude(&caller->prng, 1, 2000);
+        caller->next_send = now + sim_magnitude(&caller->prng, 100, SECOND);
+    }
+    if (caller->silent_after != UINT64_MAX) {
+        uint64_t sent = caller->wire.sent;
+        most = earliest(most, caller->silent_after > sent ? caller->silent_after - sent : 0);
+    }
+    while (!caller->wire.failed && most > 0) {
+        caller->ops->produce(caller);
+        size_t sent = wire_pump(&caller->wire, most);
+        caller->ops->note_sent(caller); /* an empty body has left with its head */
+        if (sent == 0) {
+            break;
+        }
+        most -= sent;
+        caller->progress_at = now;
+    }
+}
+
+/* False: the connection is over, with everything settled. */
+static bool receive(struct caller *caller)
+{
+    uint64_t now = io_now(caller->io);
+    uint8_t bytes[2048];
+    size_t size = sizeof(bytes);
+    for (int reads = 0; reads < READS_MAX; reads++) {
+        if (caller->slow_reader) {
+            if (now < caller->next_read) {
+                return true;
+            }
+            size = (size_t)sim_magnitude(&caller->prng, 1, sizeof(bytes));
+            caller->next_read = now + sim_magnitude(&caller->prng, 1000, SECOND / 2);
+        }
+        size_t got = 0;
+        enum status status = wire_read(&caller->wire, bytes, size, &got);
+        if (status == AGAIN) {
+            return true;
+        }
+        if (status == END && caller->ops->on_end != NULL) {
+            caller->ops->on_end(caller);
+        }
+        if (status != OK || !caller->ops->take(caller, span_of(bytes, got))) {
+            caller->ops->settle(caller, false);
+            return false;
+        }
+        caller->progress_at = now;
+    }
+    io_requeue(caller->io, &caller->wire.socket);
+    return true;
+}
+
+/* The client has waited for too long, which only a silent network or a direct origin may cause. */
+static void lose_patience(struct caller *caller)
+{
+    if (caller->world->proxy != NULL && !sim_socket_is_stalled(caller->io, &caller->wire.socket)) {
+        run_failed("a client waited %d s (of the virtual clock) without an answer or a close",
+                   PATIENCE / SECOND);
+    }
+    caller->ops->settle(caller, true);
+}
+
+/* False: nothing more can come of this connection. */
+static bool talk(struct caller *caller)
+{
+    uint64_t now = io_now(caller->io);
+    if (now >= caller->abort_at) {
+        sim_note(caller->io, "gives up");
+        caller->ops->settle(caller, true);
+        return false;
+    }
+    if (now - caller->progress_at > PATIENCE) {
+        lose_patience(caller);
+        return false;
+    }
+    if (!wire_is_connected(&caller->wire)) {
+        return !caller->wire.failed;
+    }
+    if (caller->ops->keep_appointments != NULL) {
+        caller->ops->keep_appointments(caller);
+    }
+    send_some(caller);
+    /* A failed write says nothing of what the peer had sent before: read on. */
+    return receive(caller) && !caller->ops->is_content(caller);
+}
+
+static uint64_t wake_time(struct caller *caller)
+{
+    if (caller->state == CALLER_PAUSED) {
+        return caller->begin_at;
+    }
+    if (caller->state == CALLER_FINISHED) {
+        return UINT64_MAX;
+    }
+    uint64_t wake = earliest(caller->abort_at, caller->progress_at + PATIENCE + 1);
+    if (!caller->wire.connected) {
+        return wake;
+    }
+    if (caller->slow_sender && wire_unsent(&caller->wire) > 0) {
+        wake = earliest(wake, caller->next_send);
+    }
+    if (caller->slow_reader) {
+        wake = earliest(wake, caller->next_read);
+    }
+    return earliest(wake, caller->ops->wake_time(caller));
+}
+
+static void turn(void *context)
+{
+    struct caller *caller = context;
+    io_wait(caller->io, wake_time(caller));
+    while (io_next_ready(caller->io) != NULL) {
+    }
+    if (caller->state == CALLER_PAUSED && io_now(caller->io) >= caller->begin_at) {
+        open_connection(caller);
+    }
+    if (caller->state == CALLER_TALKING && !talk(caller)) {
+        if (caller->ops->end != NULL) {
+            caller->ops->end(caller);
+        }
+        wire_close(&caller->wire, caller_draws(caller, 300));
+        connection_over(caller);
+    }
+}
+
+struct address client_host(uint32_t host)
+{
+    return (struct address){.family = ADDRESS_IPV4, .ip = {10, 3, 0, (uint8_t)(host + 1)}};
+}
+
+void caller_init(struct caller *caller, const struct caller_ops *ops, struct world *world,
+                 uint32_t index)
+{
+    char name[24];
+    (void)snprintf(name, sizeof(name), "%s%u", ops->name, index);
+    caller->ops = ops;
+    caller->world = world;
+    caller->io = sim_node_create(world->sim, name);
+    if (world->habits.hosts > 0) {
+        struct address host = client_host(index % world->habits.hosts);
+        sim_node_set_host(caller->io, &host);
+    }
+    prng_init(&caller->prng, prng_next(&world->prng));
+    caller->connections_left = (uint32_t)sim_between(&caller->prng, 1, world->habits.connections);
+    caller->begin_at = sim_now(world->sim) + sim_magnitude(&caller->prng, 1, 3 * SECOND);
+    wire_init(&caller->wire, caller->io);
+    sim_node_run(caller->io, turn, caller);
+}
+
+void caller_destroy(struct caller *caller)
+{
+    if (caller != NULL) {
+        wire_deinit(&caller->wire);
+        free(caller);
+    }
+}
+
+bool caller_is_finished(const struct caller *caller)
+{
+    return caller->state == CALLER_FINISHED;
+}
