@@ -110,6 +110,24 @@ static enum reason read_lines(struct field_reader *reader, struct span rest)
 }
 
 /*
+ * Whether the options of Connection are more than anybody needs. Whoever forwards the message asks
+ * for each of its fields whether they name it: without a bound one head could cost milliseconds.
+ */
+static bool has_many_options(const struct fields *fields)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < fields->count && count <= HTTP1_CONNECTION_OPTIONS_MAX; i++) {
+        struct span rest = fields->entries[i].value;
+        struct span option;
+        while (fields->entries[i].id == FIELD_CONNECTION && count <= HTTP1_CONNECTION_OPTIONS_MAX &&
+               span_next_element(&rest, &option)) {
+            count++;
+        }
+    }
+    return count > HTTP1_CONNECTION_OPTIONS_MAX;
+}
+
+/*
  * Reads all field lines into a table that keeps no more of the arena than it needs: what one
  * request in flight touches lies close together.
  */
@@ -121,7 +139,9 @@ static enum reason read_fields(struct field_reader *reader, struct span rest, si
     }
     enum reason reason = read_lines(reader, rest);
     fields_trim(reader->fields, arena);
-    return reason;
+    bool many = reason == REASON_NONE && field_is_present(&reader->presence, FIELD_CONNECTION) &&
+                has_many_options(reader->fields);
+    return many ? REASON_TOO_MANY_FIELDS : reason;
 }
 
 /*

@@ -22,6 +22,8 @@ struct http1_limits {
 
 enum {
     HTTP1_METHOD_MAX = 32, /* the longest registered method has 17 bytes */
+    /* Options of all Connection fields of a head; more count as too many fields. */
+    HTTP1_CONNECTION_OPTIONS_MAX = 32,
 };
 
 enum http1_kind {

@@ -432,6 +432,24 @@ static void too_many_fields_are_431(void **state)
         REASON_TOO_MANY_FIELDS);
 }
 
+/* Each field that is forwarded is held against each of them. */
+static void too_many_connection_options_are_431(void **state)
+{
+#define OPTIONS_30 "c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c,c"
+    (void)state;
+    struct fixture fixture;
+    const char *most = GET("Connection: " OPTIONS_30 ",, ,\r\nConnection: a,b\r\n");
+    const char *more = GET("Connection: " OPTIONS_30 "\r\nConnection: a,b,c\r\n");
+    assert_int_equal(HTTP1_CONNECTION_OPTIONS_MAX, 32);
+    assert_int_equal(read_request(&fixture, most), REASON_NONE);
+    assert_int_equal(read_request(&fixture, more), REASON_TOO_MANY_FIELDS);
+    most = "HTTP/1.1 200 OK\r\nConnection: a,b," OPTIONS_30 "\r\n\r\n";
+    more = "HTTP/1.1 200 OK\r\nConnection: a,b,c," OPTIONS_30 "\r\n\r\n";
+    assert_int_equal(read_response(&fixture, METHOD_GET, most), REASON_NONE);
+    assert_int_equal(read_response(&fixture, METHOD_GET, more), REASON_RESPONSE_HEAD_TOO_LARGE);
+#undef OPTIONS_30
+}
+
 static void a_small_arena_is_told_apart_from_a_bad_request(void **state)
 {
     (void)state;
@@ -633,6 +651,7 @@ int main(void)
         cmocka_unit_test(underscore_aliases_of_protected_fields_are_dropped),
         cmocka_unit_test(persistence_follows_version_and_connection),
         cmocka_unit_test(too_many_fields_are_431),
+        cmocka_unit_test(too_many_connection_options_are_431),
         cmocka_unit_test(of_a_refused_head_is_told_what_came_whole),
         cmocka_unit_test(a_small_arena_is_told_apart_from_a_bad_request),
         cmocka_unit_test(bytes_after_the_head_are_not_taken_for_fields),

@@ -723,7 +723,8 @@ size_t exchange_draft_size(const struct http1_limits *limits, size_t security_fi
 {
     /* The fields, and the request's chains of addresses. */
     return sizeof(struct field) * (limits->fields_max + FORWARD_FIELDS_ADDED + security_fields) +
-           sizeof(struct fields) + PIECE + ORIGIN_CHAINS * limits->head_max + NOTES_MAX;
+           FORWARD_NOMINATIONS_SIZE + sizeof(struct fields) + PIECE +
+           ORIGIN_CHAINS * limits->head_max + NOTES_MAX;
 }
 
 size_t exchange_arena_size(const struct http1_limits *limits)

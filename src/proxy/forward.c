@@ -33,33 +33,56 @@ void forward_identify(struct exchange *exchange)
     }
 }
 
-/* Whether a Connection field of the message nominates this name (RFC 9110, 7.6.1). */
-static bool is_nominated(const struct fields *fields, struct span name)
+/* The names that the Connection fields of a message nominate (RFC 9110, 7.6.1). */
+struct nominations {
+    struct span *names; /* in the draft */
+    size_t count;
+};
+
+/*
+ * Found once for a message, since each of its fields is held against them. False where the draft
+ * has no room.
+ */
+static bool find_nominations(struct exchange *exchange, const struct fields *fields,
+                             struct nominations *found)
 {
+    *found = (struct nominations){0};
+    if (!fields_have(fields, FIELD_CONNECTION)) {
+        return true;
+    }
+    found->names = arena_alloc(&exchange->proxy->draft, FORWARD_NOMINATIONS_SIZE);
+    if (found->names == NULL) {
+        return false;
+    }
     for (size_t i = 0; i < fields->count; i++) {
-        if (fields->entries[i].id != FIELD_CONNECTION) {
-            continue;
-        }
         struct span rest = fields->entries[i].value;
-        struct span element = SPAN_EMPTY;
-        while (span_next_element(&rest, &element)) {
-            if (span_equal_nocase(element, name)) {
-                return true;
-            }
+        struct span name;
+        while (fields->entries[i].id == FIELD_CONNECTION && span_next_element(&rest, &name)) {
+            ASSERT(found->count < HTTP1_CONNECTION_OPTIONS_MAX); /* the parser refuses more */
+            found->names[found->count++] = name;
+        }
+    }
+    return true;
+}
+
+static bool is_nominated(const struct nominations *nominations, struct span name)
+{
+    for (size_t i = 0; i < nominations->count; i++) {
+        if (span_equal_nocase(nominations->names[i], name)) {
+            return true;
         }
     }
     return false;
 }
 
 /* Whether a field of either direction ends here. */
-static bool is_connection_specific(const struct fields *fields, const struct field *field,
-                                   bool has_connection)
+static bool is_connection_specific(const struct nominations *nominations, const struct field *field)
 {
     unsigned flags = field_flags(field->id);
     if ((flags & FIELD_IS_HOP) != 0) {
         return true;
     }
-    return has_connection && (flags & FIELD_IS_PROTECTED) == 0 && is_nominated(fields, field->name);
+    return (flags & FIELD_IS_PROTECTED) == 0 && is_nominated(nominations, field->name);
 }
 
 static bool add(struct fields *fields, enum field_id id, struct span value)
@@ -193,13 +216,16 @@ static bool add_client_certificate(const struct exchange *exchange, struct field
            (shown->names.size == 0 || add(fields, FIELD_X_CLIENT_SAN, shown->names));
 }
 
-static bool copy_request_fields(const struct exchange *exchange, struct fields *fields)
+static bool copy_request_fields(struct exchange *exchange, struct fields *fields)
 {
     const struct fields *given = &exchange->request.fields;
-    bool has_connection = fields_have(given, FIELD_CONNECTION);
+    struct nominations nominations;
+    if (!find_nominations(exchange, given, &nominations)) {
+        return false;
+    }
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
-        if (is_replaced(field) || is_connection_specific(given, field, has_connection) ||
+        if (is_replaced(field) || is_connection_specific(&nominations, field) ||
             (exchange->switches && tunnel_tells(field)) ||
             (exchange->grpc.on && field->id == FIELD_GRPC_TIMEOUT)) {
             continue;
@@ -314,16 +340,19 @@ bool forward_add_security(const struct exchange *exchange, struct fields *fields
     return add_hsts(exchange, fields);
 }
 
-static bool copy_response_fields(const struct exchange *exchange, struct fields *fields)
+static bool copy_response_fields(struct exchange *exchange, struct fields *fields)
 {
     const struct fields *given = &exchange->response.fields;
-    bool has_connection = fields_have(given, FIELD_CONNECTION);
+    struct nominations nominations;
+    if (!find_nominations(exchange, given, &nominations)) {
+        return false;
+    }
     bool override = exchange->route->upstream_wins == 0;
     bool hsts = override && hsts_of(exchange).size > 0;
     for (size_t i = 0; i < given->count; i++) {
         const struct field *field = &given->entries[i];
-        if (is_connection_specific(given, field, has_connection) ||
-            field->id == FIELD_CONTENT_LENGTH || (exchange->switches && tunnel_tells(field)) ||
+        if (is_connection_specific(&nominations, field) || field->id == FIELD_CONTENT_LENGTH ||
+            (exchange->switches && tunnel_tells(field)) ||
             (override && is_overridden(exchange, field->name)) ||
             (hsts && span_equal_nocase(field->name, HSTS))) {
             continue;

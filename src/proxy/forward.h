@@ -9,7 +9,11 @@
 
 #include "proxy/exchange.h"
 
-enum { FORWARD_FIELDS_ADDED = 48 }; /* most fields that we add to a message of either direction */
+enum {
+    FORWARD_FIELDS_ADDED = 48, /* most fields that we add to a message of either direction */
+    /* Draft bytes of the names that Connection nominates. */
+    FORWARD_NOMINATIONS_SIZE = HTTP1_CONNECTION_OPTIONS_MAX * (int)sizeof(struct span),
+};
 
 /* Finds out who the client is (proxy/origin.h) and gives the request its id. Needs the parsed one.
  */

@@ -40,6 +40,17 @@ def test_a_hundred_fields_are_the_default(sentinel, echo):
     assert_refused(proxy, get('/', *[f'X{n}: a' for n in range(100)]), 431, 'too_many_fields')
 
 
+def test_many_connection_options_are_431_for_they_multiply_with_the_fields(sentinel, echo):
+    proxy = sentinel(echo)
+    fields = [(f'X{n}', 'a') for n in range(90)]
+    few = [('Connection', ', '.join(f'X{n}' for n in range(32)))]
+    assert proxy.request(fields=few + fields).status == 200
+    seen = {name for name, _value in echo.requests[0].fields}
+    assert 'X32' in seen and not seen & {f'X{n}' for n in range(32)}
+    assert_refused(proxy, get('/', 'Connection: ' + 'a,' * 33, *[f'X{n}: a' for n in range(90)]),
+                   431, 'too_many_fields')
+
+
 def test_an_announced_body_above_the_limit_is_413_before_the_origin_hears_of_it(sentinel, echo):
     proxy = sentinel(echo, policies='max-body-size "1KiB"')
     assert_refused(proxy, request_bytes('/', 'POST', [('Content-Length', '1025')]), 413,
