@@ -472,6 +472,9 @@ static enum progress step_tunnel(struct exchange *exchange)
     enum reason reason = REASON_NONE;
     enum status status = tunnel_run(exchange, &reason);
     if (status == ERROR) {
+        if (reason == REASON_TUNNEL_BROKEN) {
+            metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
+        }
         return fail(exchange, reason);
     }
     if (status == END) {

@@ -99,6 +99,15 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
                           pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
 }
 
+/* The upstream has used its time up: that counts against it, whatever it has begun to say. */
+static void fail_upstream(struct exchange *exchange, enum reason reason)
+{
+    if (exchange->attempt.step != ATTEMPT_NONE) {
+        attempt_lose(exchange, reason);
+    }
+    exchange_fail(exchange, reason);
+}
+
 /* The request lane made no progress in time, or too little of it. */
 static void expire_request(struct exchange *exchange)
 {
@@ -114,7 +123,7 @@ static void expire_request(struct exchange *exchange)
         return;
     }
     if (pace->waits == LANE_WAITS_SINK) {
-        exchange_fail(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
+        fail_upstream(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
     } else if (pace->idle_deadline <= now) {
         exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
     } else {
@@ -141,7 +150,7 @@ static void expire_response(struct exchange *exchange)
         exchange->step = EXCHANGE_ABORT;
     } else if (exchange->response_pace.waits == LANE_WAITS_SOURCE) {
         if (!is_answered(exchange, &exchange->response_lane, &exchange->response_pace)) {
-            exchange_fail(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
+            fail_upstream(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
         }
     } else {
         exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
@@ -155,11 +164,7 @@ void exchange_expire(struct exchange *exchange)
     if (exchange->step == EXCHANGE_TUNNEL) {
         exchange_fail(exchange, REASON_TUNNEL_IDLE);
     } else if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
-        enum reason reason = grpc_call_expired(exchange);
-        if (exchange->attempt.step != ATTEMPT_NONE) {
-            attempt_lose(exchange, reason);
-        }
-        exchange_fail(exchange, reason);
+        fail_upstream(exchange, grpc_call_expired(exchange));
     } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
         attempt_expire(exchange);
     } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {

@@ -163,6 +163,8 @@ def test_a_stalled_response_body_is_cut_and_seen_as_cut(sentinel, origin):
     answer = proxy.request()
     assert (answer.status, answer.body, answer.truncated) == (200, b'half', True)
     assert proxy.log_record()['reason'] == 'upstream_body_timeout'
+    assert proxy.metric('sentinel_upstream_failures_total', upstream='backend',
+                        reason='upstream_body_timeout') == 1
 
 
 def test_an_origin_that_does_not_read_the_body_is_given_up(sentinel, origin):
@@ -180,6 +182,8 @@ def test_an_origin_that_does_not_read_the_body_is_given_up(sentinel, origin):
         except Closed:
             pass  # the reset overtook the answer; the record below tells
     assert proxy.log_record()['reason'] == 'upstream_write_timeout'
+    assert proxy.metric('sentinel_upstream_failures_total', upstream='backend',
+                        reason='upstream_write_timeout') == 1
 
 
 def test_connecting_takes_no_longer_than_its_timer(sentinel):

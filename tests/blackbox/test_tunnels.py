@@ -329,6 +329,8 @@ def test_an_upstream_that_resets_shows_at_the_client(sentinel, origin):
             while True:
                 client.fill()
     assert proxy.logged('tunnel_broken')['status'] == 101
+    assert proxy.metric('sentinel_upstream_failures_total', upstream='backend',
+                        reason='tunnel_broken') == 1
 
 
 def test_a_drain_lets_tunnels_go_on_until_the_grace_time_ends(sentinel, origin):
