@@ -480,7 +480,7 @@ enum status http1_wire_flush(struct stream *stream)
     if (wire->pipe != NULL) {
         return http1_wire_flush_pipe(wire);
     }
-    if (wire->fin_due && !wire->out_broken && transport_is_open(&wire->session.transport)) {
+    if (wire->fin_due && !wire->out_broken) {
         wire->fin_due = false;
         wire->session.transport.ops->shutdown(&wire->session.transport);
     }

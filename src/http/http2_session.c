@@ -168,8 +168,22 @@ static void end_if_over(struct http2_session *session)
     }
     if (http2_wire_is_flushed(wire)) {
         begin_linger(session);
+    }
+}
+
+/*
+ * A peer that does not take our last words does not keep the connection for it: those of the end, and
+ * what is left of a response that was given up, since its peer had taken nothing for its whole time.
+ */
+static void set_output_deadline(struct http2_wire *wire)
+{
+    bool flushed = http2_wire_is_flushed(wire);
+    bool last = wire->cut || wire->goaway_sent || is_over(wire);
+    wire->cut &= !flushed;
+    if (flushed || !last || wire->held > 0) {
+        wire->output_deadline = UINT64_MAX;
     } else if (wire->output_deadline == UINT64_MAX) {
-        wire->output_deadline = now_of(wire) + session->session.context->limits.linger_timeout;
+        wire->output_deadline = now_of(wire) + wire->session->context->limits.linger_timeout;
     }
 }
 
@@ -216,6 +230,7 @@ static void settle(struct http2_session *session, bool (*send)(struct http2_wire
         }
     }
     set_idle_deadline(wire);
+    set_output_deadline(wire);
     base->step = wire->held > 0 ? SESSION_BUSY : wire->heads != NULL ? SESSION_HEAD : SESSION_IDLE;
     http2_wire_arm(wire);
 }

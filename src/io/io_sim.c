@@ -156,7 +156,9 @@ void sim_node_kill(struct io *io)
     io->turn = NULL;
     while (!list_is_empty(&io->sockets)) {
         struct sim_end *end = CONTAINER_OF(io->sockets.next, struct sim_end, node_link);
-        io_close(io, end->socket);
+        struct io_socket *socket = end->socket;
+        io_close(io, socket);
+        socket->ready = IO_FAILED; /* who clears up behind the dead must not write any more */
     }
     for (size_t i = 0; i < SIM_LISTENERS_MAX; i++) {
         if (io->sharers[i].socket != NULL) {

@@ -32,7 +32,7 @@ static void keep_for_replay(struct exchange *exchange, struct span bytes)
     struct buffer_pool *buffers = &exchange->proxy->buffers;
     struct stream *upstream = exchange->attempt.lease.stream;
     /* Room last: the lane was promised it at the upstream, out of the same pool. */
-    bool kept = exchange->upload.held.size == 0 && buffer_pool_is_ample(buffers) &&
+    bool kept = buffer_pool_is_ample(buffers) &&
                 byte_queue_room(&replay->bytes, buffers) >= bytes.size &&
                 byte_queue_append(&replay->bytes, buffers, bytes) &&
                 upstream->ops->room(upstream) >= bytes.size;

@@ -8,7 +8,7 @@ from harness.attack import neighbour, shed
 from harness.checks import assert_alive
 from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
                            WINDOW_UPDATE, Http2, frame, reset, settings, window_update)
-from harness.origins import hold, read_head
+from harness.origins import hold, read_head, read_request, read_to_end, response
 from harness.waiting import wait_for
 
 LISTENER = 'h2c true'
@@ -280,3 +280,15 @@ def test_windows_of_zero_hold_nothing_but_their_own(sentinel, echo):
     for stream in streams:
         assert attacker.answer(stream).reset is not None
     proxy.logged('client_write_timeout')
+
+
+def test_whoever_lets_a_response_stand_does_not_keep_the_connection(sentinel, origin):
+    """Nothing more leaves for a peer that does not read, not even a GOAWAY when it was idle for long."""
+    server = origin([read_request, response(b'z' * 16_000_000), read_to_end])
+    proxy = sentinel(server, listener=LISTENER, timeouts='response-write-idle 500ms')
+    attacker = Http2(proxy.connect(), first=settings((4, 2**31 - 1)), refill=False)
+    attacker.send(window_update(0, 2**30))
+    attacker.open()
+    proxy.logged('client_write_timeout')
+    assert proxy.metric('sentinel_connections') > 0
+    wait_for(lambda: proxy.metric('sentinel_connections') == 0, 20, 'the end of the connection')

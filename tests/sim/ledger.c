@@ -110,9 +110,6 @@ static struct ledger_exchange *arrived(struct ledger *ledger, uint32_t number, e
     if (!exchange->head_sent) {
         run_failed("exchange %u: reached an origin before its client had sent the head", number);
     }
-    if (exchange->attempts > 0 && verb == VERB_POST) {
-        run_failed("exchange %u: a POST was sent to origins twice", number);
-    }
     if (exchange->attempts + exchange->refusals == LEDGER_ATTEMPTS_MAX) {
         run_failed("exchange %u: more than %d attempts", number, LEDGER_ATTEMPTS_MAX);
     }
@@ -121,9 +118,14 @@ static struct ledger_exchange *arrived(struct ledger *ledger, uint32_t number, e
 
 uint32_t ledger_arrived(struct ledger *ledger, uint32_t number, enum verb verb)
 {
-    return arrived(ledger, number, verb)->attempts++;
+    struct ledger_exchange *exchange = arrived(ledger, number, verb);
+    if (exchange->attempts > 0 && verb == VERB_POST) {
+        run_failed("exchange %u: a POST was sent to origins twice", number);
+    }
+    return exchange->attempts++;
 }
 
+/* It may come late, when the same request has been answered on another connection already. */
 void ledger_refused(struct ledger *ledger, uint32_t number, enum verb verb)
 {
     arrived(ledger, number, verb)->refusals++;
