@@ -172,8 +172,9 @@ static void end_if_over(struct http2_session *session)
 }
 
 /*
- * A peer that does not take our last words does not keep the connection for it: those of the end, and
- * what is left of a response that was given up, since its peer had taken nothing for its whole time.
+ * A peer that does not take our last words does not keep the connection for it: those of the end,
+ * and what is left of a response that was given up, since its peer had taken nothing for its whole
+ * time.
  */
 static void set_output_deadline(struct http2_wire *wire)
 {

@@ -102,7 +102,8 @@ void sim_node_set_host(struct io *io, const struct address *host);
 
 /*
  * Kills the process: its sockets are closed as the kernel would (fd becomes -1, so that the owner
- * may be destroyed afterwards) and count as failed, its turn never runs again. Not from its own turn.
+ * may be destroyed afterwards) and count as failed, its turn never runs again. Not from its own
+ * turn.
  */
 void sim_node_kill(struct io *io);
 

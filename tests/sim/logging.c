@@ -30,8 +30,8 @@ enum {
     CALM_TIME = 5 * SECOND,   /* longer than a fault lasts */
     TURN_MAX = SECOND / 2,    /* of a turn, or of a ring that is retired */
     QUIET_TIME = 61 * SECOND, /* until the same may be said again */
-    FLUSH_MS = 4000,
-    HEAD_SIZE = 25, /* of a line: worker, number, size */
+    FLUSH_MS = 60 * 1000,     /* the slowest reader takes full rings in 32 s */
+    HEAD_SIZE = 25,           /* of a line: worker, number, size */
 };
 
 static const char CONFIG[] = "server {\n workers 2\n}\n";
