@@ -209,6 +209,13 @@ void tls_describe(const struct transport *transport, struct tls_info *info);
  */
 bool tls_was_refused(const struct transport *transport);
 
+/*
+ * Of a client's connection whose handshake is done: whether its server cannot refuse it any more.
+ * With TLS 1.3 (RFC 8446, 4.4.2.4) one that has asked for a certificate shows by the first thing it
+ * sends, a ticket or data, that it takes what it was shown.
+ */
+bool tls_is_accepted(const struct transport *transport);
+
 /* Of a server's: what the client has shown; NULL: nothing. Borrowed from the transport. */
 const struct tls_certificate *tls_client_certificate(const struct transport *transport);
 

@@ -574,6 +574,13 @@ bool tls_was_refused(const struct transport *transport)
     return transport->tls->refused;
 }
 
+bool tls_is_accepted(const struct transport *transport)
+{
+    const struct tls *tls = transport->tls;
+    ASSERT(tls->server == NULL && tls->established);
+    return !tls->asked || tls->heard || tls->ticketed || SSL_version(tls->ssl) < TLS1_3_VERSION;
+}
+
 const struct tls_certificate *tls_client_certificate(const struct transport *transport)
 {
     return transport->tls->peer;

@@ -90,6 +90,8 @@ struct tls {
     bool unknown_name; /* the client named nothing that is served */
     bool heard;        /* the peer has sent data */
     bool refused;      /* it sent an alert in their place */
+    bool asked;        /* of a client's: the server has asked for a certificate */
+    bool ticketed;     /* of a client's: a ticket came after the handshake */
     bool cut;          /* the socket has ended */
     bool ended;        /* nothing more is to be read */
     bool broken;       /* nothing more can be done */

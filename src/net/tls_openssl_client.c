@@ -8,12 +8,22 @@
 /* A ticket came: the next connection may bring it. It is used once (RFC 8446, C.4). */
 static int on_session(SSL *ssl, SSL_SESSION *session)
 {
-    struct tls_resumption *resumption = tls_of_ssl(ssl)->resumption;
+    struct tls *tls = tls_of_ssl(ssl);
+    struct tls_resumption *resumption = tls->resumption;
+    tls->ticketed |= tls->established;
     if (resumption == NULL) {
         return 0;
     }
     tls_resumption_drop(resumption);
     resumption->session = session;
+    return 1;
+}
+
+/* What is shown stands in the context already; only that it was asked for is news. */
+static int on_certificate_request(SSL *ssl, void *context)
+{
+    (void)context;
+    tls_of_ssl(ssl)->asked = true;
     return 1;
 }
 
@@ -53,6 +63,7 @@ static bool set_up(struct tls_client *client, const struct tls_client_settings *
     SSL_CTX_set_session_cache_mode(context,
                                    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL_STORE);
     SSL_CTX_sess_set_new_cb(context, on_session);
+    SSL_CTX_set_cert_cb(context, on_certificate_request, NULL);
     return settings->identity == NULL || tls_identity_use(context, settings->identity, error);
 }
 

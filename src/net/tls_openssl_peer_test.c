@@ -85,6 +85,7 @@ static void a_client_that_is_refused_afterwards_is_told_so(void **state)
     assert_int_equal(ends.client_status, OK);
     assert_int_equal(ends.server_status, ERROR);
     assert_false(tls_was_refused(&ends.client));
+    assert_false(tls_is_accepted(&ends.client));
     ends.server.ops->close(&ends.server);
     write_until_error(fixture, &ends.client); /* what has come is read all the same */
     assert_int_equal(read_some(fixture, &ends.client, data, sizeof(data), &got), ERROR);
@@ -102,6 +103,47 @@ static void a_client_that_is_refused_afterwards_is_told_so(void **state)
     tls_client_destroy(nobody);
     tls_client_destroy(user);
     tls_server_destroy(server);
+}
+
+/* A connection of that version: what the client learns before and after it reads that. */
+static void expect_accepted(struct fixture *fixture, enum tls_client_auth auth, int version,
+                            bool at_once, const char *answer)
+{
+    struct tls_server_settings settings = {.client_auth = auth,
+                                           .client_ca_pem = span_of_string(fixture->ca.chain_pem)};
+    struct tls_server *server = plain_server(fixture, settings);
+    struct tls_client *client = make_client(fixture, (struct tls_client_settings){.verify = true});
+    struct ends ends;
+    char data[16];
+    size_t got = 0;
+    assert_int_equal(SSL_CTX_set_max_proto_version(client->context, version), 1);
+    open_ends(fixture, &ends, server, client, "a.example", NULL);
+    assert_int_equal(ends.server_status, OK);
+    assert_int_equal(tls_is_accepted(&ends.client), at_once);
+    if (answer != NULL) {
+        send_text(&ends.server, answer);
+        expect_text(fixture, &ends.client, answer);
+    }
+    for (int i = 0; i < PUMP_MAX && !tls_is_accepted(&ends.client); i++) { /* for the ticket */
+        turn(fixture);
+        assert_int_equal(ends.client.ops->read(&ends.client, data, sizeof(data), &got), AGAIN);
+    }
+    assert_true(tls_is_accepted(&ends.client));
+    close_ends(&ends);
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+}
+
+static void a_client_is_accepted_once_it_cannot_be_refused(void **state)
+{
+    struct fixture *fixture = *state;
+    tls_engine_set_ticket_keys(fixture->engine, NULL);
+    expect_accepted(fixture, TLS_CLIENT_AUTH_OFF, TLS1_3_VERSION, true, NULL);
+    expect_accepted(fixture, TLS_CLIENT_AUTH_OPTIONAL, TLS1_2_VERSION, true, NULL);
+    expect_accepted(fixture, TLS_CLIENT_AUTH_OPTIONAL, TLS1_3_VERSION, false, "answer");
+    rotate(fixture);
+    expect_accepted(fixture, TLS_CLIENT_AUTH_OPTIONAL, TLS1_3_VERSION, false, NULL);
+    tls_engine_set_ticket_keys(fixture->engine, NULL);
 }
 
 static void add_name(GENERAL_NAMES *names, int kind, struct span value)
@@ -204,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clients_show_their_certificates),
         cmocka_unit_test(a_client_that_is_refused_afterwards_is_told_so),
+        cmocka_unit_test(a_client_is_accepted_once_it_cannot_be_refused),
         cmocka_unit_test_setup_teardown(
             a_clients_certificate_is_told_so_that_nothing_can_be_taken_for_another, set_up,
             tear_down),

@@ -539,6 +539,12 @@ bool tls_was_refused(const struct transport *transport)
     return false; /* nobody is asked for a certificate here */
 }
 
+bool tls_is_accepted(const struct transport *transport)
+{
+    (void)transport;
+    return true;
+}
+
 const struct tls_certificate *tls_client_certificate(const struct transport *transport)
 {
     (void)transport;

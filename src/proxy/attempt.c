@@ -41,6 +41,7 @@ void attempt_begin(struct exchange *exchange)
     attempt->reason = REASON_NONE;
     attempt->body_gated = false;
     attempt->own_failure = false;
+    attempt->unproven = false;
     attempt->try_deadline = timeout == 0 ? UINT64_MAX : io_now(exchange->proxy->io) + timeout;
     attempt->count++;
     if (attempt->count > 1) {
@@ -83,16 +84,26 @@ static bool is_connect_failure(enum reason reason)
            reason == REASON_UPSTREAM_TLS_CERTIFICATE;
 }
 
-/* A failure to connect is the endpoint's; it may cost it its place for a while. */
+/*
+ * A failure to connect is the endpoint's; it may cost it its place for a while. Of those who waited
+ * for one connection the first tells of it.
+ */
 static void note_endpoint(struct exchange *exchange, enum reason reason)
 {
     struct proxy *proxy = exchange->proxy;
     struct endpoint *endpoint = exchange->attempt.endpoint;
+    struct pool_connection *connection = exchange->attempt.lease.connection;
     if (!is_connect_failure(reason) || endpoint == NULL || exchange->attempt.own_failure) {
         return;
     }
     if (upstream_is_probed(endpoint) && !exchange->attempt.probe) {
         return; /* it began before the ejection: the probe tells more */
+    }
+    if (connection != NULL && connection->blamed) {
+        return;
+    }
+    if (connection != NULL) {
+        connection->blamed = true;
     }
     if (upstream_note_failure(upstream_of(exchange), endpoint, proxy->health, io_now(proxy->io))) {
         metrics_count_at(proxy->metrics, METRIC_ENDPOINT_EJECTIONS, endpoint->index);
@@ -234,6 +245,19 @@ static enum status lease(struct exchange *exchange)
     return OK;
 }
 
+/* The endpoint does well, once it cannot refuse us any more. */
+static void note_accepted(struct exchange *exchange)
+{
+    struct attempt *attempt = &exchange->attempt;
+    const struct transport *transport = &attempt->lease.connection->session.transport;
+    if (tls_is_on(transport) && !tls_is_accepted(transport)) {
+        return;
+    }
+    upstream_note_success(upstream_of(exchange), attempt->endpoint);
+    attempt->unproven = false;
+    attempt->probe = false;
+}
+
 static enum status connect_endpoint(struct exchange *exchange)
 {
     struct attempt *attempt = &exchange->attempt;
@@ -255,8 +279,8 @@ static enum status connect_endpoint(struct exchange *exchange)
     }
     attempt->lease.stream->holder = exchange;
     if (!attempt->lease.reused) {
-        upstream_note_success(upstream_of(exchange), attempt->endpoint);
-        attempt->probe = false;
+        attempt->unproven = true;
+        note_accepted(exchange);
         exchange->connect_time = io_now(exchange->proxy->io) - attempt->step_began;
     }
     enter(exchange, ATTEMPT_SEND_HEAD);
@@ -314,6 +338,9 @@ static enum status await_head(struct exchange *exchange)
     if (status == ERROR) {
         arena_rewind(&exchange->arena, attempt->response_mark);
         return lost(exchange, reason);
+    }
+    if (attempt->unproven) {
+        note_accepted(exchange);
     }
     if (status == AGAIN) {
         return AGAIN;

@@ -38,6 +38,7 @@ struct attempt {
     bool stale_retried;        /* the one retry after a stale connection was used up */
     bool probe;                /* it finds out whether an ejected endpoint is back */
     bool own_failure;          /* it could not connect for reasons of this machine */
+    bool unproven;             /* connected, but by TLS 1.3 the endpoint may still refuse us */
     bool request_unwritten;    /* when LOST: the upstream has seen no byte of it */
     size_t response_mark;      /* arena mark from before the response head */
     uint32_t count;            /* attempts so far, this one included */

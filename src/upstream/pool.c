@@ -228,6 +228,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     connection->first = NULL;
     connection->reason = REASON_NONE;
     connection->leases = 0;
+    connection->blamed = false;
     connection->single = single;
     list_init(&connection->age);
     list_init(&connection->waiters);

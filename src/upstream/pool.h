@@ -47,6 +47,7 @@ struct pool_connection {
     struct stream *first; /* the stream that came with the protocol's start, not yet taken */
     enum reason reason;   /* why it could not be opened */
     uint32_t leases;
+    bool blamed; /* that it could not be had was counted against its endpoint */
     bool single; /* it began with a preface that says for whom it is: it ends with its one lease */
 };
 

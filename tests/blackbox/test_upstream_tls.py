@@ -1,6 +1,8 @@
 """TLS to endpoints: whom Sentinel believes, what it shows, and what it says when it does not hold."""
+import contextlib
 import hashlib
 import ssl
+import threading
 
 import pytest
 
@@ -209,6 +211,43 @@ def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin
     assert_own_answer(proxy.request(), 502, 'upstream_tls_refused')
     proxy.logged('upstream_tls_refused')
     assert server.requests == []
+
+
+@pytest.mark.parametrize('http', ['1', '2'])
+def test_an_endpoint_that_refuses_us_after_the_handshake_is_ejected(sentinel, tls_listener, echo,
+                                                                    authority, http):
+    refusing, tls = tls_listener(echo, f'client-auth "required" ca="{authority.ca}"')
+    good, _ = tls_listener(echo)
+    proxy = sentinel(f'127.0.0.1:{refusing.port}', f'127.0.0.1:{good.port}',
+                     upstream=tls + f'\nhttp-version "{http}"')
+    assert [proxy.request().status for _ in range(10)] == [200] * 10
+    refused = f'127.0.0.1:{refusing.port}'
+    assert proxy.metric('sentinel_endpoint_ejections_total', endpoint=refused) == 1
+    assert proxy.metric('sentinel_upstream_failures_total', reason='upstream_tls_refused') == 3
+
+
+def test_one_connection_is_one_failure_however_many_wait_for_it(sentinel, tls_origin, origin,
+                                                                authority):
+    waiting = threading.Event()
+
+    def leave_late(_origin, _wire):
+        waiting.wait(10)
+
+    bad = origin(*[[leave_late]] * 2)
+    good = origin(*[[read_to_end]] * 4)
+    proxy = sentinel(bad, good, upstream=trusting(authority) + '\nhttp-version "2"',
+                     policies='retry-policy {\nmax-attempts 1\n}')
+    with contextlib.ExitStack() as clients:
+        for _ in range(8):
+            client = clients.enter_context(proxy.connect())
+            client.send(request_bytes('/'))
+        wait_for(lambda: proxy.metric('sentinel_requests_in_flight') == 8, what='eight')
+        waiting.set()
+        proxy.logged('upstream_tls_failed')
+        wait_for(lambda: proxy.metric('sentinel_upstream_failures_total',
+                                      reason='upstream_tls_failed') == 4, what='those of one endpoint')
+    assert len(bad.connections) == 1
+    assert proxy.metric('sentinel_endpoint_ejections_total', endpoint=bad.address) == 0
 
 
 def test_an_endpoint_that_leaves_without_a_word_of_tls_is_no_refusal(sentinel, tls_origin, authority):
