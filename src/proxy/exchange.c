@@ -1,36 +1,22 @@
 /*
- * The story of a request, to be read from step_head downwards. The dispatcher is at the end.
+ * The story of a request, to be read from step_head downwards. Its end, well or not, stands in
+ * exchange_end.c; the dispatcher, and the begin, at the end of this file.
  */
 #include "proxy/exchange.h"
 
 #include "base/assert.h"
 #include "proxy/answer.h"
+#include "proxy/exchange_steps.h"
 #include "proxy/forward.h"
 #include "proxy/origin.h"
 #include "route/router.h"
 
 enum {
-    TRANSITIONS_MAX = 64,        /* of one run: more is a defect, not load */
-    INTERIM_RESPONSES_MAX = 16,  /* 1xx heads of one response */
-    DRAIN_BYTES_MAX = 64 * 1024, /* of a request body that nobody wants */
-    DRAIN_TIME_US = 2 * 1000 * 1000,
-    NOTES_MAX = 1024, /* arena bytes of addresses, ids and numbers as text */
-    PIECE = 64,       /* arena bytes of one message's bookkeeping, and its alignment */
+    TRANSITIONS_MAX = 64,       /* of one run: more is a defect, not load */
+    INTERIM_RESPONSES_MAX = 16, /* 1xx heads of one response */
+    NOTES_MAX = 1024,           /* arena bytes of addresses, ids and numbers as text */
+    PIECE = 64,                 /* arena bytes of one message's bookkeeping, and its alignment */
 };
-
-/* What a step function tells the dispatcher. */
-enum progress {
-    PROGRESS_NEXT,  /* the step has changed: go on */
-    PROGRESS_WAIT,  /* somebody will wake the exchange */
-    PROGRESS_YIELD, /* it could go on, but it is the others' turn */
-    PROGRESS_GONE,  /* the exchange is no more */
-};
-
-static enum progress enter(struct exchange *exchange, enum exchange_step step)
-{
-    exchange->step = step;
-    return PROGRESS_NEXT;
-}
 
 static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
 {
@@ -46,46 +32,6 @@ static enum reason why_client_broke(const struct exchange *exchange)
 {
     enum reason failure = (enum reason)exchange->client->failure;
     return failure != REASON_NONE ? failure : REASON_CLIENT_CLOSED;
-}
-
-static void close_request_lane(struct exchange *exchange)
-{
-    if (exchange->uploads) {
-        lane_abort(&exchange->upload.lane);
-        list_unlink(&exchange->upload.stall.link);
-    }
-    exchange_set_deadline(exchange, DEADLINE_REQUEST, UINT64_MAX);
-}
-
-static void close_lanes(struct exchange *exchange)
-{
-    close_request_lane(exchange);
-    list_unlink(&exchange->response_stall.link);
-    lane_abort(&exchange->response_lane);
-    exchange_lose_replay(exchange);
-    exchange_forget_held(exchange);
-    exchange_set_deadline(exchange, DEADLINE_RESPONSE, UINT64_MAX);
-}
-
-void exchange_fail(struct exchange *exchange, enum reason reason)
-{
-    ASSERT(reason != REASON_NONE);
-    bool answered = exchange->step == EXCHANGE_ANSWER || exchange->step == EXCHANGE_SETTLE ||
-                    exchange->step == EXCHANGE_ABORT || exchange->step == EXCHANGE_FINISH;
-    if (exchange->reason == REASON_NONE) {
-        exchange->reason = reason;
-    } else if (exchange->reason != reason) {
-        metrics_failure(exchange->proxy->metrics, reason); /* of the answer: counted, no record */
-    }
-    if (exchange->step == EXCHANGE_TUNNEL) {
-        tunnel_part(exchange, reason);
-    }
-    close_lanes(exchange);
-    attempt_end(exchange, false);
-    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
-    bool possible = !answered && !exchange->client->out_begun && reason_info(reason)->status != 0;
-    possible = possible || grpc_call_can_close(exchange, exchange->reason);
-    exchange->step = possible ? EXCHANGE_ANSWER : EXCHANGE_ABORT;
 }
 
 static enum progress fail(struct exchange *exchange, enum reason reason)
@@ -124,7 +70,7 @@ static enum progress redirect_to_https(struct exchange *exchange)
         return fail(exchange, REASON_BAD_HOST);
     }
     exchange->to_https = true;
-    return enter(exchange, EXCHANGE_ANSWER);
+    return exchange_enter(exchange, EXCHANGE_ANSWER);
 }
 
 /* HEAD: the head as the session parsed it, or why it is none. */
@@ -150,16 +96,14 @@ static enum progress step_head(struct exchange *exchange)
         return fail(exchange, REASON_CLIENT_REQUEST_RATE);
     }
     if (answer_ends_here(exchange)) {
-        return enter(exchange, EXCHANGE_ANSWER);
+        return exchange_enter(exchange, EXCHANGE_ANSWER);
     }
     if (connection_of_stream(exchange->client)->redirects && !origin_is_secure(exchange)) {
         return redirect_to_https(exchange);
     }
-    return enter(exchange, EXCHANGE_ROUTE);
+    return exchange_enter(exchange, EXCHANGE_ROUTE);
 }
 
-/* ROUTE: one canonical path decides. `OPTIONS *` asks the server as a whole: it goes where / goes.
- */
 /*
  * A name that is served with another certificate is another place, maybe with other rules for who
  * may come in (RFC 9110, 7.4).
@@ -178,6 +122,8 @@ static const struct tls_certificate *client_certificate(const struct exchange *e
     return tls_is_on(transport) ? tls_client_certificate(transport) : NULL;
 }
 
+/* ROUTE: one canonical path decides. `OPTIONS *` asks the server as a whole: it goes where / goes.
+ */
 static enum progress step_route(struct exchange *exchange)
 {
     if (is_misdirected(exchange)) {
@@ -201,7 +147,7 @@ static enum progress step_route(struct exchange *exchange)
     exchange->route_index = exchange->rule->route;
     exchange->route = generation_route(generation, exchange->route_index);
     flight_route(exchange->proxy->flight, exchange->flight, exchange->route_index);
-    return enter(exchange, EXCHANGE_ADMIT);
+    return exchange_enter(exchange, EXCHANGE_ADMIT);
 }
 
 /* From here on it is the upstream's time that counts. */
@@ -211,7 +157,7 @@ static enum progress begin_forward(struct exchange *exchange)
     exchange_set_deadline(exchange, DEADLINE_TOTAL,
                           deadline < exchange->grpc.deadline ? deadline : exchange->grpc.deadline);
     attempt_begin(exchange);
-    return enter(exchange, EXCHANGE_FORWARD);
+    return exchange_enter(exchange, EXCHANGE_FORWARD);
 }
 
 /* ADMIT: what can be refused before anybody is troubled. */
@@ -228,7 +174,7 @@ static enum progress step_admit(struct exchange *exchange)
         return fail(exchange, REASON_BODY_TOO_LARGE);
     }
     if (route->action != ACTION_UPSTREAM) {
-        return enter(exchange, EXCHANGE_ANSWER);
+        return exchange_enter(exchange, EXCHANGE_ANSWER);
     }
     enum reason reason = grpc_call_admit(exchange);
     reason = reason == REASON_NONE ? tunnel_admit(exchange) : reason;
@@ -238,7 +184,7 @@ static enum progress step_admit(struct exchange *exchange)
     if (!exchange->client->in_ended && !exchange->switches) {
         exchange_begin_upload(exchange, exchange->route->hold_request);
     }
-    return exchange_collects(exchange) ? enter(exchange, EXCHANGE_COLLECT)
+    return exchange_collects(exchange) ? exchange_enter(exchange, EXCHANGE_COLLECT)
                                        : begin_forward(exchange);
 }
 
@@ -291,7 +237,7 @@ static enum status run_request_lane(struct exchange *exchange, enum reason *reas
     }
     enum status status = lane_run(lane, reason);
     if (status == ERROR && !lane->source_failed) {
-        close_request_lane(exchange);
+        exchange_close_upload(exchange);
         return END;
     }
     if (status != ERROR) {
@@ -333,7 +279,7 @@ static enum progress relay_interim(struct exchange *exchange)
 /* The attempt is lost: another one, or the answer that says why. */
 static enum progress after_loss(struct exchange *exchange)
 {
-    close_request_lane(exchange);
+    exchange_close_upload(exchange);
     if (!attempt_may_retry(exchange)) {
         return fail(exchange, exchange->attempt.reason);
     }
@@ -367,7 +313,7 @@ static enum progress step_forward(struct exchange *exchange)
         return relay_interim(exchange);
     }
     if (status == OK) {
-        return enter(exchange, EXCHANGE_RESPOND);
+        return exchange_enter(exchange, EXCHANGE_RESPOND);
     }
     status = run_request_lane(exchange, &reason);
     if (status == ERROR) {
@@ -459,11 +405,11 @@ static enum progress step_respond(struct exchange *exchange)
     exchange_set_deadline(exchange, DEADLINE_TOTAL, exchange->grpc.deadline);
     if (message.switching != NULL) {
         tunnel_open(exchange);
-        return enter(exchange, EXCHANGE_TUNNEL);
+        return exchange_enter(exchange, EXCHANGE_TUNNEL);
     }
     const struct source source = exchange_response_body(exchange);
     open_response_lane(exchange, &source);
-    return enter(exchange, EXCHANGE_RELAY);
+    return exchange_enter(exchange, EXCHANGE_RELAY);
 }
 
 /* TUNNEL: bytes of another protocol, each direction until its end. */
@@ -478,7 +424,7 @@ static enum progress step_tunnel(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (status == END) {
-        return enter(exchange, EXCHANGE_SETTLE);
+        return exchange_enter(exchange, EXCHANGE_SETTLE);
     }
     return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }
@@ -505,7 +451,7 @@ static enum progress step_relay(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (response == END) {
-        return enter(exchange, EXCHANGE_SETTLE);
+        return exchange_enter(exchange, EXCHANGE_SETTLE);
     }
     enum status request = run_request_lane(exchange, &reason);
     if (request == ERROR) {
@@ -559,7 +505,7 @@ static enum progress step_answer(struct exchange *exchange)
         open_response_lane(exchange, &source);
     } else if (exchange->response_lane.state == LANE_CLOSED) {
         if (!answer_make_closing(exchange)) {
-            return enter(exchange, EXCHANGE_ABORT);
+            return exchange_enter(exchange, EXCHANGE_ABORT);
         }
         const struct source source = answer_as_source(exchange);
         open_response_lane(exchange, &source);
@@ -570,73 +516,9 @@ static enum progress step_answer(struct exchange *exchange)
         return fail(exchange, reason);
     }
     if (status == END) {
-        return enter(exchange, EXCHANGE_SETTLE);
+        return exchange_enter(exchange, EXCHANGE_SETTLE);
     }
     return status == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
-}
-
-/* ABORT: nothing more can be said; the peers will see that something is missing. */
-static enum progress step_abort(struct exchange *exchange)
-{
-    close_lanes(exchange);
-    attempt_end(exchange, false);
-    return enter(exchange, EXCHANGE_FINISH);
-}
-
-/* Reads on what is left of the request body, up to a bound, so that the connection may persist. */
-static enum progress drain_request(struct exchange *exchange)
-{
-    struct stream *client = exchange->client;
-    if (client->closing || exchange->drained > DRAIN_BYTES_MAX) {
-        return enter(exchange, EXCHANGE_FINISH);
-    }
-    struct span bytes = SPAN_EMPTY;
-    enum reason reason = REASON_NONE;
-    enum status status = client->ops->read_body(client, DRAIN_BYTES_MAX, &bytes, &reason);
-    exchange->drained += bytes.size;
-    if (status == OK) {
-        return PROGRESS_YIELD;
-    }
-    if (status == AGAIN) {
-        if (exchange->deadlines[DEADLINE_REQUEST] == UINT64_MAX) {
-            exchange_set_deadline(exchange, DEADLINE_REQUEST, now_of(exchange) + DRAIN_TIME_US);
-        }
-        return PROGRESS_WAIT;
-    }
-    return enter(exchange, EXCHANGE_FINISH);
-}
-
-/* SETTLE: the response is through; what is left of the request is drained or given up. */
-static enum progress step_settle(struct exchange *exchange)
-{
-    exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
-    if (exchange->attempt.step != ATTEMPT_NONE || exchange->holds) {
-        attempt_end(exchange, true);
-        close_lanes(exchange);
-    }
-    return exchange->client->in_ended ? enter(exchange, EXCHANGE_FINISH) : drain_request(exchange);
-}
-
-/* FINISH: one record, and everything that was borrowed goes back. */
-static enum progress step_finish(struct exchange *exchange)
-{
-    struct proxy *proxy = exchange->proxy;
-    struct stream *client = exchange->client;
-    ASSERT(exchange->attempt.lease.connection == NULL && !exchange_is_uploading(exchange));
-    exchange_record(exchange);
-    bool keep = client->in_ended && client->out_ended;
-    timer_cancel(&proxy->wheel, &exchange->timer);
-    list_unlink(&exchange->wait_link);
-    list_unlink(&exchange->run_link);
-    exchange_lose_replay(exchange);
-    metrics_subtract(proxy->metrics, METRIC_REQUESTS_IN_FLIGHT, 1);
-    tunnel_leave(exchange);
-    if (exchange->counted) {
-        client_counts_set_requests(&proxy->clients, --proxy->requests_open);
-    }
-    slab_release(&proxy->exchanges, exchange);
-    connection_release(proxy, client, keep);
-    return PROGRESS_GONE;
 }
 
 struct step {
@@ -708,13 +590,6 @@ void exchange_run(struct exchange *exchange)
         }
     }
     UNREACHABLE("an exchange makes a bounded number of transitions in one run");
-}
-
-void exchange_abort(struct exchange *exchange, enum reason reason)
-{
-    exchange_fail(exchange, reason);
-    exchange->step = EXCHANGE_ABORT;
-    exchange_wake(exchange);
 }
 
 static size_t larger(size_t a, size_t b)
