@@ -87,7 +87,10 @@ static void proxied_run(struct session *session)
     }
     if (proxied->inbox == NULL) {
         proxied->inbox = slab_acquire(session->context->client_inboxes);
-        ASSERT(proxied->inbox != NULL); /* there is one for each client */
+    }
+    if (proxied->inbox == NULL) { /* there is one for each client: this is a worker's last day */
+        close_session(proxied, REASON_BUFFERS_FULL);
+        return;
     }
     enum status complete = AGAIN;
     enum status status = OK;

@@ -15,6 +15,17 @@ uint64_t caller_draw_time(struct caller *caller, uint32_t permille, uint64_t mos
     return happens ? io_now(caller->io) + sim_magnitude(&caller->prng, 100, most) : UINT64_MAX;
 }
 
+uint32_t caller_add_exchange(struct caller *caller, enum verb verb, uint64_t size)
+{
+    uint32_t number = ledger_add(&caller->world->ledger, verb, size);
+    struct ledger_exchange *exchange = caller_exchange(caller, number);
+    exchange->hostile = header_is_hostile(&caller->header);
+    if (caller->world->habits.hosts > 0) {
+        exchange->client = caller->header.client;
+    }
+    return number;
+}
+
 enum verb caller_draw_verb(struct caller *caller)
 {
     const struct habits *habits = &caller->world->habits;
@@ -58,7 +69,14 @@ static void plan_connection(struct caller *caller)
     caller->next_send = caller->next_read = caller->progress_at = io_now(caller->io);
     caller->silent_after = UINT64_MAX;
     caller->abort_at = caller_draw_time(caller, habits->aborts, 20 * SECOND);
+    caller->connected_at = caller->header_sent_at = 0;
+    header_draw(caller->world, &caller->prng, caller->host, &caller->header);
     caller->ops->plan(caller);
+    if (caller->header.kind == HEADER_CUT) {
+        caller->silent_after = caller->header.size;
+    } else if (caller->silent_after != UINT64_MAX) {
+        caller->silent_after += caller->header.size;
+    }
 }
 
 static void connection_over(struct caller *caller)
@@ -76,21 +94,33 @@ static void open_connection(struct caller *caller)
         return;
     }
     caller->state = CALLER_TALKING;
+    enum header_kind kind = caller->header.kind;
+    caller->world->bad_headers += kind == HEADER_BAD || kind == HEADER_MISSING;
+    caller->world->cut_headers += kind == HEADER_CUT && caller->header.size > 0;
+    wire_push(&caller->wire, caller->header.bytes, caller->header.size);
     caller->ops->greet(caller);
-    sim_note(caller->io, "%s%s", caller->slow_sender ? "sends slowly " : "",
-             caller->slow_reader ? "reads slowly" : "");
+    sim_note(caller->io, "header %d%s%s%s", (int)kind, caller->header.drips ? ", drips" : "",
+             caller->slow_sender ? ", sends slowly" : "",
+             caller->slow_reader ? ", reads slowly" : "");
+}
+
+/* Whether what is sent next is a part of a header that drips. */
+static bool is_dripping(const struct caller *caller)
+{
+    return caller->header.drips && caller->wire.sent < caller->header.size;
 }
 
 static void send_some(struct caller *caller)
 {
     uint64_t now = io_now(caller->io);
     uint64_t most = UINT64_MAX;
-    if (caller->slow_sender) {
+    if (caller->slow_sender || is_dripping(caller)) {
         if (now < caller->next_send) {
             return;
         }
-        most = sim_magnitude(&caller->prng, 1, 2000);
-        caller->next_send = now + sim_magnitude(&caller->prng, 100, SECOND);
+        bool drips = is_dripping(caller);
+        most = sim_magnitude(&caller->prng, 1, drips ? HEADER_PIECE_MAX : 2000);
+        caller->next_send = now + sim_magnitude(&caller->prng, 100, drips ? HEADER_PAUSE : SECOND);
     }
     if (caller->silent_after != UINT64_MAX) {
         uint64_t sent = caller->wire.sent;
@@ -106,6 +136,46 @@ static void send_some(struct caller *caller)
         most -= sent;
         caller->progress_at = now;
     }
+    if (caller->header_sent_at == 0 && caller->wire.sent >= caller->header.size) {
+        caller->header_sent_at = now;
+    }
+}
+
+/* Something comes from the other side: whether it may, after such a header. */
+static void judge_header(const struct caller *caller)
+{
+    if (header_is_refused(&caller->header)) {
+        run_failed("a client without a good PROXY header got an answer");
+    }
+    uint64_t took = caller->header_sent_at - caller->connected_at;
+    if (caller->header.kind == HEADER_GOOD &&
+        (caller->header_sent_at == 0 || took > HEADER_TIMEOUT + HEADER_SLACK)) {
+        run_failed("a client got an answer though its PROXY header was too slow");
+    }
+}
+
+/* Whoever sends no good header in time is cut off. */
+static void judge_patience(const struct caller *caller, uint64_t now)
+{
+    if (header_is_refused(&caller->header) &&
+        now > caller->connected_at + HEADER_TIMEOUT + HEADER_SLACK &&
+        !sim_socket_is_stalled(caller->io, &caller->wire.socket)) {
+        run_failed("a client without a good PROXY header is still connected after %llu us",
+                   (unsigned long long)(now - caller->connected_at));
+    }
+}
+
+/* False: it is over. */
+static bool take(struct caller *caller, struct span bytes)
+{
+    if (caller->header.kind != HEADER_UNASKED) {
+        return caller->ops->take(caller, bytes);
+    }
+    /* A bad request, or one too many; no answer of HTTP/2 begins like this. */
+    if (caller->wire.received == bytes.size && bytes.data[0] != 'H') {
+        run_failed("a client that sent a PROXY header unasked got \"%.*s\"", SPAN_ARGS(bytes));
+    }
+    return true;
 }
 
 /* False: the connection is over, with everything settled. */
@@ -130,7 +200,10 @@ static bool receive(struct caller *caller)
         if (status == END && caller->ops->on_end != NULL) {
             caller->ops->on_end(caller);
         }
-        if (status != OK || !caller->ops->take(caller, span_of(bytes, got))) {
+        if (status == OK) {
+            judge_header(caller);
+        }
+        if (status != OK || !take(caller, span_of(bytes, got))) {
             caller->ops->settle(caller, false);
             return false;
         }
@@ -166,12 +239,17 @@ static bool talk(struct caller *caller)
     if (!wire_is_connected(&caller->wire)) {
         return !caller->wire.failed;
     }
+    caller->connected_at = caller->connected_at == 0 ? now : caller->connected_at;
     if (caller->ops->keep_appointments != NULL) {
         caller->ops->keep_appointments(caller);
     }
     send_some(caller);
     /* A failed write says nothing of what the peer had sent before: read on. */
-    return receive(caller) && !caller->ops->is_content(caller);
+    if (!receive(caller) || caller->ops->is_content(caller)) {
+        return false;
+    }
+    judge_patience(caller, now);
+    return true;
 }
 
 static uint64_t wake_time(struct caller *caller)
@@ -186,7 +264,10 @@ static uint64_t wake_time(struct caller *caller)
     if (!caller->wire.connected) {
         return wake;
     }
-    if (caller->slow_sender && wire_unsent(&caller->wire) > 0) {
+    if (header_is_refused(&caller->header)) {
+        wake = earliest(wake, caller->connected_at + HEADER_TIMEOUT + HEADER_SLACK + 1);
+    }
+    if ((caller->slow_sender || is_dripping(caller)) && wire_unsent(&caller->wire) > 0) {
         wake = earliest(wake, caller->next_send);
     }
     if (caller->slow_reader) {
@@ -227,7 +308,8 @@ void caller_init(struct caller *caller, const struct caller_ops *ops, struct wor
     caller->world = world;
     caller->io = sim_node_create(world->sim, name);
     if (world->habits.hosts > 0) {
-        struct address host = client_host(index % world->habits.hosts);
+        caller->host = index % world->habits.hosts;
+        struct address host = client_host(caller->host);
         sim_node_set_host(caller->io, &host);
     }
     prng_init(&caller->prng, prng_next(&world->prng));

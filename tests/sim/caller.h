@@ -6,7 +6,7 @@
 #ifndef SENTINEL_TESTS_SIM_CALLER_H
 #define SENTINEL_TESTS_SIM_CALLER_H
 
-#include "world.h"
+#include "balancer.h"
 
 enum caller_state { CALLER_PAUSED, CALLER_TALKING, CALLER_FINISHED };
 
@@ -43,11 +43,15 @@ struct caller {
     struct io *io;
     struct prng prng;
     enum caller_state state;
+    uint32_t host; /* of the world's; 0 where it has none */
     uint32_t connections_left;
     uint64_t begin_at;
 
     /* the connection */
     struct wire wire;
+    struct header header;
+    uint64_t connected_at; /* 0: not yet, like the next */
+    uint64_t header_sent_at;
     bool slow_sender;
     bool slow_reader;
     uint64_t next_send;
@@ -68,6 +72,9 @@ static inline bool caller_draws(struct caller *caller, uint32_t permille)
 
 /* A moment from now on, or never: UINT64_MAX. */
 uint64_t caller_draw_time(struct caller *caller, uint32_t permille, uint64_t most);
+
+/* Enters a request that is about to be made into the ledger; its number. */
+uint32_t caller_add_exchange(struct caller *caller, enum verb verb, uint64_t size);
 
 /* The exchange of this number. */
 static inline struct ledger_exchange *caller_exchange(const struct caller *caller, uint32_t number)

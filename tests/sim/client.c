@@ -49,7 +49,7 @@ static void note_sent(struct caller *caller)
     for (uint32_t i = 0; i < client->produced; i++) {
         const struct request_plan *request = &client->plans[i];
         struct ledger_exchange *exchange = caller_exchange(caller, request->number);
-        uint64_t before = i == 0 ? 0 : client->plans[i - 1].body_mark;
+        uint64_t before = i == 0 ? caller->header.size : client->plans[i - 1].body_mark;
         if (exchange->head_began == 0 && caller->wire.sent > before) {
             exchange->head_began = now;
         }

@@ -17,7 +17,7 @@ static void push_head(struct client *client)
     uint64_t size = empty ? 0 : sim_magnitude(prng, 1, habits->request_body_max);
     bool last = client->produced + 1 == client->count && !client->hostile;
     *plan = (struct request_plan){
-        .number = ledger_add(&client->caller.world->ledger, verb, size),
+        .number = caller_add_exchange(&client->caller, verb, size),
         .chunked = has_body && !client->http10 && sim_chance(prng, habits->chunked),
         .body_mark = UINT64_MAX,
     };
@@ -56,7 +56,7 @@ static void push_head(struct client *client)
 static void push_body(struct client *client)
 {
     struct request_plan *plan = &client->plans[client->produced - 1];
-    uint64_t size = ledger_get(&client->caller.world->ledger, plan->number)->request_size;
+    uint64_t size = caller_exchange(&client->caller, plan->number)->request_size;
     uint64_t left = size - client->body_offset;
     if (left > 0) {
         uint8_t bytes[1024];

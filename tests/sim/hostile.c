@@ -3,10 +3,10 @@
 
 /* Each %u is the exchange's number. None of these may reach an origin, whole or in part. */
 static const char *const refused[] = {
-    "POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
-    "0\r\n\r\nGET /x/%u HTTP/1.1\r\nHost: a\r\n\r\n",
-    "POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n"
-    "2c\r\nGET /x/%u HTTP/1.1\r\nHost: a\r\n\r\n",
+    ("POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+     "0\r\n\r\nGET /x/%u HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n"
+     "2c\r\nGET /x/%u HTTP/1.1\r\nHost: a\r\n\r\n"),
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcde",
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: 4, 4\r\n\r\nabcd",
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\nabcd",
@@ -84,18 +84,17 @@ static void push_template(struct client *client, const char *text, uint32_t numb
 
 void hostile_push(struct client *client)
 {
-    struct ledger *ledger = &client->caller.world->ledger;
     struct request_plan *plan = &client->plans[client->produced++];
     uint32_t kind = prng_below(&client->caller.prng, REFUSED_COUNT + BROKEN_COUNT);
     bool noise = sim_chance(&client->caller.prng, client->caller.world->habits.noise);
     bool broken_body = !noise && kind >= REFUSED_COUNT;
     *plan = (struct request_plan){
-        .number = ledger_add(ledger, broken_body ? VERB_POST : VERB_GET,
-                             broken_body ? LEDGER_NEVER_COMPLETE : 0),
+        .number = caller_add_exchange(&client->caller, broken_body ? VERB_POST : VERB_GET,
+                                      broken_body ? LEDGER_NEVER_COMPLETE : 0),
         .body_mark = UINT64_MAX,
     };
     client->count = client->produced;
-    ledger_get(ledger, plan->number)->hostile = !broken_body;
+    caller_exchange(&client->caller, plan->number)->hostile |= !broken_body;
     if (noise) {
         push_noise(client);
     } else if (broken_body) {

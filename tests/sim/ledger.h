@@ -9,7 +9,7 @@
 #ifndef SENTINEL_TESTS_SIM_LEDGER_H
 #define SENTINEL_TESTS_SIM_LEDGER_H
 
-#include "base/span.h"
+#include "base/address.h"
 #include "run.h"
 
 enum {
@@ -40,10 +40,11 @@ struct ledger_attempt {
 struct ledger_exchange {
     enum verb verb;
     uint64_t request_size;
-    bool hostile;        /* must never reach an origin */
-    bool head_sent;      /* its last byte has left the client */
-    uint64_t head_began; /* when its first byte left, 0: not yet */
-    uint64_t head_took;  /* from then until its last */
+    struct address client; /* whose it is, as origins and the access log are told; NONE: any */
+    bool hostile;          /* must never reach an origin */
+    bool head_sent;        /* its last byte has left the client */
+    uint64_t head_began;   /* when its first byte left, 0: not yet */
+    uint64_t head_took;    /* from then until its last */
     bool body_sent;
     bool body_dropped; /* on its way, by a verdict: it arrives empty */
     bool unprocessed;  /* its client was told that nobody has looked at it */
@@ -89,6 +90,9 @@ void ledger_refused(struct ledger *ledger, uint32_t number, enum verb verb);
 
 /* The whole request body reached an origin. */
 void ledger_body_arrived(struct ledger *ledger, uint32_t number, uint64_t size);
+
+/* A request is said to be of this client, by the access log or by a field that a worker adds. */
+void ledger_check_client(struct ledger *ledger, uint32_t number, struct span name);
 
 /* One line of the access log. */
 void ledger_log_line(struct ledger *ledger, struct span line);

@@ -34,6 +34,8 @@ static const struct known {
     /* Turned away for want of memory, the timer of the session before stayed behind. */
     {"multi-rough", 6, 24},
     {"multi-rough", 6, 288},
+    /* No inbox for a PROXY header. */
+    {"proxied", 1, 36},
     /* The codec frees twice what it cannot queue. */
     {"multi-strict", 1, 144},
     {"multi-rough", 4, 252},

@@ -41,10 +41,10 @@ struct multi_client {
     struct peer peer;
     uint32_t count; /* requests planned */
     uint32_t begun;
-    uint32_t streams;   /* at a time */
-    bool hostile;       /* ends in what no client may send */
-    bool loiters;       /* waits for the other side to close */
-    bool noisy;         /* the hostile end was sent: whatever may come of it */
+    uint32_t streams; /* at a time */
+    bool hostile;     /* ends in what no client may send */
+    bool loiters;     /* waits for the other side to close */
+    bool noisy; /* what comes means nothing any more: the hostile end was sent, or all is refused */
     uint64_t change_at; /* UINT64_MAX: never, like the next */
     uint64_t goodbye_at;
 };

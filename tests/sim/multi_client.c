@@ -172,9 +172,17 @@ static bool is_content(struct caller *caller)
     return !client->loiters && (!client->hostile || client->peer.goaway_came);
 }
 
+/* A connection that is refused before the worker has seen what is spoken is told so by HTTP/1. */
+static bool is_refusal(const struct multi_client *client, struct span bytes)
+{
+    bool first = client->caller.wire.received == bytes.size && client->peer.settings_due;
+    return first && bytes.data[0] == 'H'; /* as no SETTINGS begin */
+}
+
 static bool take(struct caller *caller, struct span bytes)
 {
     struct multi_client *client = multi_caller(caller);
+    client->noisy |= is_refusal(client, bytes);
     if (!client->noisy) { /* then nothing that comes means anything */
         peer_feed(&client->peer, bytes);
         peer_tend(&client->peer);

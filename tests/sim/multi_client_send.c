@@ -45,7 +45,7 @@ static struct multi_request *add_request(struct multi_client *client, enum verb 
     struct multi_request *request = calloc(1, sizeof(*request));
     ASSERT(request != NULL);
     *request = (struct multi_request){
-        .number = ledger_add(&client->caller.world->ledger, verb, size),
+        .number = caller_add_exchange(&client->caller, verb, size),
         .verb = verb,
         .size = size,
         .body_mark = UINT64_MAX,
@@ -305,7 +305,7 @@ void multi_hostile_push(struct multi_client *client)
     bool posts = kind == SHORT_BODY || kind == LONG_BODY || kind == BAD_TRAILERS;
     struct multi_request *request =
         add_request(client, posts ? VERB_POST : VERB_GET, posts ? LEDGER_NEVER_COMPLETE : 0);
-    ledger_get(&client->caller.world->ledger, request->number)->hostile = !posts;
+    caller_exchange(&client->caller, request->number)->hostile |= !posts;
     struct peer_stream *stream = last_stream(client);
     peer_draft(peer);
     add_pseudo_fields(peer, kind, request->number);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "balancer.h"
 #include "base/assert.h"
 #include "compiled.h"
 #include "fault.h"
@@ -56,6 +57,8 @@ struct proxy {
     uint64_t steps;               /* of the simulator, at the last look at the turns */
     uint64_t last;                /* when a record was read */
     uint32_t let_in[CLIENTS_MAX]; /* requests of each host that the rate let in */
+    uint32_t bad_headers;         /* records of them */
+    uint32_t late_headers;
     struct proxy_worker workers[WORKERS_MAX];
 };
 
@@ -69,6 +72,30 @@ static void print_http2_limits(const struct multi_habits *habits, FILE *stream)
     }
     (void)fprintf(stream, " http2-streams %u; http2-window %uB; http2-glitches %u;",
                   habits->streams_max, habits->window, habits->glitches);
+}
+
+static void print_balancers(const struct habits *habits, FILE *stream)
+{
+    (void)fputs(" proxy-protocol { from", stream);
+    for (uint32_t i = 0; i < habits->hosts; i++) {
+        char text[ADDRESS_TEXT_MAX];
+        struct address address = client_host(i);
+        (void)address_print_host(&address, text);
+        if (host_is_balancer(i)) {
+            (void)fprintf(stream, " \"%s/32\"", text);
+        }
+    }
+    (void)fputs("; };", stream);
+}
+
+static void print_listener(const struct habits *habits, FILE *stream)
+{
+    (void)fprintf(stream, "listener \"http\" {\n address \"10.1.0.1:8080\"; h2c %s;",
+                  habits->multi.clients > 0 ? "true" : "false");
+    if (habits->proxied.on) {
+        print_balancers(habits, stream);
+    }
+    (void)fputs("\n}\n", stream);
 }
 
 static void print_config(const struct habits *habits, FILE *stream)
@@ -89,10 +116,12 @@ static void print_config(const struct habits *habits, FILE *stream)
     }
     print_http2_limits(&habits->multi, stream);
     (void)fprintf(stream,
-                  " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; }\n"
-                  "}\nlistener \"http\" { address \"10.1.0.1:8080\"; h2c %s; }\n"
-                  "upstream \"origins\" {\n http-version \"%s\"\n",
-                  habits->multi.clients > 0 ? "true" : "false", habits->multi.origins ? "2" : "1");
+                  " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; proxy-header %us; }\n"
+                  "}\n",
+                  HEADER_TIMEOUT / SECOND);
+    print_listener(habits, stream);
+    (void)fprintf(stream, "upstream \"origins\" {\n http-version \"%s\"\n",
+                  habits->multi.origins ? "2" : "1");
     for (uint32_t i = 0; i < habits->origins; i++) {
         (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
     }
@@ -175,6 +204,18 @@ static void worker_begin(struct proxy *proxy, uint32_t index)
     }
 }
 
+static void check_client(const struct proxy *proxy, struct address client)
+{
+    char text[ADDRESS_TEXT_MAX];
+    uint32_t most = proxy->world->habits.connections_per_client;
+    uint64_t sum = client_counts_of(&proxy->observer, &client);
+    if (sum > most) {
+        (void)address_print_host(&client, text);
+        run_failed("the client %s has %llu connections; connections-per-client is %u", text,
+                   (unsigned long long)sum, most);
+    }
+}
+
 /* Turns do not overlap here, so the sums over the workers never exceed the limits. */
 static void check_connections(const struct proxy *proxy)
 {
@@ -190,12 +231,10 @@ static void check_connections(const struct proxy *proxy)
                    habits->requests_max);
     }
     for (uint32_t i = 0; i < habits->hosts; i++) {
-        struct address host = client_host(i);
-        sum = client_counts_of(&proxy->observer, &host);
-        if (sum > habits->connections_per_client) {
-            run_failed("host %u has %llu connections; connections-per-client is %u", i,
-                       (unsigned long long)sum, habits->connections_per_client);
-        }
+        check_client(proxy, client_host(i));
+    }
+    for (uint32_t i = 0; habits->proxied.on && i < NAMED_CLIENTS; i++) {
+        check_client(proxy, named_client(i));
     }
 }
 
@@ -295,6 +334,25 @@ static void count_rate(struct proxy *proxy, struct span record)
     }
 }
 
+static bool has_reason(struct span record, const char *reason)
+{
+    char text[64];
+    int size = snprintf(text, sizeof(text), "\"reason\":\"%s\"", reason);
+    return memmem(record.data, record.size, text, (size_t)size) != NULL;
+}
+
+/* Where nothing else goes wrong each PROXY header that was refused has one record. */
+static void check_headers(const struct proxy *proxy)
+{
+    const struct world *world = proxy->world;
+    bool same =
+        proxy->bad_headers == world->bad_headers && proxy->late_headers == world->cut_headers;
+    if (world->habits.strict && !fault_has_struck() && !same) {
+        run_failed("%u bad PROXY headers and %u cut ones have %u and %u records",
+                   world->bad_headers, world->cut_headers, proxy->bad_headers, proxy->late_headers);
+    }
+}
+
 /*
  * A burst, and what the rate gives in the time there was: workers count together, whoever dies
  * among them. Nobody races here, so nobody is let in uncounted.
@@ -336,6 +394,8 @@ static void read_log(struct proxy *proxy, struct proxy_worker *slot)
     while ((status = ring_read(&slot->reader, &record)) == OK) {
         ledger_log_line(&proxy->world->ledger, record);
         count_rate(proxy, record);
+        proxy->bad_headers += has_reason(record, "bad_proxy_header");
+        proxy->late_headers += has_reason(record, "proxy_header_timeout");
         proxy->last = sim_now(proxy->world->sim);
         sim_note(slot->io, "log %.*s", (int)record.size - 1, (const char *)record.data);
     }
@@ -470,6 +530,7 @@ static void check_flight(const struct proxy *proxy, const struct proxy_worker *s
 
 void proxy_check(struct proxy *proxy)
 {
+    check_headers(proxy);
     check_probes(proxy);
     check_rates(proxy);
     for (uint32_t i = 0; i < proxy->count; i++) {

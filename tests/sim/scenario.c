@@ -411,6 +411,68 @@ static void tune_buffering(struct prng *prng, struct habits *habits, struct sim_
     break_connections(options, 80, 30);
 }
 
+/* HTTP/2 at clients, origins or both; those of HTTP/1 beside. Nothing goes wrong. */
+static void multi_base(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    base(prng, habits);
+    rough_network(prng, options);
+    bool client = sim_chance(prng, 700);
+    habits->clients = (uint32_t)sim_between(prng, 1, 5);
+    habits->http10 = 0; /* bodies until close: the ends of this scenario's origins differ */
+    habits->request_body_max = sim_magnitude(prng, 1024, 128 * 1024);
+    habits->response_max = sim_magnitude(prng, 1024, 256 * 1024);
+    habits->multi = (struct multi_habits){
+        .clients = client ? (uint32_t)sim_between(prng, 300, 1000) : 0,
+        .origins = !client || sim_chance(prng, 600),
+        .streams = (uint32_t)sim_magnitude(prng, 1, 20),
+        .requests = (uint32_t)sim_magnitude(prng, 1, 24),
+        .splits = 50,
+        .pads = 100,
+        .chatter = 5,
+        .deaf = 100,
+        .streams_max = (uint32_t)sim_magnitude(prng, 1, 100),
+        .window = (uint32_t)sim_magnitude(prng, 64 * 1024, 512 * 1024),
+        .glitches = 1000 * 1000,
+    };
+}
+
+/* Half of the hosts are balancers, whose connections have to begin with a PROXY header. */
+static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_options *options)
+{
+    if (sim_chance(prng, 400)) {
+        multi_base(prng, habits, options);
+    } else {
+        base(prng, habits);
+        rough_network(prng, options);
+    }
+    habits->clients = (uint32_t)sim_between(prng, 2, 16);
+    habits->hosts = (uint32_t)sim_between(prng, 1, 8);
+    habits->connections = 6;
+    habits->http10 = 0; /* a killed worker's FIN would end a body until close */
+    habits->request_body_max = habits->response_max = sim_magnitude(prng, 256, 16 * 1024);
+    habits->proxied = (struct proxied_habits){.on = true, .nobody = 150};
+    if (sim_chance(prng, 300)) {
+        habits->strict = true;
+        habits->timeout = 600 * SECOND;
+        habits->proxied.bad = habits->proxied.unasked = 200;
+        return;
+    }
+    habits->workers = (uint32_t)sim_between(prng, 1, 3);
+    habits->connections_per_client = (uint32_t)sim_between(prng, 1, 8);
+    habits->connections_max = (uint32_t)sim_between(prng, 4, 100);
+    habits->drains = sim_chance(prng, 300);
+    habits->kills = !habits->drains && habits->workers > 1 && sim_chance(prng, 300);
+    habits->aborts = 150;
+    habits->silent = habits->slow_sender = habits->slow_reader = 100;
+    habits->proxied.bad = 300;
+    habits->proxied.unasked = 200;
+    habits->proxied.drips = 300;
+    if (sim_chance(prng, 300)) {
+        break_connections(options, 100, 30);
+        options->slow_link = 100;
+    }
+}
+
 /*
  * A seam: half of the worlds are calm, where everything must come through; in the others peers and
  * network break, too. Half of them have so few buffers that everyone waits for them.
@@ -498,31 +560,6 @@ static void tune_seam_hedge(struct prng *prng, struct habits *habits, struct sim
     habits->strict = habits->seam.calm && sim_chance(prng, 500);
     habits->origin_silent = habits->strict ? 0 : 100;
     habits->seam.hedge_after = sim_magnitude(prng, 1, SECOND);
-}
-
-/* HTTP/2 at clients, origins or both; those of HTTP/1 beside. Nothing goes wrong. */
-static void multi_base(struct prng *prng, struct habits *habits, struct sim_options *options)
-{
-    base(prng, habits);
-    rough_network(prng, options);
-    bool client = sim_chance(prng, 700);
-    habits->clients = (uint32_t)sim_between(prng, 1, 5);
-    habits->http10 = 0; /* bodies until close: the ends of this scenario's origins differ */
-    habits->request_body_max = sim_magnitude(prng, 1024, 128 * 1024);
-    habits->response_max = sim_magnitude(prng, 1024, 256 * 1024);
-    habits->multi = (struct multi_habits){
-        .clients = client ? (uint32_t)sim_between(prng, 300, 1000) : 0,
-        .origins = !client || sim_chance(prng, 600),
-        .streams = (uint32_t)sim_magnitude(prng, 1, 20),
-        .requests = (uint32_t)sim_magnitude(prng, 1, 24),
-        .splits = 50,
-        .pads = 100,
-        .chatter = 5,
-        .deaf = 100,
-        .streams_max = (uint32_t)sim_magnitude(prng, 1, 100),
-        .window = (uint32_t)sim_magnitude(prng, 64 * 1024, 512 * 1024),
-        .glitches = 1000 * 1000,
-    };
 }
 
 /* Windows of any size that change, few streams, refusals and goodbyes: what must come through. */
@@ -634,6 +671,7 @@ const struct scenario scenarios[] = {
     {.name = "rates", .tune = tune_rates},
     {.name = "splice", .tune = tune_splice},
     {.name = "buffering", .tune = tune_buffering},
+    {.name = "proxied", .tune = tune_proxied},
     {.name = "seam-early", .tune = tune_seam_early, .story = &seam_plain},
     {.name = "seam-holding", .tune = tune_seam_holding, .story = &seam_holding},
     {.name = "seam-multiplex", .tune = tune_seam_multiplex, .story = &seam_multiplex},

@@ -29,6 +29,9 @@ void server_check_request(const struct server_connection *connection, uint32_t n
     if (connection->server->world->proxy != NULL && !whole) {
         run_failed("exchange %u reached an origin without Via, host or X-Forwarded-For", number);
     }
+    if (connection->server->world->proxy != NULL) {
+        ledger_check_client(server_ledger(connection), number, seen->forwarded_for);
+    }
 }
 
 enum status server_read(struct server_connection *connection,

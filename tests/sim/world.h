@@ -61,6 +61,15 @@ struct multi_habits {
     uint32_t glitches;
 };
 
+/* PROXY headers in a world (balancer.h); chances in thousandths. */
+struct proxied_habits {
+    bool on;          /* balancers have to send them */
+    uint32_t bad;     /* chance, a connection of a balancer: none, a wrong one, or a part of one */
+    uint32_t nobody;  /* likewise: one that names nobody */
+    uint32_t unasked; /* chance, a connection of others: one all the same */
+    uint32_t drips;   /* chance, a header: a few bytes at a time */
+};
+
 /* All chances in thousandths. */
 struct habits {
     uint32_t clients;
@@ -122,6 +131,7 @@ struct habits {
 
     struct seam_manners seam;  /* of scenarios with a story */
     struct multi_habits multi; /* all zero: nobody speaks HTTP/2 */
+    struct proxied_habits proxied;
 };
 
 struct seam_story;
@@ -148,6 +158,9 @@ struct world {
     struct sim *sim;
     struct ledger ledger;
     struct address entry; /* where clients connect to */
+    /* Connections of balancers that began with no good header, and whose header came in part. */
+    uint32_t bad_headers;
+    uint32_t cut_headers;
     struct caller *clients[CLIENTS_MAX];
     struct server *origins[ORIGINS_MAX];
     struct proxy *proxy; /* NULL: direct, or a story */
