@@ -4,7 +4,6 @@
 #include "net/tls.h"
 
 enum {
-    STREAMS_MAX = 100,  /* on one connection, whatever the peer would allow */
     READS_MAX = 8,      /* of the scratch's size in one run, then it is the others' turn */
     REQUEST_FIELDS = 6, /* what we add at most */
     LENGTH_SIZE_MAX = 20,
@@ -101,7 +100,7 @@ static void ask_for_life(struct http2_wire *wire, uint64_t now)
         wire->ping_deadline = wire->heard + wire->ping_wait;
     } else if (!wire->muted) {
         uint64_t wait = PING_RARER * wire->ping_wait;
-        (void)nghttp2_submit_ping(wire->codec, NGHTTP2_FLAG_NONE, NULL);
+        http2_wire_ping(wire);
         wire->pinged = true;
         wire->ping_wait = wait < PING_WAIT_MAX_US ? wait : PING_WAIT_MAX_US;
         wire->ping_deadline = now + timeout;
@@ -193,7 +192,7 @@ static uint32_t streams_max(const struct http2_wire *wire)
 {
     uint32_t allowed =
         nghttp2_session_get_remote_settings(wire->codec, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-    return allowed < STREAMS_MAX ? allowed : STREAMS_MAX;
+    return allowed < HTTP2_UPSTREAM_STREAMS_MAX ? allowed : HTTP2_UPSTREAM_STREAMS_MAX;
 }
 
 static struct stream *open_stream(struct session *base)
@@ -412,6 +411,18 @@ static enum status write_request(struct stream *base, const struct request_messa
     return OK;
 }
 
+/*
+ * Nobody takes a session's events after a release, and on a closed connection nobody would ever:
+ * what has befallen the other streams is a matter of its next run.
+ */
+static void settle_for_others(struct http2_wire *wire)
+{
+    (void)http2_wire_flush(wire);
+    if (is_over(wire) || !list_is_empty(&wire->events)) {
+        http2_wire_requeue(wire);
+    }
+}
+
 /* Only this stream ends; what becomes of the connection the step says. */
 static void release(struct stream *base, bool keep)
 {
@@ -428,7 +439,9 @@ static void release(struct stream *base, bool keep)
     bool running = wire->running;
     wire->running = true;
     http2_stream_destroy(stream);
-    if (session->wire != NULL) {
+    if (session->wire != NULL && wire->held > 0 && session->session.step != SESSION_CLOSED) {
+        settle_for_others(wire);
+    } else if (session->wire != NULL) {
         settle(session, http2_wire_flush);
     }
     if (session->wire != NULL) {

@@ -10,6 +10,7 @@ enum {
     CONTINUATIONS_MAX = 16,
     OUTBOUND_ACKS_MAX = 100,
     SETTINGS_MAX = 32,
+    DATA_WORTH = 256,          /* bytes of a frame for which a peer may have to open a window */
     RESETS_BURST = 100 * 1000, /* the codec's own bound is by the wall clock: ours comes first */
 };
 
@@ -50,8 +51,10 @@ static int on_begin_frame(nghttp2_session *codec, const nghttp2_frame_hd *frame,
         }
         break;
     case NGHTTP2_PING:
-        if ((frame->flags & NGHTTP2_FLAG_ACK) == 0) {
+        if ((frame->flags & NGHTTP2_FLAG_ACK) == 0 || wire->pings == 0) {
             http2_wire_charge(wire, HTTP2_GLITCH_PING);
+        } else {
+            wire->pings--;
         }
         break;
     case NGHTTP2_PRIORITY:
@@ -206,13 +209,15 @@ static int on_data(nghttp2_session *codec, uint8_t flags, int32_t id, const uint
                    size_t size, void *context)
 {
     struct http2_stream *stream = find(codec, id);
-    (void)flags, (void)context;
+    (void)flags;
     if (stream == NULL || stream->broken) {
         (void)nghttp2_session_consume(codec, id, size);
         return 0;
     }
-    if (!http2_stream_store(stream, span_of(data, size))) {
-        (void)nghttp2_session_consume(codec, id, size);
+    size_t kept = http2_stream_store(stream, span_of(data, size));
+    http2_wire_take_in(context, kept);
+    if (kept < size) {
+        (void)nghttp2_session_consume(codec, id, size - kept);
         stream->stream.failure = REASON_BUFFERS_FULL;
         http2_stream_reset(stream, NGHTTP2_INTERNAL_ERROR);
         http2_stream_break(stream);
@@ -285,6 +290,16 @@ static int forget_extension(nghttp2_session *codec, void **payload, const nghttp
 
 /* ---- What went ---- */
 
+/* Small ones do where they are all there is to say, not where the peer opens windows by the byte.
+ */
+static bool earns_credit(const struct http2_wire *wire, const nghttp2_frame *frame)
+{
+    int32_t id = frame->hd.stream_id;
+    return frame->hd.length >= DATA_WORTH ||
+           (nghttp2_session_get_remote_window_size(wire->codec) > 0 &&
+            nghttp2_session_get_stream_remote_window_size(wire->codec, id) > 0);
+}
+
 static int on_frame_send(nghttp2_session *codec, const nghttp2_frame *frame, void *context)
 {
     struct http2_wire *wire = context;
@@ -294,7 +309,7 @@ static int on_frame_send(nghttp2_session *codec, const nghttp2_frame *frame, voi
         if (stream != NULL && ends) {
             stream->end_sent = true;
         }
-        if (frame->hd.type == NGHTTP2_DATA) {
+        if (frame->hd.type == NGHTTP2_DATA && earns_credit(wire, frame)) {
             http2_budget_credit(&wire->budget, HTTP2_CREDIT_DATA);
         }
     } else if (frame->hd.type == NGHTTP2_RST_STREAM) {

@@ -8,6 +8,11 @@
 #include "http/http2_budget.h"
 #include "http/http2_memory.h"
 
+enum {
+    HTTP2_UPSTREAM_STREAMS_MAX = 100, /* on one connection, whatever the peer would allow */
+    HTTP2_AMPLE_PERCENT = 30,         /* of the memory is free: windows may open */
+};
+
 struct http2_limits {
     uint32_t streams;  /* of one connection at a time */
     uint32_t window;   /* bytes that a peer may send ahead, on a connection and on each stream */
@@ -50,6 +55,13 @@ void http2_context_deinit(struct http2_context *context);
 static inline bool http2_context_has_room(const struct http2_context *context)
 {
     return http2_memory_spare(&context->memory) > context->memory.page_count / 4;
+}
+
+/* Whether bytes that wait for their readers may come to be more than they are. */
+static inline bool http2_context_is_ample(const struct http2_context *context)
+{
+    return http2_memory_spare(&context->memory) >
+           (uint64_t)context->memory.page_count * HTTP2_AMPLE_PERCENT / 100;
 }
 
 #endif

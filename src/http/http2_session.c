@@ -135,7 +135,7 @@ static void give_notice(struct http2_wire *wire)
     wire->noticed = true;
     wire->goaway_deadline = wire->goaway_deadline == 0 ? 0 : now_of(wire) + NOTICE_US;
     (void)nghttp2_submit_shutdown_notice(wire->codec);
-    (void)nghttp2_submit_ping(wire->codec, NGHTTP2_FLAG_NONE, NULL);
+    http2_wire_ping(wire);
 }
 
 /* The codec will read nothing more: after its own GOAWAY, or the peer's and the last stream. */

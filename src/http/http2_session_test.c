@@ -316,6 +316,36 @@ static void a_connection_that_lingers_has_given_its_memory_back(void **state)
     end(&it);
 }
 
+/* The codec knows the stream no more, and would read nothing more: what is queued is sent. */
+static void an_answer_in_the_queue_is_whole_after_the_goodbye(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    static uint8_t body[BODY];
+    static uint8_t seen[OUTPUT];
+    bool ended = false;
+    begin(&it, 1);
+    struct stream *stream = it.streams[0];
+    fill(body, sizeof(body));
+    respond(stream, BODY);
+    it.takes = 100;
+    assert_int_equal(stream->ops->write_body(stream, span_of(body, BODY)), OK);
+    assert_int_equal(stream->ops->write_end(stream, NULL), OK);
+    it.input = SPAN("\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0"); /* GOAWAY */
+    run(&it);
+    assert_int_equal(stream->ops->flush(stream), AGAIN);
+    assert_false(stream->ops->is_broken(stream));
+    it.takes = SIZE_MAX;
+    it.session.session.transport.socket.ready |= IO_WRITABLE;
+    run(&it);
+    assert_int_equal(stream->ops->flush(stream), OK);
+    assert_int_equal(body_in(&it, seen, &ended), BODY);
+    assert_true(ended);
+    give_back(&it, 0);
+    assert_int_equal(it.session.session.step, SESSION_LINGER);
+    end(&it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +354,7 @@ int main(void)
         cmocka_unit_test(more_than_a_record_does_not_wait_for_others),
         cmocka_unit_test(a_body_arrives_whole_however_much_the_transport_takes),
         cmocka_unit_test(a_connection_that_lingers_has_given_its_memory_back),
+        cmocka_unit_test(an_answer_in_the_queue_is_whole_after_the_goodbye),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

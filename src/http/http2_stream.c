@@ -49,9 +49,7 @@ static void drop_chunks(struct http2_stream *stream)
         http2_free(&wire->account, chunk);
     }
     stream->last = NULL;
-    if (unread > 0 && !wire->muted && !wire->dead) {
-        (void)nghttp2_session_consume_connection(wire->codec, unread);
-    }
+    http2_wire_let_go(wire, unread);
 }
 
 void http2_stream_drop_interim(struct http2_stream *stream)
@@ -149,9 +147,10 @@ void http2_stream_begin_head(struct http2_stream *stream)
     stream->head_complete = false;
 }
 
-bool http2_stream_store(struct http2_stream *stream, struct span bytes)
+size_t http2_stream_store(struct http2_stream *stream, struct span bytes)
 {
     struct http2_wire *wire = http2_wire_of_stream(stream);
+    const size_t all = bytes.size;
     while (bytes.size > 0) {
         struct http2_chunk *chunk = stream->last;
         size_t room =
@@ -161,7 +160,7 @@ bool http2_stream_store(struct http2_stream *stream, struct span bytes)
             size = size < CHUNK_MIN ? CHUNK_MIN : size < CHUNK_MAX ? size : CHUNK_MAX;
             chunk = http2_allocate(&wire->account, size);
             if (chunk == NULL) {
-                return false;
+                return all - bytes.size;
             }
             room = http2_size_of(&wire->account, chunk) - sizeof(*chunk);
             *chunk = (struct http2_chunk){0};
@@ -177,7 +176,7 @@ bool http2_stream_store(struct http2_stream *stream, struct span bytes)
         chunk->size += (uint32_t)part;
         bytes = span_from(bytes, part);
     }
-    return true;
+    return all;
 }
 
 /* What was lent last had to stay until here. */
@@ -206,8 +205,9 @@ static struct span lend(struct http2_stream *stream, size_t max)
         wire->lent = chunk;
     }
     if (!wire->muted && !wire->dead) {
-        (void)nghttp2_session_consume(wire->codec, stream->id, size);
+        (void)nghttp2_session_consume_stream(wire->codec, stream->id, size);
     }
+    http2_wire_let_go(wire, size);
     return bytes;
 }
 

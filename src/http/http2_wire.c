@@ -15,6 +15,7 @@ enum {
     GATHER_MAX = 16 * 1024, /* bytes that wait for others in the queue: a record of TLS */
     COPY_MAX = 4 * 1024,    /* where nobody else may join in, as over HTTP/1 */
     PIECES_MAX = BYTE_QUEUE_BUFFERS_MAX + 2 * HTTP2_FRAMES_MAX,
+    UNREAD_WINDOWS = 4, /* of a client: so many streams may stand before its others do */
 };
 
 static uint64_t now_of(const struct http2_wire *wire)
@@ -28,9 +29,17 @@ static struct session_traffic *traffic_of(const struct http2_wire *wire)
     return wire->client ? &context->upstreams : &context->clients;
 }
 
-static uint64_t account_max(const struct http2_limits *limits)
+/* An upstream's connection carries the requests of many clients: each may leave a window unread. */
+static uint64_t unread_max(const struct http2_limits *limits, bool client)
 {
-    return ACCOUNT_BASE + 2 * (uint64_t)limits->window + (uint64_t)limits->streams * ACCOUNT_STREAM;
+    return (client ? HTTP2_UPSTREAM_STREAMS_MAX : UNREAD_WINDOWS) * (uint64_t)limits->window;
+}
+
+static uint64_t account_max(const struct http2_limits *limits, bool client)
+{
+    uint64_t streams = client ? HTTP2_UPSTREAM_STREAMS_MAX : limits->streams;
+    return ACCOUNT_BASE + unread_max(limits, client) + 2 * (uint64_t)limits->window +
+           streams * ACCOUNT_STREAM;
 }
 
 static bool start_codec(struct http2_wire *wire)
@@ -83,8 +92,9 @@ static void free_wire(struct http2_session *session)
 bool http2_wire_open(struct http2_session *session, const struct http2_role *role, bool client)
 {
     struct http2_context *context = session->session.context->http2;
-    struct http2_account account = {
-        .memory = &context->memory, .max = account_max(&context->limits), .kept = CODEC_RESERVE};
+    struct http2_account account = {.memory = &context->memory,
+                                    .max = account_max(&context->limits, client),
+                                    .kept = CODEC_RESERVE};
     struct http2_wire *wire =
         http2_context_has_room(context) ? http2_allocate(&account, sizeof(*wire)) : NULL;
     if (wire == NULL) {
@@ -95,6 +105,7 @@ bool http2_wire_open(struct http2_session *session, const struct http2_role *rol
         .role = role,
         .account = account,
         .client = client,
+        .unread_max = unread_max(&context->limits, client),
         .head_deadline = UINT64_MAX,
         .idle_deadline = UINT64_MAX,
         .goaway_deadline = UINT64_MAX,
@@ -123,6 +134,9 @@ void http2_wire_break_streams(struct http2_wire *wire)
     while (link != &wire->streams) {
         struct http2_stream *stream = CONTAINER_OF(link, struct http2_stream, link);
         link = link->next;
+        if (stream->whole && !wire->dead && !wire->muted) {
+            continue; /* all of it is in the queue, which is still sent */
+        }
         if (stream->announced) {
             http2_stream_break(stream);
         } else {
@@ -175,6 +189,12 @@ void http2_wire_release(struct http2_wire *wire)
     wire->held--;
     wire->session->context->http2->counts.streams--;
     tidy_closed(http2_session_of(wire->session));
+}
+
+void http2_wire_ping(struct http2_wire *wire)
+{
+    wire->pings++;
+    (void)nghttp2_submit_ping(wire->codec, NGHTTP2_FLAG_NONE, NULL);
 }
 
 void http2_wire_requeue(struct http2_wire *wire)
@@ -262,6 +282,30 @@ void http2_wire_feed(struct http2_wire *wire, struct span bytes)
     }
 }
 
+static void open_window(struct http2_wire *wire, uint64_t size)
+{
+    wire->owed -= size;
+    if (size > 0 && !wire->muted && !wire->dead) {
+        (void)nghttp2_session_consume_connection(wire->codec, (size_t)size);
+    }
+}
+
+void http2_wire_take_in(struct http2_wire *wire, size_t size)
+{
+    wire->unread += size;
+    wire->owed += size;
+    if (wire->unread <= wire->unread_max && http2_context_is_ample(wire->session->context->http2)) {
+        open_window(wire, wire->owed);
+    }
+}
+
+void http2_wire_let_go(struct http2_wire *wire, size_t size)
+{
+    ASSERT(size <= wire->unread && wire->owed <= wire->unread);
+    wire->unread -= size;
+    open_window(wire, size < wire->owed ? size : wire->owed);
+}
+
 enum status http2_wire_receive(struct http2_wire *wire)
 {
     struct session_context *context = wire->session->context;
@@ -347,7 +391,8 @@ bool http2_wire_pump(struct http2_wire *wire)
             return false;
         }
         const uint8_t *data = NULL;
-        bool wants = !wire->muted && nghttp2_session_want_write(wire->codec) != 0;
+        bool refused = wire->account.refused && !wire->muted; /* it may not know of a reset */
+        bool wants = !wire->muted && !refused && nghttp2_session_want_write(wire->codec) != 0;
         ssize_t size = wants ? nghttp2_session_mem_send(wire->codec, &data) : 0;
         if (size < 0 || (wire->account.refused && !wire->muted)) {
             codec_failed(wire, size < 0 ? size : NGHTTP2_ERR_NOMEM); /* it may have lost anything */

@@ -13,6 +13,10 @@
  *         with one call (http2_wire_flush); many go to the transport as they stand, and only what
  *         it does not take is copied (http2_frames.h).
  *
+ * Many streams share one connection, and its window, on which one that is not read must not stand:
+ * the connection's window opens as bytes come (http2_wire_take_in), while there is memory for it,
+ * a stream's only as they are read.
+ *
  * All memory is leased while the protocol is spoken: this struct, the codec's and the streams' from
  * one account (http2_memory.h), buffers only while bytes wait in them. A session is CLOSED for its
  * owner only when no stream is held any more; a stream that its peer resets stays held, and counted
@@ -118,6 +122,9 @@ struct http2_wire {
     uint64_t out_count;          /* bytes ever queued */
     uint64_t out_sent;
     struct http2_chunk *lent;   /* goes back at the next read */
+    uint64_t unread;            /* bytes in the chunks of all streams */
+    uint64_t owed;              /* of them, those that the connection's window waits for */
+    uint64_t unread_max;        /* above it that window opens only as bytes are read */
     struct http2_stream *heads; /* whose head is coming in; NULL: none */
     int32_t last_id;            /* of the streams that the peer began */
     uint32_t held;              /* streams announced or held */
@@ -134,6 +141,7 @@ struct http2_wire {
     uint64_t heard;           /* when a byte came last */
     enum reason failure;      /* why the connection failed as a whole; REASON_NONE: it did not */
     uint32_t settings_seen;
+    uint32_t pings;     /* of ours that were not answered yet */
     bool settings_came; /* the peer's first SETTINGS, whole */
     bool client;        /* we are: the peer is an upstream */
     bool pinged;        /* nothing has come since our PING */
@@ -234,11 +242,18 @@ size_t http2_wire_room(const struct http2_wire *wire);
 /* Whether so many bytes find room, the buffers that are kept for heads included. */
 bool http2_wire_takes(const struct http2_wire *wire, size_t size);
 
+/* So many bytes of a body came and are kept; so many of them are kept no longer. */
+void http2_wire_take_in(struct http2_wire *wire, size_t size);
+void http2_wire_let_go(struct http2_wire *wire, size_t size);
+
 /* Whoever waits for room, a window or a departure and need not any more is woken. */
 void http2_wire_wake_waiting(struct http2_wire *wire);
 
 /* Whether nothing is left to be sent. */
 bool http2_wire_is_flushed(const struct http2_wire *wire);
+
+/* Sends a PING. */
+void http2_wire_ping(struct http2_wire *wire);
 
 /* Asks for a run of the session. */
 void http2_wire_requeue(struct http2_wire *wire);
@@ -277,8 +292,8 @@ void http2_stream_wake(struct http2_stream *stream);
 /* Resets it with a code of RFC 9113, 7, and counts that. The codec then forgets it. */
 void http2_stream_reset(struct http2_stream *stream, uint32_t code);
 
-/* Keeps body bytes. False: no memory. */
-NODISCARD bool http2_stream_store(struct http2_stream *stream, struct span bytes);
+/* Keeps body bytes; returns how many. Fewer than all: no memory. */
+NODISCARD size_t http2_stream_store(struct http2_stream *stream, struct span bytes);
 
 /* Another head begins: one that is complete and was not read stands before it. */
 void http2_stream_begin_head(struct http2_stream *stream);

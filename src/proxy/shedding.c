@@ -94,7 +94,8 @@ void shedding_note_lane(struct exchange *exchange, const struct lane *lane)
     struct stall *stall = response ? &exchange->response_stall : &exchange->upload.stall;
     const struct stream *to = lane->sink.stream;
     uint64_t held = lane_held(lane);
-    bool unsent = held > 0 || (to != NULL && to->unsent > 0);
+    bool closed = lane->waits == LANE_WAITS_SINK && to != NULL && !to->starved; /* a window */
+    bool unsent = held > 0 || closed || (to != NULL && to->unsent > 0);
     struct list *place = place_of(exchange, lane, unsent);
     if (place == NULL) {
         if (list_is_linked(&stall->link)) {
@@ -434,6 +435,13 @@ static bool is_of_http2(const struct exchange *exchange)
     return http2_session_is(exchange->client->session);
 }
 
+/* Its response stands in a window, which the connection that it shares may need for others. */
+static bool is_from_http2(const struct exchange *exchange)
+{
+    const struct stream *upstream = exchange->attempt.lease.stream;
+    return upstream != NULL && upstream->session->ops->multiplexed;
+}
+
 /* The same, of those that are chosen; looks at SHED_TURN_MAX exchanges at most. */
 static uint64_t shed_chosen(struct proxy *proxy, const struct list *list, enum shed_kind kind,
                             bool (*chosen)(const struct exchange *exchange), uint64_t count)
@@ -457,7 +465,7 @@ static uint64_t shed_chosen(struct proxy *proxy, const struct list *list, enum s
     return done;
 }
 
-/* Idle connections first, then bodies that stand in windows since their upstream does not read. */
+/* Idle connections first, then bodies that stand in windows since nobody takes them. */
 static void shed_http2(struct proxy *proxy, uint64_t now)
 {
     const struct http2_memory *memory = &proxy->http2.memory;
@@ -469,6 +477,10 @@ static void shed_http2(struct proxy *proxy, uint64_t now)
     for (int i = 0; i < SHED_TURN_MAX && more && level->high; i++) {
         more = http2_percent(memory) >= HTTP2_CALM_PERCENT &&
                shed_idle_http2(proxy, level->full ? STALL_US : IDLE_HIGH_US, now);
+    }
+    if (level->high && http2_percent(memory) >= HTTP2_CALM_PERCENT) {
+        (void)shed_chosen(proxy, &proxy->shedding.readers, SHED_SLOW_READER, is_from_http2,
+                          HTTP2_TRIED);
     }
     if (memory->page_count > 0 && !http2_context_has_room(&proxy->http2)) {
         (void)shed_chosen(proxy, &proxy->shedding.uploads, SHED_SLOW_UPSTREAM, is_of_http2,

@@ -26,7 +26,9 @@
  *      90%           heads that began 1 s ago and are not complete (503 connections_full)
  *      95%           new handshakes (closed, tls_memory)
  *   http2-pool, of which the last quarter is for the streams of those that are connected
- *      70% to  60%   connections of HTTP/2 that have been idle for 5 s, those idle longest first
+ *      70% to  60%   connections of HTTP/2 that have been idle for 5 s, those idle longest first;
+ *                    then responses of HTTP/2 upstreams whose client has not taken 16 KiB for 1 s
+ *                    (cut off, shed_slow_reader), those that stand longest first
  *      75%           those idle for 1 s; for a new one, the one that has been idle longest, if for
  *                    250 ms; else the new one (ENHANCE_YOUR_CALM, http2_memory); requests over
  *                    HTTP/2 whose upstream has not taken 16 KiB for 1 s (503 buffers_full), those
@@ -84,8 +86,8 @@ struct shedding {
     struct list handshakes; /* connections whose TLS handshake is under way, by its begin */
     struct list heads;      /* connections with a part of a head, by the time that it began */
     struct list senders; /* exchanges that wait for their client's body, by their last progress */
-    struct list readers; /* those with bytes that wait for their client */
-    struct list uploads; /* those with bytes that wait for their upstream */
+    struct list readers; /* those that wait for their client to take bytes, or open a window */
+    struct list uploads; /* those that wait for their upstream to do so */
     struct shed_level connections;
     struct shed_level requests;
     struct shed_level http2;

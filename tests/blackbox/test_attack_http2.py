@@ -6,10 +6,11 @@ import pytest
 
 from harness.attack import neighbour, shed
 from harness.checks import assert_alive
-from harness.http2 import (CONTINUATION, DATA, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING, PRIORITY,
-                           WINDOW_UPDATE, Http2, frame, reset, settings, window_update)
+from harness.http2 import (ACK, CONTINUATION, DATA, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PING,
+                           PRIORITY, WINDOW_UPDATE, Http2, frame, reset, settings, window_update)
 from harness.origins import hold, read_head, read_request, read_to_end, response
 from harness.waiting import wait_for
+from harness.wire import Closed
 
 LISTENER = 'h2c true'
 LIMITS = 'http2-glitches 200'
@@ -128,13 +129,35 @@ def cookie_crumbs(h2):
     yield frame(CONTINUATION, 4, stream, b'')
 
 
+def answers_to_nothing(_h2):
+    """Of PINGs that were never sent."""
+    return (frame(PING, ACK, 0, b'12345678') * 10 for _ in range(1000))
+
+
+def windows_by_the_byte(h2):
+    """Each makes its stream say one byte, in a frame of its own."""
+    h2.refill = False
+    h2.send(settings((4, 0)))
+    streams = [h2.open(path='/' + 'x' * 100) for _ in range(40)]
+
+    def taken():
+        return sum(len(answer.body) for answer in h2.answers.values())
+    for i in range(100):
+        yield b''.join(window_update(stream, 1) for stream in streams)
+        try:
+            h2.until(lambda count=i: h2.goaways or taken() >= len(streams) * (count + 1))
+        except (Closed, ConnectionError):
+            h2.closed = True
+
+
 FLOODS = {'reset_received': rapid_reset, 'reset_caused': made_to_reset, 'ping': pings,
           'settings': lambda _h2: (settings() * 10 for _ in range(1000)),
           'empty_data': empty_data, 'window_update': window_updates, 'priority': priorities,
           'continuation': continuations, 'goaway': goaways, 'unknown_frame': unknown_frames, 'fields': hpack_bomb}
 
 
-@pytest.mark.parametrize('flooding', [endless_head, window_sizes, cookie_crumbs])
+@pytest.mark.parametrize('flooding', [endless_head, window_sizes, cookie_crumbs, answers_to_nothing,
+                                      windows_by_the_byte])
 def test_other_floods_end_in_the_same_way(sentinel, echo, flooding):
     proxy = sentinel(echo, listener=LISTENER, limits=LIMITS)
     attacker = Http2(proxy.connect())
@@ -243,6 +266,18 @@ def upload_until_stuck(h2):
             if kind == GOAWAY:
                 return
             window += int.from_bytes(payload, 'big') if (kind, on) == (WINDOW_UPDATE, stream) else 0
+
+
+def test_an_upload_that_nobody_reads_holds_up_no_other_of_its_client(sentinel, echo, origin):
+    proxy = sentinel(echo, listener=LISTENER, limits='http2-window "64KiB"', extra=f'''
+upstream "stuck" {{ target "{origin([read_to_nothing]).address}" }}
+route "stuck" {{ match path-prefix="/stuck"; upstream "stuck"; policies {{ max-body-size 0 }} }}
+''')
+    h2 = Http2(proxy.connect())
+    upload_until_stuck(h2)
+    for _ in range(20):
+        assert h2.request(b'x' * 15_000, method='POST', path='/other').status == 200
+    assert h2.goaways == []
 
 
 def test_bodies_that_their_upstream_does_not_read_make_room_for_new_connections(sentinel, echo,

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 
+from harness.attack import shed
 from harness.http2 import ACK, END_HEADERS, HEADERS, PING, PREFACE, Http2, frame, settings
 from harness.http2_origins import (answer, answer_200, heads, read_on, refuse, say_goodbye,
                                    serve_frames, until_request)
@@ -245,3 +246,42 @@ def test_a_client_of_http2_and_an_upstream_of_http2(sentinel, echo):
         seen = json.loads(h2.answer(stream).body)
         assert seen['target'] == f'/{i}' and seen['length'] == 1000
         assert ['Via', '2 sentinel'] in seen['fields']
+
+
+def stuck_reader(proxy, path='/big', streams=1):
+    """A client that asks for so many responses and takes nothing of their bodies."""
+    h2 = Http2(proxy.connect(), first=settings((4, 0)), refill=False)
+    for _ in range(streams):
+        stream = h2.open(path=path)
+        h2.until(lambda on=stream: on in h2.answers and
+                 (h2.answers[on].heads or h2.answers[on].over))
+    return h2
+
+
+def big_and_small(sentinel, origin, echo, **parts):
+    """A proxy in front of another one, which has a large answer and small ones."""
+    big = origin([read_head, response(b'x' * 5_000_000)])
+    second = sentinel(echo, listener='h2c true', extra=f'''
+upstream "big" {{ target "{big.address}" }}
+route "big" {{ match path-prefix="/big"; upstream "big" }}
+''')
+    return sentinel(f'127.0.0.1:{second.port}', upstream=UPSTREAM, listener='h2c true', **parts)
+
+
+def test_clients_that_do_not_read_hold_up_nobody_on_the_connection_that_they_share(sentinel, origin,
+                                                                                 echo):
+    proxy = big_and_small(sentinel, origin, echo)
+    stuck = stuck_reader(proxy, streams=20)
+    for _ in range(5):
+        assert proxy.request('/other').status == 200
+    assert proxy.metric('sentinel_upstream_connections_opened_total') == 1
+    assert not any(answer.over for answer in stuck.answers.values())
+
+
+def test_when_memory_is_short_those_go_that_do_not_read(sentinel, origin, echo):
+    proxy = big_and_small(sentinel, origin, echo, limits='http2-pool "2MiB"\nhttp2-window "256KiB"')
+    stuck = stuck_reader(proxy, streams=12)
+    wait_for(lambda: shed(proxy, 'slow_reader') > 0, 10, 'readers that are shed')
+    assert proxy.logged('shed_slow_reader')['path'] == '/big'
+    wait_for(lambda: proxy.request('/other').status == 200, 10, 'an answer')
+    stuck.until(lambda: any(answer.reset is not None for answer in stuck.answers.values()))

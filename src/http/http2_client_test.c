@@ -1,0 +1,155 @@
+#include "http/http2_client.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "http/http2_stage_test.h"
+
+enum { STREAMS = 3 };
+
+struct fixture {
+    struct http2_session session;
+    struct http2_stage stage;
+    struct stream *streams[STREAMS];
+    struct span input;
+    bool gone; /* the peer is, which shows at the next write */
+};
+
+static struct fixture *fixture_of(struct transport *transport)
+{
+    struct session *session = CONTAINER_OF(transport, struct session, transport);
+    return CONTAINER_OF(http2_session_of(session), struct fixture, session);
+}
+
+static enum status stub_read(struct transport *transport, void *data, size_t size, size_t *got)
+{
+    struct fixture *it = fixture_of(transport);
+    if (it->input.size == 0) {
+        return AGAIN;
+    }
+    assert_true(size >= it->input.size);
+    memcpy(data, it->input.data, it->input.size);
+    *got = it->input.size;
+    it->input = SPAN_EMPTY;
+    return OK;
+}
+
+static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
+                              size_t *put)
+{
+    size_t sum = 0;
+    if (fixture_of(transport)->gone) {
+        return ERROR;
+    }
+    for (int i = 0; i < count; i++) {
+        sum += pieces[i].iov_len;
+    }
+    *put = sum;
+    return OK;
+}
+
+static void stub_close(struct transport *transport)
+{
+    transport->socket.fd = -1;
+    list_unlink(&transport->socket.ready_link);
+}
+
+static const struct transport_ops STUB = {.name = "stub",
+                                          .read = stub_read,
+                                          .write = stub_write,
+                                          .close = stub_close,
+                                          .reset = stub_close};
+
+static void ask(struct stream *stream)
+{
+    const struct request_message message = {
+        .method = SPAN("GET"), .path = SPAN("/"), .host = SPAN("a.test"), .framing = FRAMING_NONE};
+    assert_int_equal(stream->ops->write_request(stream, &message), OK);
+}
+
+/* A connection with requests on all streams, and nothing queued. */
+static void begin(struct fixture *it)
+{
+    memset(it, 0, sizeof(*it));
+    http2_stage_init(&it->stage, STREAMS);
+    struct session *session = &it->session.session;
+    http2_stage_session(&it->stage, &it->session, &STUB);
+    session->transport.socket.ready = IO_WRITABLE;
+    for (int i = 0; i < STREAMS; i++) {
+        it->streams[i] = i == 0 ? http2_client_start(session) : session->ops->open_stream(session);
+        assert_non_null(it->streams[i]);
+        it->streams[i]->holder = it;
+        ask(it->streams[i]);
+    }
+    it->input = SPAN("\0\0\0\4\0\0\0\0\0");
+    session->ops->run(session);
+    list_unlink(&session->transport.socket.ready_link);
+}
+
+static void give_back(struct fixture *it, int i)
+{
+    struct stream *stream = it->streams[i];
+    it->streams[i] = NULL;
+    stream->ops->release(stream, true);
+}
+
+static void end(struct fixture *it)
+{
+    for (int i = 0; i < STREAMS; i++) {
+        if (it->streams[i] != NULL) {
+            give_back(it, i);
+        }
+    }
+    it->session.session.ops->kill(&it->session.session);
+    http2_stage_check_idle(&it->stage);
+    http2_stage_deinit(&it->stage);
+}
+
+/* The worker's next step: runs the session if it has asked for that; how many streams it wakes. */
+static int woken(struct fixture *it)
+{
+    struct session *session = &it->session.session;
+    struct stream *stream = NULL;
+    int count = 0;
+    if (!list_is_linked(&session->transport.socket.ready_link)) {
+        return 0;
+    }
+    session->ops->run(session);
+    while (session->ops->next_event(session, &stream) == SESSION_EVENT_WAKE) {
+        count++;
+    }
+    return count;
+}
+
+/* Two others are held: the reset of the first one waits for the next run. */
+static void whoever_finds_the_peer_gone_when_giving_back_leaves_word(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    begin(&it);
+    it.gone = true;
+    give_back(&it, 0);
+    give_back(&it, 1); /* now there is one other: it is sent at once */
+    assert_int_equal(woken(&it), 1);
+    assert_true(it.streams[2]->ops->is_broken(it.streams[2]));
+    struct response_head head;
+    enum reason reason = REASON_NONE;
+    struct arena arena = {0};
+    assert_int_equal(
+        it.streams[2]->ops->read_response(it.streams[2], &arena, METHOD_GET, &head, &reason),
+        ERROR);
+    assert_int_equal(reason, REASON_UPSTREAM_CLOSED);
+    end(&it);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whoever_finds_the_peer_gone_when_giving_back_leaves_word),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
