@@ -1,4 +1,5 @@
 """Every wait has a deadline with a key; whoever is late gets what the table of timers promises."""
+import socket
 import time
 
 from harness.checks import assert_alive, assert_own_answer
@@ -195,34 +196,59 @@ def test_connecting_takes_no_longer_than_its_timer(sentinel):
     assert spent < 5
 
 
+class Deaf:
+    """A listener that never accepts, its backlog full."""
+    def __init__(self):
+        self.listener = socket.socket()
+        self.listener.bind(('127.0.0.1', 0))
+        self.listener.listen(0)
+        self.address = '127.0.0.1:%d' % self.listener.getsockname()[1]
+        self.fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(self.listener.getsockname())
+            self.fillers.append(filler)
+        time.sleep(0.2)
+
+    def stop(self):
+        for sock in (*self.fillers, self.listener):
+            sock.close()
+
+
 def test_a_full_backlog_is_a_connect_timeout(sentinel, stack):
-    import socket
-
-    class Deaf:
-        """A listener that never accepts, its backlog full."""
-        def __init__(self):
-            self.listener = socket.socket()
-            self.listener.bind(('127.0.0.1', 0))
-            self.listener.listen(0)
-            self.address = '127.0.0.1:%d' % self.listener.getsockname()[1]
-            self.fillers = []
-            for _ in range(4):
-                filler = socket.socket()
-                filler.setblocking(False)
-                filler.connect_ex(self.listener.getsockname())
-                self.fillers.append(filler)
-            time.sleep(0.2)
-
-        def stop(self):
-            for sock in (*self.fillers, self.listener):
-                sock.close()
-
     stack.append(Deaf())
     proxy = sentinel(stack[-1], timeouts='connect 500ms')
     spent, answer = seconds_of(proxy.request)
     assert_own_answer(answer, 502, 'connect_timeout')
     assert 0.3 < spent < 6
     assert proxy.logged('connect_timeout')['upstream'] == 'backend'
+
+
+ONE_SHORT_TRY = 'timeout 30s\nretry-policy {\n    max-attempts 1\n    timeout 300ms\n}'
+
+
+def test_a_try_that_connects_has_no_more_time(sentinel, stack):
+    stack.append(Deaf())
+    proxy = sentinel(stack[-1], timeouts='connect 20s', policies=ONE_SHORT_TRY)
+    spent, answer = seconds_of(proxy.request)
+    assert_own_answer(answer, 502, 'connect_timeout')
+    assert spent < 10
+    assert 'retry-policy' in proxy.logged('connect_timeout')['hint']
+
+
+def test_a_try_that_waits_for_a_connection_has_no_more_time(sentinel, origin):
+    server = origin([read_request, hold])
+    proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 20s',
+                     extra='route "slow" {\n    match path="/slow"\n    upstream "backend"\n}\n',
+                     policies=ONE_SHORT_TRY)
+    with proxy.connect() as first:
+        first.send(request_bytes('/slow'))
+        server.wait_requests(1)
+        spent, answer = seconds_of(proxy.request)
+        assert_own_answer(answer, 503, 'queue_timeout')
+        assert spent < 10
+        assert 'retry-policy' in proxy.logged('queue_timeout')['hint']
 
 
 def test_an_idle_upstream_connection_is_closed(sentinel, echo):
@@ -241,6 +267,18 @@ def test_the_origins_keep_alive_timeout_is_honoured(sentinel, origin):
     assert proxy.request().body == b'1'
     wait_for(lambda: server.connections[0].sock.fileno() == -1, 5, 'the close at the origin')
     assert proxy.request().body == b'2'
+
+
+def test_a_connection_is_given_up_a_second_before_its_origin_does(sentinel, origin):
+    """A request that meets the origin's close on its way would be lost."""
+    first = response(b'1', fields=[('Keep-Alive', 'timeout=1')])
+    server = origin([read_request, first, hold], [read_request, response(b'2'), read_to_end])
+    proxy = sentinel(server, timeouts='upstream-keep-alive 30s')
+    with proxy.connect() as client:
+        for body in (b'1', b'2'):
+            client.send(request_bytes())
+            assert client.read_response().body == body
+    assert len(server.connections) == 2
 
 
 def test_a_timer_that_fired_leaves_the_proxy_in_order(sentinel, origin):
