@@ -6,7 +6,7 @@ import pytest
 from harness.origins import (CHUNKED, drip, hold, pause, read_body, read_head, read_request,
                              read_to_end, response)
 from harness.waiting import wait_for
-from harness.wire import chunked, request_bytes
+from harness.wire import Closed, chunked, request_bytes
 
 MEGABYTE = bytes(range(256)) * 4096
 CONTINUE = b'HTTP/1.1 100 Continue\r\n\r\n'
@@ -145,7 +145,12 @@ def test_a_final_answer_instead_of_continue_reaches_the_client(sentinel, origin)
     with proxy.connect() as client:
         client.send(EXPECTING)
         answer = client.read_response()
-    assert (answer.status, answer.body) == (403, b'no')
+        assert (answer.status, answer.body) == (403, b'no')
+        # Whether the body still comes nobody knows, so nothing that follows is taken for a request.
+        assert answer.get('Connection') == 'close'
+        client.send(request_bytes('/another'))
+        assert client.ended(10) and client.buffer == b''
+    assert [request.target for request in server.requests] == ['/']
 
 
 def test_an_origin_that_never_says_continue_gets_the_body_all_the_same(sentinel, origin):
@@ -163,7 +168,8 @@ def test_a_refused_request_is_not_asked_to_continue(sentinel, echo):
     with proxy.connect() as client:
         client.send(request_bytes('/', 'PUT', [('Expect', '100-continue'),
                                                ('Content-Length', '2000')]))
-        assert client.read_response(interim=True).status == 413
+        answer = client.read_response(interim=True)
+    assert (answer.status, answer.get('Connection')) == (413, 'close')
     assert echo.requests == []
 
 
@@ -224,6 +230,16 @@ def test_an_origin_that_sends_interim_responses_forever_is_cut_off(sentinel, ori
     assert answer.status in (502, 504)
 
 
+@pytest.mark.parametrize('hints, status', [(16, 200), (17, 502)])
+def test_a_response_may_have_sixteen_interim_ones_before_it(sentinel, origin, hints, status):
+    interim = b'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n' * hints
+    proxy = sentinel(origin([read_request, interim + response(b'done'), read_to_end]))
+    with proxy.connect() as client:
+        client.send(request_bytes())
+        assert client.read_response().status == status
+    assert proxy.log_record()['reason'] == (None if status == 200 else 'bad_response')
+
+
 TRAILERS = chunked(b'data', trailers=[('Server-Timing', 'db;dur=1'), ('X-Secret', '1'),
                                       ('Content-Length', '9'), ('Set-Cookie', 'a=b')])
 
@@ -256,6 +272,31 @@ def test_an_early_answer_reaches_the_client_while_it_uploads(sentinel, origin):
         answer = client.read_response()
         assert (answer.status, answer.body) == (413, b'enough')
         assert client.ended(15)
+
+
+FIXED = 'route "fixed" {\n    match path-prefix="/"\n    respond 200 body="fixed"\n}\n'
+
+
+@pytest.mark.parametrize('size, persists', [(40 << 10, True), (400 << 10, False)])
+def test_what_nobody_wants_of_a_body_is_read_up_to_a_bound(sentinel, size, persists):
+    proxy = sentinel(routes=FIXED)
+    with proxy.connect() as client:
+        client.send(request_bytes('/', 'PUT', [('Content-Length', str(size))]))
+        assert client.read_response().body == b'fixed'
+        try:
+            client.send(b'x' * size + request_bytes())
+            second = client.read_response().body
+        except (Closed, ConnectionError):
+            second = None
+    assert second == (b'fixed' if persists else None)
+
+
+def test_what_nobody_wants_of_a_body_is_waited_for_briefly(sentinel):
+    proxy = sentinel(routes=FIXED, timeouts='request-body-idle 60s\nkeep-alive 60s\nlinger 200ms')
+    with proxy.connect() as client:
+        client.send(request_bytes('/', 'PUT', [('Content-Length', '1000')]) + b'half')
+        assert client.read_response().body == b'fixed'
+        assert client.silent(1) and client.ended(8)
 
 
 def test_a_client_that_leaves_half_way_ends_the_upload(sentinel, origin):

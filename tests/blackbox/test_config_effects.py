@@ -118,6 +118,19 @@ def test_after_an_early_close_the_client_is_read_for_the_linger_time(sentinel, e
     assert 3.5 < lingered(proxy('4s')) < 8
 
 
+def test_after_an_early_close_the_client_is_read_for_a_megabyte(sentinel, echo):
+    proxy = sentinel(echo, timeouts='linger 60s', policies='max-body-size "1KiB"')
+    sent = 0
+    with proxy.connect(seconds=10) as client:
+        client.send(request_bytes(method='POST', fields=[('Content-Length', str(1 << 30))]))
+        assert_own_answer(client.read_response(), 413, 'body_too_large')
+        with pytest.raises(ConnectionError):
+            while sent < 64 << 20:  # more than the sockets of both sides can hold
+                client.send(b'x' * 65536)
+                sent += 65536
+    assert sent >= 1 << 20
+
+
 def test_names_appear_in_the_log_and_the_metrics(sentinel, echo):
     port, = free_ports(1)
     proxy = sentinel(routes='route "everything" {\n    upstream "inner"\n}\n', extra=f'''

@@ -47,6 +47,16 @@ def test_a_large_response_goes_through_a_pipe_and_arrives_whole(sentinel, origin
     assert pipes(proxy) == 0
 
 
+def test_a_body_of_64_kib_is_copied_which_costs_less(sentinel, origin):
+    body = BODY[:64 << 10]
+    proxy = sentinel(origin([read_request, response(body), read_request, response(body)]))
+    with proxy.connect() as client:
+        for _ in range(2):
+            client.send(request_bytes('/', 'PUT', body=body))
+            assert client.read_response().body == body
+    assert spliced(proxy) == 0
+
+
 def test_a_large_upload_goes_through_a_pipe_and_arrives_whole(sentinel, origin):
     server = origin([read_request, response(b'one'), read_request, response(b'two'), read_to_end])
     proxy = sentinel(server)
