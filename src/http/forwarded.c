@@ -166,21 +166,20 @@ enum status forwarded_next(struct span *rest, struct forwarded_element *element)
     return OK;
 }
 
-/* As a token where it is one, else quoted. */
-static void write_value(struct output *output, struct span value)
+/* A parameter where there is a value that needs no escapes: as a token where it is one, else
+ * quoted.
+ */
+static void write_parameter(struct output *output, struct span name, struct span value)
 {
-    if (token_size(value) == value.size) {
-        output_span(output, value);
+    bool quoted = token_size(value) < value.size;
+    bool escaped = span_find(value, '"') < value.size || span_find(value, '\\') < value.size;
+    if (value.size == 0 || escaped) {
         return;
     }
-    output_byte(output, '"');
-    for (size_t i = 0; i < value.size; i++) {
-        if (value.data[i] == '"' || value.data[i] == '\\') {
-            output_byte(output, '\\');
-        }
-        output_byte(output, value.data[i]);
-    }
-    output_byte(output, '"');
+    output_span(output, name);
+    output_span(output, quoted ? SPAN("\"") : SPAN_EMPTY);
+    output_span(output, value);
+    output_span(output, quoted ? SPAN("\"") : SPAN_EMPTY);
 }
 
 static void write_node(struct output *output, const struct address *address)
@@ -200,14 +199,8 @@ static void write_node(struct output *output, const struct address *address)
 void forwarded_write(struct output *output, const struct forwarded_hop *hop)
 {
     write_node(output, &hop->node);
-    if (hop->host.size > 0) {
-        OUTPUT_LITERAL(output, ";host=");
-        write_value(output, hop->host);
-    }
-    if (hop->proto.size > 0) {
-        OUTPUT_LITERAL(output, ";proto=");
-        write_value(output, hop->proto);
-    }
+    write_parameter(output, SPAN(";host="), hop->host);
+    write_parameter(output, SPAN(";proto="), hop->proto);
     if (hop->by.size > 0) {
         OUTPUT_LITERAL(output, ";by=_");
         output_span(output, hop->by);

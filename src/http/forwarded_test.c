@@ -141,7 +141,7 @@ static void what_is_written_has_quotes_where_they_are_needed(void **state)
     hop.node = (struct address){.family = ADDRESS_IPV6, .ip = {0x20, 0x01, [15] = 1}};
     assert_written(&hop, "for=\"[2001::1]\";host=\"[::1]:8080\";proto=https;by=_http-1");
     hop = (struct forwarded_hop){.node = {.family = ADDRESS_UNIX}, .host = SPAN("a\"b\\")};
-    assert_written(&hop, "for=unknown;host=\"a\\\"b\\\\\"");
+    assert_written(&hop, "for=unknown");
 }
 
 int main(void)

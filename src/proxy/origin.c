@@ -324,7 +324,7 @@ static struct span forwarded_chain(struct exchange *exchange)
         .by = generation_text(generation, listener_of(exchange)->name),
     };
     size_t size = bytes_of(fields, FIELD_FORWARDED) +
-                  ELEMENT_GROWTH * bytes_of(fields, FIELD_X_FORWARDED_FOR) + 2 * hop.host.size +
+                  ELEMENT_GROWTH * bytes_of(fields, FIELD_X_FORWARDED_FOR) + hop.host.size +
                   hop.by.size + ELEMENT_MAX;
     size += bytes_of(fields, FIELD_X_FORWARDED_HOST) + bytes_of(fields, FIELD_X_FORWARDED_PROTO);
     struct output output = output_over(arena_alloc(&exchange->proxy->draft, size), size);
