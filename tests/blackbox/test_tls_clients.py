@@ -1,6 +1,7 @@
 """Clients with certificates: what upstreams and the log are told of them, and what nobody can claim."""
 import hashlib
 import ssl
+import subprocess
 
 import pytest
 
@@ -23,6 +24,8 @@ def authority(tmp_path_factory):
     authority.issue('a', 'a.example')
     authority.issue('b', 'b.example')
     authority.issue('user', 'email:user@a.example', 'URI:spiffe://a.example/user')
+    authority.issue('old', 'email:old@a.example', days=-1)
+    Authority(authority.folder / 'others', 'others').issue('stranger', 'email:user@a.example')
     return authority
 
 
@@ -113,6 +116,40 @@ def test_a_failed_handshake_tells_what_was_known_by_then(sentinel, echo, authori
                      'tls_unknown_name': ['nobody.example', None, None],
                      'tls_no_common': [None, None, None],
                      'tls_protocol': [None, None, None]}
+
+
+def curl_as(proxy, authority, http, version, user):
+    """What curl with this certificate gets: its exit code and status."""
+    folder = authority.folder / 'others' if user == 'stranger' else authority.folder
+    shown = ['--cert', folder / f'{user}.pem', '--key', folder / f'{user}.key'] if user else []
+    done = subprocess.run(
+        ['curl', '-sS', f'--http{http}', f'--tlsv{version}', '--tls-max', version, '--cacert',
+         authority.ca, *shown, '--resolve', f'a.example:{proxy.port}:127.0.0.1', '--max-time', '20',
+         '-o', '/dev/null', '-w', '%{http_code} %{http_version}', f'https://a.example:{proxy.port}/'],
+        capture_output=True, text=True, timeout=30)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize('version', ['1.2', '1.3'])
+@pytest.mark.parametrize('http', ['1.1', '2'])
+@pytest.mark.parametrize('mode', ['required', 'optional'])
+def test_curl_is_let_in_by_its_certificate(sentinel, echo, authority, mode, http, version):
+    proxy = sentinel(echo, listener=auth(authority, mode, 'forward=true'), observability=LOG)
+    assert curl_as(proxy, authority, http, version, 'user') == (0, f'200 {http}')
+    assert told(echo.requests[-1])['X-Client-Subject'] == 'CN=user'
+    let_in = 1
+    if mode == 'optional':
+        assert curl_as(proxy, authority, http, version, None) == (0, f'200 {http}')
+        assert told(echo.requests[-1]) == {'X-Client-Verify': 'NONE'}
+        let_in = 2
+    refused = [('old', 'tls_bad_certificate'), ('stranger', 'tls_bad_certificate')]
+    if mode == 'required':
+        refused.append((None, 'tls_no_certificate'))
+    for count, (user, reason) in enumerate(refused, let_in + 1):
+        code, out = curl_as(proxy, authority, http, version, user)
+        assert code != 0 and out.startswith('000'), (user, code, out)
+        assert proxy.log_records(count)[-1]['reason'] == reason
+    assert len(echo.requests) == let_in, 'nobody else came through'
 
 
 def test_the_log_knows_who_left(sentinel, origin, authority):
