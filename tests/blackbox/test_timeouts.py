@@ -63,7 +63,7 @@ def test_a_dripping_request_body_is_cut_off_by_the_minimum_rate(sentinel, echo):
         answer = None
         while time.monotonic() - start < 25 and answer is None:
             try:
-                client.send(b'a' * 10)
+                client.send(b'a' * 100)  # half the rate, or less
             except ConnectionError:
                 break
             if not client.silent(0.2):

@@ -1,11 +1,13 @@
 """Several endpoints: shares, ejection, health checks, retries, pooled connections."""
 import collections
 import os
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 from harness.checks import assert_own_answer
-from harness.origins import read_request, read_to_end, response
+from harness.origins import hold, read_request, read_to_end, response
 from harness.processes import of_role
 from harness.waiting import free_ports, wait_for
 from harness.wire import request_bytes
@@ -312,3 +314,25 @@ def test_requests_that_wait_for_a_connection_are_served_in_their_order(sentinel,
         assert client.read_response().status == 200
         client.close()
     assert [request.target for request in server.requests] == [f'/{n}' for n in range(20)]
+
+
+def test_who_comes_just_when_a_connection_is_free_stands_behind_those_who_wait(sentinel, origin):
+    server = origin([read_request, hold, response(b'1'), read_request, response(b'2'),
+                     read_request, response(b'3'), read_to_end])
+    proxy = sentinel(server, limits='max-upstream-connections 1', timeouts='queue 20s')
+    holder, waiter, newcomer = clients = [proxy.connect() for _ in range(3)]
+    wait_for(lambda: proxy.metric('sentinel_connections') == 3)
+    for number, client in enumerate((holder, waiter)):
+        client.send(request_bytes(f'/{number}'))
+        wait_for(lambda: proxy.metric('sentinel_requests_in_flight') == number + 1)
+    worker, = of_role(proxy, 'worker')
+    os.kill(worker, signal.SIGSTOP)  # so that all of it comes in one turn
+    try:
+        server.release()
+        time.sleep(0.5)  # the response is on its way first
+        newcomer.send(request_bytes('/newcomer'))
+        time.sleep(0.2)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert [client.read_response().body for client in clients] == [b'1', b'2', b'3']
+    assert [request.target for request in server.requests] == ['/0', '/1', '/newcomer']
