@@ -92,8 +92,9 @@ static enum reason admit_client(struct proxy *proxy, struct connection *connecti
     struct client_counts *clients = &proxy->clients;
     if (connection->peer.family != ADDRESS_UNIX) { /* who has no address is no client of its own */
         uint64_t of_client = client_counts_of(clients, &connection->peer);
-        limits_note_client(&proxy->limits, of_client);
-        if (of_client >= proxy->generation->header->server.limits.connections_per_client) {
+        uint64_t most = proxy->generation->header->server.limits.connections_per_client;
+        limits_note_client(&proxy->limits, of_client < most ? of_client + 1 : of_client);
+        if (of_client >= most) {
             return REASON_CLIENT_CONNECTIONS;
         }
     }

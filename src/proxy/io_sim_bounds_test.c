@@ -458,9 +458,29 @@ static void who_has_asked_for_much_uses_the_table_of_rates(void **state)
     end(world);
 }
 
+/* Whoever looks every ten seconds sees it at least once. */
+static void the_busiest_client_is_shown_for_ten_seconds_at_least(void **state)
+{
+    (void)state;
+    struct world *world = begin("max-connections 100", "connections-per-client 8");
+    come_all(world, 8, "");
+    assert_int_equal(use(world, LIMIT_CLIENT_CONNECTIONS), 1000000); /* the next one is refused */
+    for (uint32_t i = 0; i < 8; i++) {
+        io_close(world->peers, &world->clients[i]);
+    }
+    pass(world, 12 * SECOND);
+    come(world, "");
+    assert_int_equal(use(world, LIMIT_CLIENT_CONNECTIONS), 1000000);
+    pass(world, 12 * SECOND);
+    come(world, "");
+    assert_int_equal(use(world, LIMIT_CLIENT_CONNECTIONS), 250000);
+    end(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_busiest_client_is_shown_for_ten_seconds_at_least),
         cmocka_unit_test(a_head_that_is_not_complete_uses_memory_for_heads),
         cmocka_unit_test(a_body_that_stands_still_uses_buffers),
         cmocka_unit_test(who_has_asked_for_much_uses_the_table_of_rates),

@@ -258,7 +258,7 @@ def test_the_use_of_each_bound_is_shown(sentinel, origin):
     wait_for(lambda: used(proxy, 'max-upstream-connections') >= 0.3, 10, 'three of ten')
     wait_for(lambda: used(proxy, 'requests-of-worker') > 0, 10, 'a place for a request')
     wait_for(lambda: used(proxy, 'client-table') > 0, 10, 'a client counted')
-    wait_for(lambda: used(proxy, 'connections-per-client') >= 4 / 8, 10, 'a busy client')
+    wait_for(lambda: used(proxy, 'connections-per-client') == 5 / 8, 10, 'a busy client')
     wait_for(lambda: used(proxy, 'admin-connections') > 0, 10, 'the one that asks')
     for limit in ('buffer-pool', 'splice-pipes', 'client-heads', 'upstream-heads'):
         assert used(proxy, limit) >= 0
