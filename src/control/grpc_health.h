@@ -7,9 +7,9 @@
 #define SENTINEL_CONTROL_GRPC_HEALTH_H
 
 #include "base/span.h"
+#include "http/grpc.h"
 
 enum {
-    GRPC_PREFIX_SIZE = 5,
     GRPC_HEALTH_SERVICE_MAX = 255, /* bytes of a service's name */
     GRPC_HEALTH_REQUEST_MAX = GRPC_PREFIX_SIZE + 3 + GRPC_HEALTH_SERVICE_MAX,
     GRPC_HEALTH_RESPONSE_MAX = 256, /* longer ones are no answer: two bytes do */

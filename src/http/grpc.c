@@ -153,6 +153,28 @@ struct span grpc_timeout_write(uint64_t microseconds, uint8_t bytes[GRPC_TIMEOUT
 
 /* ---- Messages ---- */
 
+bool grpc_messages_read(struct grpc_messages *messages, struct span bytes, uint64_t max)
+{
+    while (bytes.size > 0) {
+        size_t part = bytes.size < messages->left ? bytes.size : messages->left;
+        messages->left -= (uint32_t)part;
+        bytes = span_from(bytes, part);
+        if (bytes.size == 0) {
+            break;
+        }
+        messages->length = messages->prefix == 0 ? 0 : messages->length << 8 | bytes.data[0];
+        bytes = span_from(bytes, 1);
+        if (++messages->prefix == GRPC_PREFIX_SIZE) {
+            messages->prefix = 0;
+            messages->left = messages->length;
+            if (messages->length > max) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 void grpc_message_write(struct output *output, struct span text)
 {
     static const char DIGITS[] = "0123456789ABCDEF";

@@ -19,9 +19,17 @@ enum grpc_status {
 };
 
 enum {
+    GRPC_PREFIX_SIZE = 5,     /* bytes before a message: whether it is compressed, its length */
     GRPC_TIMEOUT_MAX = 9,     /* bytes: eight digits and a unit */
     GRPC_STATUS_TEXT_MAX = 2, /* digits */
     GRPC_MESSAGE_GROWTH = 3,  /* a byte of a message takes so many at most */
+};
+
+/* How far a body of length-prefixed messages was read. All zero: not yet. */
+struct grpc_messages {
+    uint32_t length; /* as far as its bytes have come */
+    uint32_t left;   /* bytes of the message that are still to come */
+    uint8_t prefix;  /* bytes of the next message's prefix that have come */
 };
 
 /*
@@ -61,6 +69,12 @@ NODISCARD enum status grpc_timeout_read(struct span value, uint64_t *microsecond
  * exceeds the longest one is that.
  */
 struct span grpc_timeout_write(uint64_t microseconds, uint8_t bytes[GRPC_TIMEOUT_MAX]);
+
+/*
+ * Reads on, over the next bytes of the body, however it is divided. False: there begins a message
+ * of more than `max` bytes, its prefix aside.
+ */
+NODISCARD bool grpc_messages_read(struct grpc_messages *messages, struct span bytes, uint64_t max);
 
 /* Writes text as the value of a grpc-message field: %XX for all but printable ASCII, and for %. */
 void grpc_message_write(struct output *output, struct span text);

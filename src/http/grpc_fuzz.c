@@ -34,11 +34,33 @@ static void fuzz_message(struct span text)
     }
 }
 
+/* The first byte says where the body is divided, which makes no difference. */
+static void fuzz_messages(struct span body)
+{
+    const uint64_t max = 300;
+    struct grpc_messages whole = {0};
+    struct grpc_messages parts = {0};
+    if (body.size == 0) {
+        return;
+    }
+    size_t piece = 1 + body.data[0] % 7U;
+    bool takes = true;
+    body = span_from(body, 1);
+    bool expected = grpc_messages_read(&whole, body, max);
+    while (body.size > 0 && takes) {
+        size_t size = body.size < piece ? body.size : piece;
+        takes = grpc_messages_read(&parts, span_first(body, size), max);
+        body = span_from(body, size);
+    }
+    ASSERT(takes == expected && parts.left == whole.left && parts.prefix == whole.prefix);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct span input = span_of(data, size);
     fuzz_timeout(input);
     fuzz_message(input);
+    fuzz_messages(input);
     bool is_type = grpc_is_content_type(input);
     ASSERT(!is_type || size >= sizeof("application/grpc") - 1);
     ASSERT((unsigned)grpc_status_read(input) < GRPC_STATUS_COUNT);

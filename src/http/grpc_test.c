@@ -168,6 +168,39 @@ static void messages_are_percent_encoded(void **state)
     assert_memory_equal(output.data, expected.data, expected.size);
 }
 
+static bool takes_in_pieces(struct span body, size_t piece, uint64_t max)
+{
+    struct grpc_messages messages = {0};
+    while (body.size > 0) {
+        size_t size = body.size < piece ? body.size : piece;
+        if (!grpc_messages_read(&messages, span_first(body, size), max)) {
+            return false;
+        }
+        body = span_from(body, size);
+    }
+    return true;
+}
+
+static void messages_are_bounded_one_by_one_however_they_come(void **state)
+{
+    const struct span body = SPAN("\0\0\0\0\3abc"
+                                  "\1\0\0\0\0"
+                                  "\0\0\0\1\2......................................."
+                                  "........................................................"
+                                  "........................................................"
+                                  "........................................................"
+                                  "..................................................."
+                                  "\0\0\0\0\2ab");
+    (void)state;
+    for (size_t piece = 1; piece <= body.size; piece++) {
+        assert_true(takes_in_pieces(body, piece, 258));
+        assert_false(takes_in_pieces(body, piece, 257));
+        assert_false(takes_in_pieces(SPAN("\0\xff\xff\xff\xff"), piece, UINT32_MAX - 1));
+        assert_true(takes_in_pieces(SPAN("\0\xff\xff\xff\xff"), piece, UINT32_MAX));
+    }
+    assert_true(takes_in_pieces(span_first(body, 12), 3, 3)); /* what has no length yet has none */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +212,7 @@ int main(void)
         cmocka_unit_test(failures_map_as_published_and_where_we_know_better),
         cmocka_unit_test(every_reason_means_a_failure),
         cmocka_unit_test(messages_are_percent_encoded),
+        cmocka_unit_test(messages_are_bounded_one_by_one_however_they_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,7 +169,7 @@ static enum progress step_admit(struct exchange *exchange)
         (request->encoded_backslash && route->allow_encoded_backslash == 0)) {
         return fail(exchange, REASON_AMBIGUOUS_PATH);
     }
-    if (route->body_size > 0 && request->framing == FRAMING_LENGTH &&
+    if (route->body_size > 0 && request->framing == FRAMING_LENGTH && !exchange->grpc.on &&
         request->content_length > route->body_size) {
         return fail(exchange, REASON_BODY_TOO_LARGE);
     }

@@ -65,7 +65,9 @@ enum status exchange_read_client(struct exchange *exchange, size_t max, struct s
     struct stream *client = exchange->client;
     enum status status = client->ops->read_body(client, max, bytes, reason);
     uint64_t limit = exchange->route->body_size;
-    if (status == OK && limit > 0 && client->bytes_in > limit) {
+    bool fits = status != OK || (exchange->grpc.on ? grpc_call_takes(exchange, *bytes)
+                                                   : limit == 0 || client->bytes_in <= limit);
+    if (!fits) {
         *reason = REASON_BODY_TOO_LARGE;
         return ERROR;
     }
@@ -112,9 +114,9 @@ static uint64_t request_spliceable(void *self)
 {
     struct exchange *exchange = self;
     struct stream *client = exchange->client;
-    bool replaying = exchange->upload.replay.offset < exchange->upload.replay.bytes.size ||
-                     exchange->upload.held.unread > 0;
-    return replaying || client->ops->spliceable == NULL ? 0 : client->ops->spliceable(client);
+    bool looked_at = exchange->upload.replay.offset < exchange->upload.replay.bytes.size ||
+                     exchange->upload.held.unread > 0 || exchange->grpc.on;
+    return looked_at || client->ops->spliceable == NULL ? 0 : client->ops->spliceable(client);
 }
 
 /* What goes through a pipe cannot be kept; so much is still to come that it would not fit anyway.

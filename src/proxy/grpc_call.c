@@ -52,6 +52,13 @@ enum reason grpc_call_admit(struct exchange *exchange)
                                                                  : REASON_GRPC_DEADLINE;
 }
 
+/* Its messages are bounded and not their sum: a stream of them may have no end. */
+bool grpc_call_takes(struct exchange *exchange, struct span bytes)
+{
+    uint64_t max = exchange->route->body_size;
+    return max == 0 || grpc_messages_read(&exchange->grpc.messages, bytes, max);
+}
+
 enum reason grpc_call_expired(const struct exchange *exchange)
 {
     return exchange->grpc.on && exchange->grpc.deadline <= io_now(exchange->proxy->io)

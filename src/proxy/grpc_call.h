@@ -15,7 +15,8 @@ struct grpc_call {
     uint64_t deadline; /* of the whole call, out of its grpc-timeout; UINT64_MAX: none was given */
     uint8_t status;    /* enum grpc_status: how it ended; GRPC_STATUS_NONE: not known */
     bool on;           /* the request is a call */
-    bool answered;     /* and its response, which has begun, is gRPC's, too */
+    struct grpc_messages messages; /* of the client's, as far as they have come */
+    bool answered;                 /* and its response, which has begun, is gRPC's, too */
 };
 
 /* Finds out whether the request is a call, also of a head that is refused. */
@@ -23,6 +24,9 @@ void grpc_call_begin(struct exchange *exchange);
 
 /* Reads how long it may take. REASON_NONE, or why it is not to be tried at all. */
 enum reason grpc_call_admit(struct exchange *exchange);
+
+/* Takes the next bytes of its request; false: a message of it is longer than the route takes. */
+NODISCARD bool grpc_call_takes(struct exchange *exchange, struct span bytes);
 
 /* Why a total deadline that has passed has passed. */
 enum reason grpc_call_expired(const struct exchange *exchange);

@@ -249,6 +249,40 @@ def test_failures_are_told_by_the_published_mapping(through, service, client):
                      ('upstream_timeout', 504, 4)]
 
 
+def test_messages_are_bounded_and_not_their_sum(through, service, client):
+    calls = client(through(service, policies='max-body-size "1KiB"'))
+    large = iter([b'x' * 1024] * 50)
+    assert list(calls.call('Chat', large)) == [b're: ' + b'x' * 1024] * 50
+    assert list(calls.call('Chat', iter([b'x'] * 2000))) == [b're: x'] * 2000
+    call = calls.call('Chat', iter([b'1', b'x' * 1025, b'3']))
+    with pytest.raises(grpc.RpcError):
+        list(call)
+    assert call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_messages_are_bounded_in_either_version_and_however_they_come(through, origin):
+    server = origin(serve_frames(until_call, hold))
+    proxy = through(server, policies='max-body-size "1KiB"')
+    h2, stream = call_raw(proxy, body=b'x' * 1000, end=False)
+    for byte in message(b'y' * 1025)[:5]:
+        h2.data(stream, bytes([byte]))
+    assert told(h2.answer(stream))[0] == 8
+    body = message(b'x' * 1000) * 3
+    fields = [('Content-Type', 'application/grpc'), ('TE', 'trailers')]
+    for last, status in ((message(b'y' * 1024), None), (message(b'y' * 1025), '8')):
+        with proxy.connect() as wire:
+            whole = body + last
+            wire.send(b'POST /shop.Test/Chat HTTP/1.1\r\nHost: a.test\r\n' +
+                      b''.join(b'%s: %s\r\n' % (name.encode(), value.encode())
+                               for name, value in fields) +
+                      b'Content-Length: %d\r\n\r\n' % len(whole) + whole)
+            if status is None:
+                assert wire.silent(0.5)
+            else:
+                assert wire.read_response().get('grpc-status') == status
+    assert {record['reason'] for record in proxy.log_records(2)} >= {'body_too_large'}
+
+
 def test_a_client_that_asks_too_often_has_exhausted_its_share(through, service, client):
     calls = client(through(service, limits='request-rate-per-client 1 burst=1'))
     assert calls.call('Echo', b'one')[0] == b'one'
