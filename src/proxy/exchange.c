@@ -439,6 +439,17 @@ static enum status run_response_lane(struct exchange *exchange, enum reason *rea
     return exchange->holds ? exchange_note_held(exchange, status) : status;
 }
 
+/*
+ * Everything that was announced has left: a client that goes now has got it, whatever the upstream
+ * has still to say (over HTTP/2 the end may be a frame of its own).
+ */
+static bool has_everything(const struct exchange *exchange)
+{
+    const struct stream *client = exchange->client;
+    return exchange->response.framing == FRAMING_LENGTH && !exchange->grpc.answered &&
+           client->bytes_out == exchange->response.content_length && client->unsent == 0;
+}
+
 /* RELAY: both bodies move, each at its own pace, until the response is through. */
 static enum progress step_relay(struct exchange *exchange)
 {
@@ -453,12 +464,17 @@ static enum progress step_relay(struct exchange *exchange)
     if (response == END) {
         return exchange_enter(exchange, EXCHANGE_SETTLE);
     }
+    bool gone = exchange->client->ops->is_broken(exchange->client); /* a lane may just wait */
+    if (gone && has_everything(exchange)) {
+        lane_abort(&exchange->response_lane);
+        return exchange_enter(exchange, EXCHANGE_SETTLE);
+    }
     enum status request = run_request_lane(exchange, &reason);
     if (request == ERROR) {
         return fail(exchange, reason);
     }
     if (exchange->client->ops->is_broken(exchange->client)) {
-        return fail(exchange, why_client_broke(exchange)); /* a lane that waits would not notice */
+        return fail(exchange, why_client_broke(exchange));
     }
     return response == OK || request == OK ? PROGRESS_YIELD : PROGRESS_WAIT;
 }

@@ -10,7 +10,7 @@ import time
 from harness.attack import shed
 from harness.http2 import ACK, END_HEADERS, HEADERS, PING, PREFACE, Http2, frame, settings
 from harness.http2_origins import (answer, answer_200, heads, read_on, refuse, say_goodbye,
-                                   serve_frames, until_request)
+                                   send_head, serve_frames, until_request)
 from harness.origins import hold, read_head, response
 from harness.waiting import wait_for
 
@@ -246,6 +246,27 @@ def test_a_client_of_http2_and_an_upstream_of_http2(sentinel, echo):
         seen = json.loads(h2.answer(stream).body)
         assert seen['target'] == f'/{i}' and seen['length'] == 1000
         assert ['Via', '2 sentinel'] in seen['fields']
+
+
+def answer_without_its_end(_origin, h2):
+    send_head(h2, [(':status', '200'), ('content-length', '5')])
+    h2.data(h2.next, b'hello')
+
+
+def test_a_client_that_has_everything_may_go_before_its_upstream_says_that_it_is_all(sentinel, origin):
+    proxy = sentinel(origin(serve_frames(until_request, answer_without_its_end, until_request,
+                                         answer_without_its_end, read_on)),
+                     upstream=UPSTREAM, listener='h2c true')
+    wire = proxy.connect()
+    wire.send(b'GET /one HTTP/1.1\r\nHost: a.test\r\n\r\n')
+    assert wire.read_response().body == b'hello'
+    wire.reset()
+    h2 = Http2(proxy.connect())
+    assert h2.request(path='/two').body == b'hello'
+    h2.wire.reset()
+    found = {(record['path'], record['status'], record['reason'])
+             for record in proxy.log_records(2)}
+    assert found == {('/one', 200, None), ('/two', 200, None)}
 
 
 def stuck_reader(proxy, path='/big', streams=1):
