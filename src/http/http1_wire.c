@@ -280,12 +280,11 @@ enum status http1_wire_read_body(struct http1_wire *wire, size_t max, struct spa
     return status;
 }
 
-const struct fields *http1_wire_trailers(struct stream *stream)
+struct fields *http1_wire_trailers(struct stream *stream)
 {
-    static const struct fields NO_TRAILERS = {0};
     struct http1_wire *wire = http1_wire_of_stream(stream);
     ASSERT(stream->in_ended);
-    return wire->chunked == NULL ? &NO_TRAILERS : &wire->chunked->trailers;
+    return wire->chunked == NULL ? NULL : &wire->chunked->trailers;
 }
 
 void http1_wire_update_unsent(struct http1_wire *wire)

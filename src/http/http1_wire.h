@@ -133,7 +133,7 @@ size_t http1_wire_room(struct stream *stream);
 enum status http1_wire_write_body(struct stream *stream, struct span bytes);
 enum status http1_wire_write_end(struct stream *stream, const struct fields *trailers);
 enum status http1_wire_flush(struct stream *stream);
-const struct fields *http1_wire_trailers(struct stream *stream);
+struct fields *http1_wire_trailers(struct stream *stream);
 bool http1_wire_is_broken(struct stream *stream);
 
 static inline struct http1_wire *http1_wire_of_stream(struct stream *stream)

@@ -257,7 +257,6 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
             head->status = 101; /* as an upstream of HTTP/1.1 would say it */
             head->framing = FRAMING_TUNNEL;
         }
-        stream->arena = arena;
         stream->in_length = head->framing == FRAMING_LENGTH;
         stream->in_remaining = head->content_length;
         base->in_ended = stream->bodyless;
@@ -274,6 +273,23 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
     return AGAIN;
 }
 
+/* Why a response is cut, in terms of the upstream: its trailers are bounded as its head is. */
+static enum reason judge_body(enum reason why)
+{
+    switch ((unsigned)why) {
+    case REASON_BUFFERS_FULL:
+    case REASON_UPSTREAM_PING_TIMEOUT:
+        return why;
+    case REASON_HEAD_TOO_LARGE:
+    case REASON_TOO_MANY_FIELDS:
+        return REASON_RESPONSE_HEAD_TOO_LARGE;
+    case REASON_BAD_TRAILER:
+        return REASON_UPSTREAM_BAD_BODY;
+    default:
+        return REASON_UPSTREAM_TRUNCATED;
+    }
+}
+
 static enum status read_body(struct stream *base, size_t max, struct span *bytes,
                              enum reason *reason)
 {
@@ -282,8 +298,7 @@ static enum status read_body(struct stream *base, size_t max, struct span *bytes
     enum reason why = REASON_NONE;
     enum status status = http2_stream_read(stream, max, bytes, truncated, &why);
     if (status == ERROR) {
-        bool ours = why == REASON_BUFFERS_FULL || why == REASON_UPSTREAM_PING_TIMEOUT;
-        *reason = ours ? why : REASON_UPSTREAM_TRUNCATED;
+        *reason = judge_body(why);
     }
     return status;
 }

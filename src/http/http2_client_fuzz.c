@@ -144,7 +144,8 @@ static void read_answer(struct world *world, struct holder *holder)
         ASSERT(status != OK || (bytes.size > 0 && bytes.size <= max));
         ASSERT(status != END || stream->in_ended);
         if (status == END) {
-            peer_check_fields(stream->ops->trailers(stream), HTTP1_TRAILER_FIELDS_MAX);
+            peer_check_fields(stream->ops->trailers(stream),
+                              world->stage.context.limits.head.fields_max);
         }
     }
     ASSERT(status != ERROR || reason != REASON_NONE);

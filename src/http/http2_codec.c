@@ -113,10 +113,10 @@ static int on_header(nghttp2_session *codec, const nghttp2_frame *frame, nghttp2
         http2_wire_charge(wire, HTTP2_GLITCH_FIELDS);
         return 0;
     }
-    http2_section_add(section, &wire->account,
-                      stream->final_head ? &TRAILERS : &wire->session->context->limits.head,
-                      span_of(name_bytes.base, name_bytes.len),
-                      span_of(value_bytes.base, value_bytes.len));
+    bool dropped = stream->final_head && !wire->client; /* a request's trailers go no further */
+    http2_section_add(
+        section, &wire->account, dropped ? &TRAILERS : &wire->session->context->limits.head,
+        span_of(name_bytes.base, name_bytes.len), span_of(value_bytes.base, value_bytes.len));
     return 0;
 }
 

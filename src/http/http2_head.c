@@ -167,7 +167,7 @@ static bool is_of_connection(enum field_id id, struct span value)
 struct reader {
     struct fields *fields;
     struct field_presence presence;
-    struct arena *arena;
+    struct arena *arena; /* NULL: what is read stays where it is */
     bool drop_aliases;
     struct field *cookie; /* the one into which others are joined */
     uint8_t *cookie_end;
@@ -177,6 +177,9 @@ struct reader {
 /* Known names have their usual spelling, and no copy. */
 static bool copy_field(struct reader *reader, enum field_id id, struct span name, struct span value)
 {
+    if (reader->arena == NULL) {
+        return fields_add(reader->fields, id, name, value);
+    }
     struct span own_name = id != FIELD_OTHER ? field_name(id) : arena_copy(reader->arena, name);
     struct span own_value = arena_copy(reader->arena, value);
     return own_name.data != NULL && own_value.data != NULL &&
@@ -496,17 +499,11 @@ enum status http2_parse_response(const struct http2_section *section, bool ended
     return OK;
 }
 
-enum status http2_parse_trailers(const struct http2_section *section, struct arena *arena,
-                                 struct fields *out)
+enum status http2_parse_trailers(const struct http2_section *section, struct fields *fields)
 {
-    struct fields fields;
-    struct reader reader = {.fields = &fields, .arena = arena};
-    if (section->refusal != REASON_NONE || !fields_init(&fields, arena, section->fields) ||
-        read_fields(&reader, records_of(section)) != REASON_NONE) {
-        return ERROR;
-    }
-    *out = fields;
-    return OK;
+    struct reader reader = {.fields = fields};
+    ASSERT(section->refusal == REASON_NONE);
+    return read_fields(&reader, records_of(section)) == REASON_NONE ? OK : ERROR;
 }
 
 /* ---- What we send ---- */

@@ -47,11 +47,11 @@ NODISCARD enum status http2_parse_response(const struct http2_section *section, 
                                            struct response_head *out, enum reason *reason);
 
 /*
- * Reads a trailer section into the arena. ERROR: it is malformed, refused or too large for the
- * arena; `request` as http1_parse_trailers drops aliases.
+ * Reads a trailer section that was not refused into a table with room for its fields, whose names
+ * and values stay in the section. ERROR: it is malformed.
  */
-NODISCARD enum status http2_parse_trailers(const struct http2_section *section, struct arena *arena,
-                                           struct fields *out);
+NODISCARD enum status http2_parse_trailers(const struct http2_section *section,
+                                           struct fields *fields);
 
 /* A head as the codec wants it, names in lower case, in memory of the caller's. */
 struct http2_rendered {

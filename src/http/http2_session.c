@@ -380,7 +380,6 @@ static enum status read_request(struct stream *base, struct arena *arena, struct
         return ERROR;
     }
     stream->read = true;
-    stream->arena = arena;
     stream->in_length = head->framing == FRAMING_LENGTH;
     stream->in_remaining = head->content_length;
     stream->expects_continue = head->expect_continue;

@@ -74,6 +74,7 @@ void http2_stream_destroy(struct http2_stream *stream)
     }
     http2_section_clear(&stream->head, &wire->account);
     http2_section_clear(&stream->trailer, &wire->account);
+    http2_free(&wire->account, stream->trailers.entries);
     list_unlink(&stream->link);
     list_unlink(&stream->event_link);
     list_unlink(&stream->sending_link);
@@ -211,6 +212,24 @@ static struct span lend(struct http2_stream *stream, size_t max)
     return bytes;
 }
 
+/* They stay where they came; only the table of them is made. */
+static enum reason read_trailers(struct http2_stream *stream)
+{
+    struct http2_section *section = &stream->trailer;
+    if (section->refusal != REASON_NONE || section->fields == 0) {
+        return section->refusal != REASON_NONE ? section->refusal : REASON_BAD_TRAILER;
+    }
+    struct field *table = http2_allocate(&http2_wire_of_stream(stream)->account,
+                                         section->fields * sizeof(struct field));
+    if (table == NULL) {
+        return REASON_BUFFERS_FULL;
+    }
+    stream->trailers =
+        (struct fields){.entries = table, .capacity = section->fields, .absent = UINT64_MAX};
+    return http2_parse_trailers(section, &stream->trailers) == OK ? REASON_NONE
+                                                                  : REASON_BAD_TRAILER;
+}
+
 /* The peer has ended and all was read. ERROR: what it announced, or its trailers, were not so. */
 static enum status end_body(struct http2_stream *stream, enum reason *reason)
 {
@@ -222,11 +241,11 @@ static enum status end_body(struct http2_stream *stream, enum reason *reason)
         return ERROR;
     }
     if (trailer) {
-        if (http2_parse_trailers(&stream->trailer, stream->arena, &stream->trailers) != OK) {
-            *reason = REASON_BAD_TRAILER;
+        enum reason why = read_trailers(stream);
+        if (why != REASON_NONE) {
+            *reason = wire->client ? why : REASON_BAD_TRAILER;
             return ERROR;
         }
-        http2_section_clear(&stream->trailer, &wire->account);
     }
     stream->stream.in_ended = true;
     return END;
@@ -268,7 +287,7 @@ enum status http2_stream_read(struct http2_stream *stream, size_t max, struct sp
     return AGAIN;
 }
 
-const struct fields *http2_stream_trailers(struct stream *stream)
+struct fields *http2_stream_trailers(struct stream *stream)
 {
     ASSERT(stream->in_ended);
     return &http2_stream_of(stream)->trailers;

@@ -66,9 +66,8 @@ struct http2_stream {
     uint32_t needs;                /* HTTP2_WAITS_HEAD: so many bytes of room */
     struct http2_interim *interim; /* heads before this one, in their order */
     struct http2_section head;     /* until the holder has read it */
-    struct http2_section trailer;  /* the trailer section, until the body's end was read */
-    struct fields trailers;
-    struct arena *arena; /* the holder's, for the trailers */
+    struct http2_section trailer;  /* the trailer section */
+    struct fields trailers;        /* in it, once the body's end was read */
     struct http2_chunk *first;
     struct http2_chunk *last;
     struct span offered;    /* what write_body is about to put into frames */
@@ -331,7 +330,7 @@ void http2_stream_begin_out(struct http2_stream *stream, enum framing framing, u
 nghttp2_data_provider http2_stream_provider(struct http2_stream *stream);
 
 /* The shared implementations of stream_ops. */
-const struct fields *http2_stream_trailers(struct stream *stream);
+struct fields *http2_stream_trailers(struct stream *stream);
 size_t http2_stream_room(struct stream *base);
 enum status http2_stream_write_body(struct stream *base, struct span bytes);
 enum status http2_stream_write_end(struct stream *base, const struct fields *trailers);

@@ -88,8 +88,11 @@ struct stream_ops {
     enum status (*splice_body)(struct stream *stream, struct io_pipe *pipe, size_t max,
                                size_t *size, enum reason *reason);
 
-    /* The incoming trailer section, after END; no entries when there is none. */
-    const struct fields *(*trailers)(struct stream *stream);
+    /*
+     * The incoming trailer section, after END, until the release; NULL or no entries when there is
+     * none. The caller may leave entries out.
+     */
+    struct fields *(*trailers)(struct stream *stream);
 
     /*
      * Queues the outgoing head. AGAIN: no buffer now, wait in the pool's list. ERROR: it is larger

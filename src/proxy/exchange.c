@@ -624,14 +624,12 @@ size_t exchange_draft_size(const struct http1_limits *limits, size_t security_fi
 size_t exchange_arena_size(const struct http1_limits *limits)
 {
     const size_t trailers = HTTP1_TRAILERS_ARENA_MAX + sizeof(struct http1_chunked) + PIECE;
-    const size_t allowed_trailers =
-        sizeof(struct field) * HTTP1_TRAILER_FIELDS_MAX + sizeof(struct fields) + PIECE;
     /* All along: the request, what we found out of it, its trailers. */
     const size_t parsing = limits->head_max + http1_arena_max(limits) + PIECE;
     const size_t kept = limits->head_max + http1_request_arena_kept(limits) + PIECE + NOTES_MAX;
     /* Then the response, and either its trailers or an answer of ours. */
     const size_t response = limits->head_max + http1_response_arena_kept(limits) + PIECE;
-    const size_t answering = response + larger(trailers + allowed_trailers, ANSWER_ARENA_MAX);
+    const size_t answering = response + larger(trailers, ANSWER_ARENA_MAX);
     /* A redirect repeats the path, which may fill a line by its escapes, and two thirds of a line
      * of query, which is what such a path leaves. */
     const size_t redirecting = limits->request_line_max * 5 / 3 + ANSWER_ARENA_MAX;

@@ -176,7 +176,7 @@ static const struct fields *response_trailers(void *self)
 {
     struct exchange *exchange = self;
     struct stream *upstream = exchange->attempt.lease.stream;
-    const struct fields *trailers = upstream->ops->trailers(upstream);
+    struct fields *trailers = upstream->ops->trailers(upstream);
     grpc_call_note_trailers(exchange, trailers);
     return forward_trailers(exchange, trailers);
 }

@@ -117,9 +117,18 @@ static void end_attempt(struct exchange *exchange)
     attempt_end(exchange, !failed);
 }
 
+/* Of HTTP/2 they lie in the stream, which others do not wait for as for a connection. */
+static bool needs_trailers(const struct exchange *exchange)
+{
+    const struct lane *lane = &exchange->response_lane;
+    const struct stream *upstream = exchange->attempt.lease.stream;
+    return lane->state == LANE_ENDING && upstream != NULL && upstream->session->ops->multiplexed &&
+           lane->trailers != NULL && lane->trailers->count > 0;
+}
+
 enum status exchange_note_held(struct exchange *exchange, enum status status)
 {
-    bool attempted = exchange->attempt.step != ATTEMPT_NONE;
+    bool attempted = exchange->attempt.step != ATTEMPT_NONE && !needs_trailers(exchange);
     if (attempted && lane_source_is_over(&exchange->response_lane) &&
         !exchange_is_uploading(exchange)) {
         end_attempt(exchange);

@@ -400,21 +400,17 @@ static bool is_allowed_trailer(const struct exchange *exchange, const struct fie
     return false;
 }
 
-const struct fields *forward_trailers(struct exchange *exchange, const struct fields *trailers)
+const struct fields *forward_trailers(const struct exchange *exchange, struct fields *trailers)
 {
-    if (trailers == NULL || trailers->count == 0) {
-        return NULL;
-    }
-    struct fields *allowed = arena_alloc(&exchange->arena, sizeof(*allowed));
-    if (allowed == NULL || !fields_init(allowed, &exchange->arena, trailers->count)) {
-        return NULL;
-    }
-    for (size_t i = 0; i < trailers->count; i++) {
-        const struct field *field = &trailers->entries[i];
-        if (is_allowed_trailer(exchange, field)) {
-            bool fits = fields_add(allowed, field->id, field->name, field->value);
-            ASSERT(fits);
+    size_t count = trailers == NULL ? 0 : trailers->count;
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (is_allowed_trailer(exchange, &trailers->entries[i])) {
+            trailers->entries[kept++] = trailers->entries[i];
         }
     }
-    return allowed;
+    if (count > 0) {
+        trailers->count = kept;
+    }
+    return trailers;
 }

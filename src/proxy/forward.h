@@ -28,8 +28,8 @@ NODISCARD bool forward_request(struct exchange *exchange, struct request_message
 /* The fields of the upstream's response as they go to the client; in the draft, too. */
 NODISCARD bool forward_response(struct exchange *exchange, struct fields *fields);
 
-/* Of a trailer section, what may be passed on. */
-const struct fields *forward_trailers(struct exchange *exchange, const struct fields *trailers);
+/* Leaves out of a trailer section (NULL: none) what may not be passed on. */
+const struct fields *forward_trailers(const struct exchange *exchange, struct fields *trailers);
 
 /* Adds the security fields of the route (or the defaults), for answers of our own. */
 NODISCARD bool forward_add_security(const struct exchange *exchange, struct fields *fields);

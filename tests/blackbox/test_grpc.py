@@ -470,15 +470,43 @@ def test_trailers_that_no_recipient_may_merge_stay_behind(through, origin):
     assert [name for name, _ in answer.trailers] == [b'grpc-status', b'x-mine']
 
 
-def test_trailers_have_their_bounds_and_all_within_them_pass(through, origin):
-    most = [(f'x-{number:02}', 'v' * 115) for number in range(31)]
-    proxy = through(origin(serve_frames(until_call, begin(), finish(*most)),
-                           serve_frames(until_call, begin(), finish(*most, ('x-one-more', '')))))
+RICH = [('grpc-status-details-bin', 'x' * 6500), *((f'x-{number:02}', 'v') for number in range(60))]
+
+
+def test_trailers_have_the_bounds_of_a_head_and_all_within_them_pass(through, origin):
+    scripts = [serve_frames(until_call, begin(), finish(*fields)) for fields in
+               (RICH, [('x-large', 'x' * 8200)], [(f'x-{number}', '') for number in range(100)], RICH)]
+    proxy = through(origin(*scripts))
     h2, stream = call_raw(proxy)
-    assert len(h2.answer(stream).trailers) == 32
-    h2, stream = call_raw(proxy)
-    assert told(h2.answer(stream))[0] == 14
-    assert proxy.logged('upstream_truncated')['status'] == 200
+    assert [(name.decode(), value.decode()) for name, value in h2.answer(stream).trailers] == [
+        ('grpc-status', '0'), *RICH]
+    for _ in range(2):
+        h2, stream = call_raw(proxy)
+        assert told(h2.answer(stream)) == (
+            8, "the head or the trailers of the upstream's response are too large")
+    assert proxy.logged('response_head_too_large')['status'] == 200
+    with proxy.connect() as wire:
+        wire.send(b'POST /shop.Test/Echo HTTP/1.1\r\nHost: a.test\r\nTE: trailers\r\n'
+                  b'Connection: TE\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n')
+        answer = wire.read_response()
+    assert dict(answer.trailers)['grpc-status-details-bin'] == 'x' * 6500
+    assert len(answer.trailers) == 62
+
+
+def test_trailers_wait_behind_a_body_that_is_held_for_its_client(through, origin):
+    other = [(name, value.replace('x', 'y')) for name, value in RICH]
+    proxy = through(origin(serve_frames(until_call, begin(body=message(b'x' * 30000)), finish(*RICH),
+                                        until_call, begin(), finish(*other), hold)),
+                    policies='buffering {\n    response "64KiB"\n}')
+    h2, stream = call_raw(proxy, refill=False, first=settings((INITIAL_WINDOW_SIZE, 1000)))
+    h2.until(lambda: len(h2.answers.get(stream, Answer()).body) == 1000)
+    neighbour, called = call_raw(proxy)  # whose answer takes the memory of what was given back
+    assert len(neighbour.answer(called).trailers) == 62
+    h2.send(window_update(stream, 100_000))
+    answer = h2.answer(stream)
+    assert len(answer.body) == 30005
+    assert [(name.decode(), value.decode()) for name, value in answer.trailers] == [
+        ('grpc-status', '0'), *RICH]
 
 
 def test_trailers_of_what_is_no_call_are_those_of_the_list(through, origin):
