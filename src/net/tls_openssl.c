@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <openssl/x509v3.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -154,6 +155,17 @@ uint32_t tls_engine_connections(const struct tls_engine *engine)
 
 /* ---- A connection's bytes ---- */
 
+/*
+ * What one call fails with is told by a queue that all connections share. Whatever may be left in
+ * it by a call that did not fail would be taken for the next one's failure.
+ */
+static void forget_errors(void)
+{
+    if (ERR_peek_error() != 0) {
+        ERR_clear_error();
+    }
+}
+
 /* Whether the library complains of an alert that the peer has sent. */
 static bool is_alert(unsigned long code)
 {
@@ -195,6 +207,7 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
     size_t sum = 0;
     enum status status = AGAIN;
     const uint64_t before = tls->taken;
+    forget_errors();
     /*
      * Asked only where something can have come: OpenSSL takes longer than this look. Records of one
      * byte each make much of little, so what was taken from the socket is bounded as well.
@@ -291,6 +304,7 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
         rest.size += pieces[i].iov_len;
     }
     const size_t all = rest.size;
+    forget_errors();
     while (rest.size > 0) {
         struct span record = next_record(tls->engine, &rest);
         int result = SSL_write(tls->ssl, record.data, (int)record.size);
@@ -396,7 +410,10 @@ bool tls_begin_server(struct transport *transport, struct tls_server *server, st
     return true;
 }
 
-/* The name, and what the certificate must be for. */
+/*
+ * The name, and what the certificate must be for: in its subjectAltName, never in its subject (RFC
+ * 9110, 4.3.4), a `*` being all of the first label (RFC 9525, 6.3).
+ */
 static bool set_peer(SSL *ssl, const struct tls_client *client, const struct tls_peer *peer)
 {
     char text[TLS_HOST_NAME_MAX + 1];
@@ -416,6 +433,8 @@ static bool set_peer(SSL *ssl, const struct tls_client *client, const struct tls
         return true;
     }
     X509_VERIFY_PARAM *parameters = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(parameters, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT |
+                                                    X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
     return peer->server_name.size > 0
                ? X509_VERIFY_PARAM_set1_host(parameters, text, name.size) == 1
                : X509_VERIFY_PARAM_set1_ip_asc(parameters, text) == 1;
@@ -430,6 +449,9 @@ bool tls_begin_client(struct transport *transport, struct tls_client *client,
     }
     tls->resumption = resumption;
     SSL_set_connect_state(tls->ssl);
+    if (client->verify && resumption != NULL && !tls_session_is_current(resumption->session)) {
+        tls_resumption_drop(resumption); /* who was believed once is asked anew */
+    }
     bool resumes = resumption != NULL && resumption->session != NULL;
     if (!set_peer(tls->ssl, client, peer) ||
         (resumes && SSL_set_session(tls->ssl, resumption->session) != 1)) {
@@ -506,6 +528,7 @@ enum status tls_handshake(struct transport *transport, enum tls_failure *failure
 {
     struct tls *tls = transport->tls;
     ASSERT(!tls->established && !tls->broken);
+    forget_errors();
     int result = SSL_do_handshake(tls->ssl);
     if (result == 1 && tls->server != NULL && !tls_peer_read(tls)) {
         *failure = TLS_FAILURE_MEMORY;

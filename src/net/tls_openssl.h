@@ -113,6 +113,10 @@ struct tls_served_host *tls_server_host(struct tls_server *server, struct span n
 /* Lets the context seal and open tickets with the engine's keys, bound to its host's scope. */
 NODISCARD bool tls_tickets_install(SSL_CTX *context);
 
+/* Whether the certificate that the session's peer has shown, if any, has not ended. NULL: no
+ * session. */
+bool tls_session_is_current(SSL_SESSION *session);
+
 /* tls_openssl_identity.c: what is common to both sides. */
 
 /* Puts one certificate, its chain and key into the context; false with a text. */

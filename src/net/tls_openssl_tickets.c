@@ -97,8 +97,7 @@ static int ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPH
     return !good ? -1 : due ? 2 : 1;
 }
 
-/* Whether the certificate that the session began with still holds. */
-static bool is_current(SSL_SESSION *session)
+bool tls_session_is_current(SSL_SESSION *session)
 {
     const X509 *certificate = session == NULL ? NULL : SSL_SESSION_get0_peer(session);
     return certificate == NULL || X509_cmp_current_time(X509_get0_notAfter(certificate)) > 0;
@@ -113,9 +112,11 @@ static SSL_TICKET_RETURN ticket_opened(SSL *ssl, SSL_SESSION *session, const uns
     case SSL_TICKET_NO_DECRYPT:
         return SSL_TICKET_RETURN_IGNORE_RENEW;
     case SSL_TICKET_SUCCESS:
-        return is_current(session) ? SSL_TICKET_RETURN_USE : SSL_TICKET_RETURN_IGNORE_RENEW;
+        return tls_session_is_current(session) ? SSL_TICKET_RETURN_USE
+                                               : SSL_TICKET_RETURN_IGNORE_RENEW;
     case SSL_TICKET_SUCCESS_RENEW:
-        return is_current(session) ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
+        return tls_session_is_current(session) ? SSL_TICKET_RETURN_USE_RENEW
+                                               : SSL_TICKET_RETURN_IGNORE_RENEW;
     default:
         return SSL_TICKET_RETURN_IGNORE;
     }
