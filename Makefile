@@ -27,7 +27,7 @@ help:
 	@echo 'make sim SEEDS=2000  simulate, from seed FIRST=1; of SWEEP=54 seeds let allocations and'
 	@echo '                     calls fail in turn, POINTS=60 of each (0: every one)'
 	@echo 'make soak MINUTES=10 mixed traffic with faults; ends with PASS or FAIL and figures'
-	@echo 'make clients         testssl.sh and a headless Chromium against TLS'
+	@echo 'make clients         testssl.sh, a headless Chromium and node against TLS'
 	@echo 'make bench           CPU per request against nginx and haproxy'
 	@echo 'make install         PREFIX=/usr/local DESTDIR='
 	@echo 'make clean           remove build/'
