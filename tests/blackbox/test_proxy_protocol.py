@@ -54,7 +54,8 @@ def test_without_the_key_nothing_comes_before_the_request(sentinel, echo):
 def test_no_client_gets_anothers_connection(sentinel, proxied, version):
     """Not even its own once more: each request has the connection that says for whom it is."""
     server = proxied()
-    proxy = sentinel(server, upstream=f'send-proxy-protocol "{version}"')
+    proxy = sentinel(server, upstream=f'send-proxy-protocol "{version}"',
+                     timeouts='upstream-keep-alive 60s')
     with proxy.connect(source='127.0.0.7') as one, proxy.connect(source='127.0.0.8') as other:
         seen = [ask(wire)['connection'] for wire in (one, other, one, other)]
         assert seen == [0, 1, 2, 3]
