@@ -83,9 +83,16 @@ def test_a_file_that_was_left_is_taken_over_and_another_is_not(sentinel, echo, s
     left.listen()
     left.close()
     (sockets / 'file').write_text('precious')
+    busy, *waiting = (socket.socket(socket.AF_UNIX) for _ in range(3))
+    busy.bind(str(sockets / 'busy'))
+    busy.listen(0)
+    for client in waiting:  # more than its queue takes
+        client.setblocking(False)
+        client.connect_ex(str(sockets / 'busy'))
     sentinel(echo, extra=listener(sockets / 's'))
     assert ask(sockets / 's').status == 200
     for name, why in (('s', 'another instance answers there'),
+                      ('busy', 'another instance answers there'),
                       ('file', 'there is a file that is no socket')):
         config = tmp_path / 'other.kdl'
         config.write_text('server {\n    pid-file "off"\n    control-socket "off"\n'
@@ -94,7 +101,7 @@ def test_a_file_that_was_left_is_taken_over_and_another_is_not(sentinel, echo, s
         done = command('run', '--config', config)
         assert done.returncode == 1
         assert f'cannot listen on unix:{sockets / name}: {why} ({config}:' in done.stderr
-    assert (sockets / 'file').read_text() == 'precious'
+    assert (sockets / 'file').read_text() == 'precious' and (sockets / 'busy').is_socket()
     assert ask(sockets / 's').status == 200
 
 
