@@ -131,7 +131,7 @@ static void say(int client, const char *text)
     assert_int_equal(send(client, text, size, MSG_NOSIGNAL), size);
 }
 
-/* Turns until the client's connection ends or, where `until` is given, its text was received. */
+/* Turns until the client's connection ends or, where `until` is given, before, that has come. */
 static void hear(struct fixture *fixture, int client, const char *until)
 {
     fixture->size = 0;
@@ -139,9 +139,10 @@ static void hear(struct fixture *fixture, int client, const char *until)
     for (unsigned i = 0; i < TURNS_MAX; i++) {
         ssize_t got = recv(client, fixture->response + fixture->size,
                            RESPONSE_MAX - fixture->size - 1, MSG_DONTWAIT);
-        if (got == 0) {
+        if (got == 0 && until == NULL) {
             return;
         }
+        assert_int_not_equal(got, 0);
         if (got < 0) {
             assert_true(errno == EAGAIN);
             controller_turn(fixture->controller);
