@@ -116,7 +116,8 @@ static int on_header(nghttp2_session *codec, const nghttp2_frame *frame, nghttp2
     bool dropped = stream->final_head && !wire->client; /* a request's trailers go no further */
     http2_section_add(
         section, &wire->account, dropped ? &TRAILERS : &wire->session->context->limits.head,
-        span_of(name_bytes.base, name_bytes.len), span_of(value_bytes.base, value_bytes.len));
+        span_of(name_bytes.base, name_bytes.len), span_of(value_bytes.base, value_bytes.len),
+        !wire->client && !stream->final_head);
     return 0;
 }
 
@@ -356,7 +357,7 @@ static ssize_t next_data(nghttp2_session *codec, int32_t id, uint8_t *buffer, si
     (void)codec, (void)id, (void)buffer, (void)context;
     if (size > 0) {
         bool last = stream->out_framing == FRAMING_LENGTH && stream->out_remaining == 0 &&
-                    size == stream->offered.size;
+                    size == stream->offered.size && !stream->end_apart;
         *flags |= NGHTTP2_DATA_FLAG_NO_COPY | (last ? (unsigned)NGHTTP2_DATA_FLAG_EOF : 0U);
         return (ssize_t)size;
     }

@@ -25,13 +25,15 @@ static bool is_pseudo(struct span name)
 
 /* Counts the field against the limits, as HTTP/1 would count its line. */
 static enum reason weigh(struct http2_section *section, const struct http1_limits *limits,
-                         struct span name, struct span value)
+                         struct span name, struct span value, bool request)
 {
     if (name.size > limits->head_max || value.size > limits->head_max) {
         return span_equal(name, SPAN(":path")) ? REASON_URI_TOO_LONG : REASON_HEAD_TOO_LARGE;
     }
     if (!is_pseudo(name)) {
-        section->fields++;
+        bool crumb = request && span_equal(name, SPAN("cookie"));
+        section->crumbs += crumb ? 1 : 0;
+        section->fields += crumb && section->crumbs > 1 ? 0 : 1;
         section->weight += (uint32_t)(name.size + value.size) + FIELD_REST;
     } else {
         bool in_line = span_equal(name, SPAN(":path")) || span_equal(name, SPAN(":method"));
@@ -64,12 +66,13 @@ static bool make_room(struct http2_section *section, struct http2_account *accou
 }
 
 void http2_section_add(struct http2_section *section, struct http2_account *account,
-                       const struct http1_limits *limits, struct span name, struct span value)
+                       const struct http1_limits *limits, struct span name, struct span value,
+                       bool request)
 {
     if (section->refusal != REASON_NONE) {
         return;
     }
-    section->refusal = weigh(section, limits, name, value);
+    section->refusal = weigh(section, limits, name, value, request);
     if (section->refusal != REASON_NONE) {
         return;
     }

@@ -16,14 +16,19 @@ struct http2_section {
     uint8_t *bytes; /* from the account: sizes, name and value of each field */
     uint32_t size;
     uint32_t fields;     /* regular ones */
+    uint32_t crumbs;     /* of a request: cookie fields, which are one of them together */
     uint32_t weight;     /* bytes as HTTP/1 would have needed them */
     uint32_t start_line; /* of them those of the request line */
     enum reason refusal; /* REASON_NONE: all of it was kept */
 };
 
-/* Keeps one more field, unless the section is refused, or now becomes so. */
+/*
+ * Keeps one more field, unless the section is refused, or now becomes so. A `request` may divide
+ * its cookies into many (RFC 9113, 8.2.3), which count as the one that is made of them.
+ */
 void http2_section_add(struct http2_section *section, struct http2_account *account,
-                       const struct http1_limits *limits, struct span name, struct span value);
+                       const struct http1_limits *limits, struct span name, struct span value,
+                       bool request);
 
 /* Whether it is the head of an interim response (1xx). */
 bool http2_section_is_interim(const struct http2_section *section);

@@ -468,6 +468,7 @@ static enum status write_response(struct stream *base, const struct response_mes
         if (!is_interim(message)) {
             enum framing framing = message->head_only ? FRAMING_NONE : message->framing;
             http2_stream_begin_out(stream, framing, message->content_length);
+            stream->end_apart = message->trailers;
             base->closing =
                 true; /* what is left of the request is not waited for: a reset ends it */
         }

@@ -84,6 +84,7 @@ struct http2_stream {
     bool expects_continue; /* 100 Continue is due at the first pull of the body */
     bool peer_ended;       /* END_STREAM has come */
     bool end_sent;         /* ours went into the queue */
+    bool end_apart;        /* it does not come with the last byte of a known length */
     bool closed;           /* the codec does not know it any more */
     bool whole;            /* both messages were complete when it was closed */
     bool broken;           /* it can neither be read nor written, but for what has come */

@@ -43,7 +43,8 @@ struct response_message {
     enum framing framing;    /* CHUNKED stands for "length unknown", however that is coded */
     uint64_t content_length; /* with FRAMING_LENGTH */
     bool head_only;          /* nothing follows the head (HEAD, 204, 304), whatever the framing */
-    bool close;              /* the connection is not to be kept after this message */
+    bool trailers; /* they may follow a body of known length, too, where that can be said */
+    bool close;    /* the connection is not to be kept after this message */
     const struct switching *switching; /* with status 101 and FRAMING_TUNNEL, else NULL */
 };
 

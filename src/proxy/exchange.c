@@ -366,7 +366,8 @@ static void describe_response(struct exchange *exchange, struct fields *fields,
                                          .fields = fields,
                                          .framing = response->framing,
                                          .content_length = response->content_length,
-                                         .head_only = no_body};
+                                         .head_only = no_body,
+                                         .trailers = exchange->grpc.answered};
     if (response->framing == FRAMING_TUNNEL) {
         message->switching = &exchange->tunnel.granted;
     } else if (no_body) {

@@ -442,6 +442,17 @@ def test_a_cut_response_of_announced_length_is_reset(through, origin):
     assert proxy.logged('upstream_truncated')['grpc_status'] == 14
 
 
+def test_trailers_come_behind_a_body_of_announced_length(through, origin):
+    body = message(b'some')
+    proxy = through(origin(serve_frames(until_call, begin(('content-length', str(len(body)))),
+                                        finish(('x-last', 'so')), hold)))
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert answer.get('content-length') == str(len(body)) and answer.body == body
+    assert told(answer)[0] == 0 and (b'x-last', b'so') in answer.trailers
+    assert proxy.log_record()['grpc_status'] == 0
+
+
 def test_a_service_that_resets_a_stream_cuts_it_short(through, origin):
     def give_up(_origin, h2):
         h2.send(reset(h2.next, INTERNAL_ERROR))

@@ -163,6 +163,17 @@ def test_cookies_are_joined(sentinel, echo):
     assert [value for name, value in seen['fields'] if name == 'Cookie'] == ['a=1; b=2; c=3']
 
 
+def test_a_browser_with_many_cookies_sends_one_field_of_them(sentinel, echo):
+    crumbs = [f'c{number}=v' for number in range(300)]
+    proxy = sentinel(echo, listener=LISTENER, limits='header-fields 20')
+    h2 = client(proxy)
+    fields = [('cookie', crumb) for crumb in crumbs]
+    seen = json.loads(h2.request(fields=fields + [('x', 'y')]).body)
+    assert [value for name, value in seen['fields'] if name == 'Cookie'] == ['; '.join(crumbs)]
+    assert h2.request(fields=fields + [(f'x{number}', 'y') for number in range(20)]).status == 431
+    assert h2.request(fields=fields * 3).status == 431  # larger than a head may be
+
+
 def test_a_body_is_asked_for_when_it_is_wanted(sentinel, echo):
     proxy = sentinel(echo, listener=LISTENER)
     h2 = client(proxy)
