@@ -558,11 +558,10 @@ static enum status read_body(struct stream *stream, size_t max, struct span *byt
     return OK;
 }
 
-static const struct fields *no_trailers(struct stream *stream)
+static struct fields *no_trailers(struct stream *stream)
 {
-    static const struct fields NONE = {0};
     (void)stream;
-    return &NONE;
+    return NULL;
 }
 
 static enum status write_response(struct stream *stream, const struct response_message *message)
