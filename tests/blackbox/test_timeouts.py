@@ -158,6 +158,26 @@ def test_a_single_try_has_its_own_timeout(sentinel, origin):
     assert proxy.logged('try_timeout')['attempts'] == 1
 
 
+TWO_TRIES = 'timeout 30s\nretry-policy {\n    max-attempts 2\n    timeout 500ms\n}'
+
+
+def test_a_try_that_takes_too_long_is_followed_by_another_elsewhere(sentinel, origin):
+    """Each of the two endpoints comes first in one of two requests."""
+    silent = origin([read_request, hold], [read_request, hold])
+    proxy = sentinel(silent, origin(name='quick'), policies=TWO_TRIES)
+    assert [proxy.request().status for _ in range(2)] == [200, 200]
+    assert sorted(record['attempts'] for record in proxy.log_records(2)) == [1, 2]
+    assert len(silent.requests) == 1
+    assert proxy.metric('sentinel_retries_total', upstream='backend') == 1
+
+
+def test_a_try_that_may_have_done_something_is_not_followed_by_another(sentinel, origin):
+    server = origin([read_request, hold], [read_request, hold])
+    proxy = sentinel(server, policies=TWO_TRIES)
+    assert_own_answer(proxy.request('/', 'POST', body=b'x'), 504, 'try_timeout')
+    assert proxy.logged('try_timeout')['attempts'] == 1 and len(server.requests) == 1
+
+
 def test_a_stalled_response_body_is_cut_and_seen_as_cut(sentinel, origin):
     server = origin([read_request, b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf', hold])
     proxy = sentinel(server, timeouts='upstream-body-idle 500ms')
