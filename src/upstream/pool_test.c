@@ -461,12 +461,14 @@ static void an_idle_connection_gives_its_slot_to_another_endpoint(void **state)
         assert_int_equal(connected(&leases[i]), OK);
     }
     assert_int_equal(pool_lease(&fixture->pool, &other, false, SPAN_EMPTY, &leases[0]), AGAIN);
+    const struct pool_connection *younger = leases[1].connection;
     pool_return(&fixture->pool, &leases[0], true);
     pool_return(&fixture->pool, &leases[1], true);
     assert_int_equal(fixture->endpoint.idle_count, SLOTS);
     assert_int_equal(pool_places(&fixture->pool), 1);
     assert_int_equal(pool_lease(&fixture->pool, &other, false, SPAN_EMPTY, &leases[0]), OK);
     assert_int_equal(fixture->endpoint.idle_count, SLOTS - 1);
+    assert_ptr_not_equal(leases[0].connection, younger); /* the slot of who idled longest */
     pool_return(&fixture->pool, &leases[0], false);
 }
 
