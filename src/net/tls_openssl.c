@@ -46,16 +46,61 @@ static int bio_read(BIO *bio, char *data, int size)
     return status == OK ? (int)got : status == END ? 0 : -1;
 }
 
+/* False: no memory, or a peer that wants to be told more than anybody has to. */
+static bool keep_coded(struct tls *tls, struct span bytes)
+{
+    size_t size = tls->coded_size + bytes.size;
+    uint8_t *coded = size > TLS_CODED_MAX ? NULL : OPENSSL_realloc(tls->coded, size);
+    if (coded == NULL) {
+        return false;
+    }
+    memcpy(coded + tls->coded_size, bytes.data, bytes.size);
+    tls->coded = coded;
+    tls->coded_size = size;
+    return true;
+}
+
+/* Tries to send what is kept. OK: all of it has left. */
+static enum status send_coded(struct transport *transport)
+{
+    struct tls *tls = transport->tls;
+    while (tls->coded_sent < tls->coded_size) {
+        struct iovec piece = {tls->coded + tls->coded_sent, tls->coded_size - tls->coded_sent};
+        size_t put = 0;
+        enum status status = io_write(transport->io, &transport->socket, &piece, 1, &put);
+        if (status != OK) {
+            return status;
+        }
+        tls->coded_sent += put;
+    }
+    OPENSSL_free(tls->coded);
+    tls->coded = NULL;
+    tls->coded_size = 0;
+    tls->coded_sent = 0;
+    return OK;
+}
+
+/*
+ * After the handshake all is taken, and kept where the socket does not take it: a library that
+ * has a record of data half written cannot answer a KeyUpdate, and would end the connection.
+ */
 static int bio_write(BIO *bio, const char *data, int size)
 {
     struct transport *transport = BIO_get_data(bio);
+    struct tls *tls = transport->tls;
     BIO_clear_retry_flags(bio);
     if (size <= 0) {
         return 0;
     }
     struct iovec piece = {(void *)(uintptr_t)data, (size_t)size}; /* only read */
     size_t put = 0;
-    enum status status = io_write(transport->io, &transport->socket, &piece, 1, &put);
+    enum status status =
+        tls->coded == NULL ? io_write(transport->io, &transport->socket, &piece, 1, &put) : AGAIN;
+    if (status != ERROR && tls->established) {
+        struct span rest = span_from(span_of(data, (size_t)size), put);
+        bool kept = rest.size == 0 || (keep_coded(tls, rest) && send_coded(transport) != ERROR);
+        return kept ? size : -1;
+    }
     if (status == AGAIN) {
         BIO_set_retry_write(bio);
         return -1;
@@ -230,24 +275,6 @@ static enum status tls_read(struct transport *transport, void *data, size_t size
     return OK;
 }
 
-/*
- * A peer that has gone may have said why, or answered early: what has come is still to be read,
- * though the news of it may not have been fetched. Only the library's own errors end both
- * directions.
- */
-static enum status judge_write(struct transport *transport, int result)
-{
-    struct tls *tls = transport->tls;
-    int error = SSL_get_error(tls->ssl, result);
-    if (error != SSL_ERROR_SYSCALL) {
-        return judge(tls, result) == AGAIN ? AGAIN : ERROR;
-    }
-    ERR_clear_error();
-    tls->mute = true;
-    transport->socket.ready |= IO_READABLE;
-    return ERROR;
-}
-
 /* What waits to be written: pieces, and how far the first of them is done. */
 struct rest {
     const struct iovec *pieces;
@@ -268,10 +295,7 @@ static void advance(struct rest *rest, size_t size)
     rest->done += size;
 }
 
-/*
- * One record's worth from the front. Always as much as there is, up to a whole record: one that
- * OpenSSL could not write out must come again, and no shorter.
- */
+/* One record's worth from the front. */
 static struct span next_record(struct tls_engine *engine, const struct rest *rest)
 {
     size_t size = rest->size < TLS_RECORD_MAX ? rest->size : TLS_RECORD_MAX;
@@ -291,6 +315,44 @@ static struct span next_record(struct tls_engine *engine, const struct rest *res
     return span_of(engine->gather, size);
 }
 
+/*
+ * A peer that has gone may have said why, or answered early: what has come is still to be read,
+ * though the news of it may not have been fetched.
+ */
+static enum status fall_mute(struct transport *transport)
+{
+    transport->tls->mute = true;
+    transport->socket.ready |= IO_READABLE;
+    return ERROR;
+}
+
+/* Only the library's own errors end both directions. */
+static enum status judge_write(struct transport *transport, int result)
+{
+    if (SSL_get_error(transport->tls->ssl, result) != SSL_ERROR_SYSCALL) {
+        return judge(transport->tls, result) == AGAIN ? AGAIN : ERROR;
+    }
+    ERR_clear_error();
+    return fall_mute(transport);
+}
+
+/* What is kept goes first; the data in it stand at the front of what is offered again. */
+static enum status take_coded(struct transport *transport, struct rest *rest)
+{
+    struct tls *tls = transport->tls;
+    enum status status = send_coded(transport);
+    if (status != OK) {
+        return status == AGAIN ? AGAIN : fall_mute(transport);
+    }
+    if (tls->owed > rest->size) { /* transport.h forbids it: what has left would be told wrongly */
+        tls->broken = true;
+        return ERROR;
+    }
+    advance(rest, tls->owed);
+    tls->owed = 0;
+    return OK;
+}
+
 static enum status tls_write(struct transport *transport, const struct iovec *pieces, int count,
                              size_t *put)
 {
@@ -304,6 +366,10 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
         rest.size += pieces[i].iov_len;
     }
     const size_t all = rest.size;
+    enum status sent = take_coded(transport, &rest);
+    if (sent != OK) {
+        return sent;
+    }
     forget_errors();
     while (rest.size > 0) {
         struct span record = next_record(tls->engine, &rest);
@@ -315,26 +381,32 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
             }
             break; /* a failure shows the next time, too */
         }
+        if (tls->coded != NULL) {
+            tls->owed = (size_t)result;
+            break;
+        }
         advance(&rest, (size_t)result);
     }
     *put = all - rest.size;
-    return OK;
+    return *put > 0 ? OK : AGAIN;
 }
 
 /* Tries once: whoever closes has nothing else that waits to be sent. */
-static void say_goodbye(struct tls *tls)
+static void say_goodbye(struct transport *transport)
 {
+    struct tls *tls = transport->tls;
     if (tls->established && !tls->broken && !tls->mute && !tls->said_goodbye) {
         tls->said_goodbye = true;
         if (SSL_shutdown(tls->ssl) < 0) {
             ERR_clear_error();
         }
+        (void)send_coded(transport);
     }
 }
 
 static void tls_shutdown(struct transport *transport)
 {
-    say_goodbye(transport->tls);
+    say_goodbye(transport);
     io_shutdown(transport->io, &transport->socket);
 }
 
@@ -343,6 +415,7 @@ void tls_abandon(struct transport *transport)
     struct tls *tls = transport->tls;
     struct slab *connections = &tls->engine->connections;
     SSL_free(tls->ssl);
+    OPENSSL_free(tls->coded);
     OPENSSL_free(tls->peer);
     OPENSSL_free(tls->refused_name);
     ERR_clear_error();
@@ -352,7 +425,7 @@ void tls_abandon(struct transport *transport)
 
 static void tls_close(struct transport *transport)
 {
-    say_goodbye(transport->tls);
+    say_goodbye(transport);
     tls_abandon(transport);
     transport->ops->close(transport);
 }

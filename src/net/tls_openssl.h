@@ -21,8 +21,9 @@ enum {
     TLS_TICKET_TIME_S = 12 * 60 * 60,
     TLS_CHAIN_MAX = 8,                /* certificates between a peer's and one that is trusted */
     TLS_PEER_CHAIN_BYTES = 32 * 1024, /* of the certificates that a peer shows */
-    TLS_SILENCE_MAX = 32 * 1024,      /* bytes without one of data among them: updates of keys,
-                                         tickets, attempts to renegotiate; and a record in part */
+    TLS_CODED_MAX = 32 * 1024, /* one record of data, and what the peer had to be told meanwhile */
+    TLS_SILENCE_MAX = 32 * 1024, /* bytes without one of data among them: updates of keys,
+                                    tickets, attempts to renegotiate; and a record in part */
 };
 
 struct tls_engine {
@@ -84,8 +85,12 @@ struct tls {
     size_t refused_name_size;
     struct span early;  /* read before TLS began */
     const char *detail; /* of a failure */
-    uint64_t taken;     /* bytes, from the socket */
-    uint64_t useful;    /* of them, until data were last found */
+    uint8_t *coded;     /* records that the socket has not taken: in OpenSSL's heap; NULL: none */
+    size_t coded_size;
+    size_t coded_sent;
+    size_t owed;     /* bytes of data in them, which are told as written when they have left */
+    uint64_t taken;  /* bytes, from the socket */
+    uint64_t useful; /* of them, until data were last found */
     bool established;
     bool unknown_name; /* the client named nothing that is served */
     bool heard;        /* the peer has sent data */

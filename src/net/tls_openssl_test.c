@@ -140,6 +140,54 @@ static void a_flood_without_data_ends_its_connection(void **state)
     tls_server_destroy(server);
 }
 
+/* The answer to a peer that wants new keys has to wait for the record that is under way. */
+static void keys_change_while_nothing_can_be_written(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tls_server *server = plain_server(fixture, (struct tls_server_settings){0});
+    struct tls_client *client = make_client(fixture, (struct tls_client_settings){.verify = true});
+    static uint8_t bytes[8 * BULK];
+    static uint8_t arrived[64 * 1024];
+    struct ends ends;
+    size_t sent = 0;
+    size_t count = 0;
+    open_ends(fixture, &ends, server, client, "a.example", NULL);
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (uint8_t)(i * 31 + i / 977);
+    }
+    while (offer(&ends.server, bytes + sent, sizeof(bytes) - sent, &count) == OK) {
+        sent += count;
+        assert_true(sent < sizeof(bytes)); /* else the test shows nothing */
+    }
+    for (int i = 0; i < 3; i++) {
+        SSL *ssl = ends.client.tls->ssl;
+        assert_int_equal(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(ssl), 1);
+        send_text(&ends.client, "go on");
+        expect_text(fixture, &ends.server, "go on");
+    }
+    size_t received = 0;
+    for (int i = 0; i < PUMP_MAX && received < sizeof(bytes); i++) {
+        enum status status = AGAIN;
+        while (sent < sizeof(bytes) &&
+               (status = offer(&ends.server, bytes + sent, sizeof(bytes) - sent, &count)) == OK) {
+            sent += count;
+        }
+        assert_true(sent == sizeof(bytes) || status == AGAIN);
+        turn(fixture);
+        while (ends.client.ops->read(&ends.client, arrived, sizeof(arrived), &count) == OK) {
+            assert_memory_equal(arrived, bytes + received, count);
+            received += count;
+        }
+    }
+    assert_int_equal(received, sizeof(bytes));
+    send_text(&ends.client, "all of it");
+    expect_text(fixture, &ends.server, "all of it");
+    close_ends(&ends);
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+}
+
 static void records_of_one_byte_do_not_hold_a_read(void **state)
 {
     enum { RECORDS = 4000 };
@@ -604,6 +652,7 @@ int main(void)
         cmocka_unit_test(a_slow_reader_gets_every_byte),
         cmocka_unit_test(what_openssl_holds_is_found_without_the_socket),
         cmocka_unit_test(a_flood_without_data_ends_its_connection),
+        cmocka_unit_test(keys_change_while_nothing_can_be_written),
         cmocka_unit_test(records_of_one_byte_do_not_hold_a_read),
         cmocka_unit_test(an_end_that_is_told_is_an_end_and_a_cut_is_an_error),
         cmocka_unit_test(the_name_chooses_the_certificate),
