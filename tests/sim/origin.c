@@ -1,6 +1,6 @@
 #include "origin.h"
 
-enum { LINGER_TIME = 2 * SECOND };
+enum { LINGER_TIME = 10 * SECOND }; /* the slowest link needs 7 s for what is kept for a request */
 
 static struct origin_connection *of(struct server_connection *base)
 {
