@@ -471,6 +471,7 @@ static const struct stream_ops STREAM_OPS = {
     .write_end = http1_wire_write_end,
     .flush = http1_wire_flush,
     .is_broken = http1_wire_is_broken,
+    .is_unwritten = http1_wire_is_unwritten,
     .release = release,
 };
 

@@ -492,6 +492,11 @@ bool http1_wire_is_broken(struct stream *stream)
     return wire->out_broken || transport_has_failed(&wire->session.transport);
 }
 
+bool http1_wire_is_unwritten(struct stream *stream)
+{
+    return stream->progress_out == 0;
+}
+
 enum session_event http1_wire_next_event(struct session *session, struct stream **stream)
 {
     struct http1_wire *wire = http1_wire_of_session(session);

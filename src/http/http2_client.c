@@ -477,6 +477,7 @@ static const struct stream_ops STREAM_OPS = {
     .write_end = http2_stream_write_end,
     .flush = http2_stream_flush,
     .is_broken = http2_stream_is_broken,
+    .is_unwritten = http2_stream_is_unwritten,
     .release = release,
 };
 

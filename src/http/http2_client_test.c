@@ -16,7 +16,8 @@ struct fixture {
     struct http2_stage stage;
     struct stream *streams[STREAMS];
     struct span input;
-    bool gone; /* the peer is, which shows at the next write */
+    size_t room; /* bytes that it takes */
+    bool gone;   /* the peer is, which shows at the next write */
 };
 
 static struct fixture *fixture_of(struct transport *transport)
@@ -41,14 +42,16 @@ static enum status stub_read(struct transport *transport, void *data, size_t siz
 static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
                               size_t *put)
 {
+    struct fixture *it = fixture_of(transport);
     size_t sum = 0;
-    if (fixture_of(transport)->gone) {
-        return ERROR;
+    if (it->gone || it->room == 0) {
+        return it->gone ? ERROR : AGAIN;
     }
     for (int i = 0; i < count; i++) {
         sum += pieces[i].iov_len;
     }
-    *put = sum;
+    *put = sum < it->room ? sum : it->room;
+    it->room -= *put;
     return OK;
 }
 
@@ -75,6 +78,7 @@ static void ask(struct stream *stream)
 static void begin(struct fixture *it)
 {
     memset(it, 0, sizeof(*it));
+    it->room = SIZE_MAX;
     http2_stage_init(&it->stage, STREAMS);
     struct session *session = &it->session.session;
     http2_stage_session(&it->stage, &it->session, &STUB);
@@ -146,10 +150,43 @@ static void whoever_finds_the_peer_gone_when_giving_back_leaves_word(void **stat
     end(&it);
 }
 
+/* Its head has left, and before its body stands another's head, as large: both requests wait. */
+static void a_request_is_written_as_soon_as_a_byte_of_it_left(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    begin(&it);
+    give_back(&it, 0);
+    give_back(&it, 1);
+    struct session *session = &it.session.session;
+    session->ops->run(session); /* their resets leave */
+    it.room = 0;
+    const struct request_message message = {.method = SPAN("POST"),
+                                            .path = SPAN("/a/path"),
+                                            .host = SPAN("a.test"),
+                                            .framing = FRAMING_LENGTH,
+                                            .content_length = 4};
+    for (int i = 0; i < 2; i++) {
+        it.streams[i] = session->ops->open_stream(session);
+        assert_non_null(it.streams[i]);
+        it.streams[i]->holder = &it;
+        assert_int_equal(it.streams[i]->ops->write_request(it.streams[i], &message), OK);
+    }
+    assert_int_equal(it.streams[0]->ops->write_body(it.streams[0], SPAN("body")), OK);
+    assert_true(it.streams[0]->ops->is_unwritten(it.streams[0]));
+    it.room = 1;
+    session->ops->run(session);
+    assert_int_equal(it.room, 0);
+    assert_false(it.streams[0]->ops->is_unwritten(it.streams[0]));
+    assert_true(it.streams[1]->ops->is_unwritten(it.streams[1]));
+    end(&it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whoever_finds_the_peer_gone_when_giving_back_leaves_word),
+        cmocka_unit_test(a_request_is_written_as_soon_as_a_byte_of_it_left),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

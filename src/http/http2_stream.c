@@ -396,6 +396,7 @@ void http2_stream_note_queued(struct http2_stream *stream, uint64_t before)
     if (more == 0) {
         return;
     }
+    stream->out_start = stream->out_total == 0 ? before : stream->out_start;
     stream->out_total += more;
     stream->stream.unsent += more;
     stream->out_mark = wire->out_count;
@@ -531,4 +532,12 @@ bool http2_stream_is_broken(struct stream *base)
 {
     const struct http2_stream *stream = http2_stream_of(base);
     return is_gone(stream) || transport_has_failed(&base->session->transport);
+}
+
+/* Not by progress_out: while frames of others stand between its own, that says less than is true.
+ */
+bool http2_stream_is_unwritten(struct stream *base)
+{
+    struct http2_stream *stream = http2_stream_of(base);
+    return stream->out_total == 0 || http2_wire_of_stream(stream)->out_sent <= stream->out_start;
 }

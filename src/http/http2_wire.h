@@ -71,7 +71,8 @@ struct http2_stream {
     struct http2_chunk *first;
     struct http2_chunk *last;
     struct span offered;    /* what write_body is about to put into frames */
-    uint64_t out_mark;      /* the wire's count behind the last byte of this stream */
+    uint64_t out_start;     /* the wire's count before the first byte of this stream */
+    uint64_t out_mark;      /* and behind the last */
     uint64_t out_total;     /* bytes ever queued for it, framing included */
     uint64_t out_remaining; /* FRAMING_LENGTH: bytes still to be written */
     uint64_t in_remaining;  /* the same of the incoming body */
@@ -337,5 +338,6 @@ enum status http2_stream_write_body(struct stream *base, struct span bytes);
 enum status http2_stream_write_end(struct stream *base, const struct fields *trailers);
 enum status http2_stream_flush(struct stream *base);
 bool http2_stream_is_broken(struct stream *base);
+bool http2_stream_is_unwritten(struct stream *base);
 
 #endif

@@ -125,6 +125,9 @@ struct stream_ops {
     /* Whether the connection is known to be broken: nobody is there any more. */
     bool (*is_broken)(struct stream *stream);
 
+    /* Whether the kernel has taken no byte of the outgoing message: its peer cannot know of it. */
+    bool (*is_unwritten)(struct stream *stream);
+
     /*
      * Gives the stream back; the holder forgets it. What follows for the connection is the
      * session's matter: kept when `keep` is set and both messages are whole, else closed, so that a

@@ -114,12 +114,12 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
 {
     struct attempt *attempt = &exchange->attempt;
     ASSERT(reason != REASON_NONE);
-    const struct stream *stream = attempt->lease.stream;
+    struct stream *stream = attempt->lease.stream;
     bool died = reason == REASON_UPSTREAM_CLOSED || reason == REASON_UPSTREAM_PING_TIMEOUT;
     bool unprocessed = stream != NULL && stream->unprocessed;
     bool stale =
         stream != NULL && (attempt->lease.reused || unprocessed) && died && !stream->in_begun;
-    bool unwritten = stream == NULL || stream->progress_out == 0 || unprocessed;
+    bool unwritten = stream == NULL || stream->ops->is_unwritten(stream) || unprocessed;
     metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
     note_endpoint(exchange, reason);
     attempt_end(exchange, false);

@@ -78,7 +78,8 @@ enum status exchange_read_client(struct exchange *exchange, size_t max, struct s
 static void lend_held(struct exchange *exchange, size_t max, struct span *bytes)
 {
     struct upload *upload = &exchange->upload;
-    bool begun = exchange->attempt.lease.stream->progress_out > 0;
+    struct stream *upstream = exchange->attempt.lease.stream;
+    bool begun = !upstream->ops->is_unwritten(upstream);
     upload->replay.lost |= begun && !exchange_may_send_again(exchange);
     if (upload->replay.lost) {
         hold_drop_read(&upload->held, &exchange->proxy->holds);

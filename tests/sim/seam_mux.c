@@ -653,6 +653,11 @@ static bool is_broken(struct stream *stream)
     return mux->broken || session->dead || transport_has_failed(&session->session.transport);
 }
 
+static bool is_unwritten(struct stream *stream)
+{
+    return stream->progress_out == 0;
+}
+
 /* Only this stream ends. The connection goes on, unless it had ended before. */
 static void release(struct stream *stream, bool keep)
 {
@@ -685,6 +690,7 @@ static const struct stream_ops STREAM_OPS = {
     .write_end = write_end,
     .flush = flush,
     .is_broken = is_broken,
+    .is_unwritten = is_unwritten,
     .release = release,
 };
 
