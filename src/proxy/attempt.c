@@ -123,7 +123,8 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
     metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
     note_endpoint(exchange, reason);
     attempt_end(exchange, false);
-    attempt->fresh_wanted = stale;
+    attempt->fresh_wanted = stale && !attempt->stale_retried;
+    attempt->unprocessed = unprocessed;
     attempt->request_unwritten = unwritten;
     attempt->reason = reason;
     attempt->step = ATTEMPT_LOST;
@@ -139,11 +140,11 @@ bool attempt_may_retry(const struct exchange *exchange)
     if (!repeatable || !safe || exchange->client->out_begun) {
         return false;
     }
-    if (attempt->fresh_wanted && !attempt->stale_retried) {
+    if (attempt->fresh_wanted) {
         return true; /* a stale connection says nothing of the endpoint, and is no attempt */
     }
     bool retriable = is_connect_failure(attempt->reason) || attempt->reason == REASON_TRY_TIMEOUT ||
-                     attempt->reason == REASON_UPSTREAM_PING_TIMEOUT;
+                     attempt->reason == REASON_UPSTREAM_PING_TIMEOUT || attempt->unprocessed;
     uint32_t counted = attempt->count - (attempt->stale_retried ? 1 : 0);
     return retriable && counted < exchange->route->attempts;
 }

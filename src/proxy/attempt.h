@@ -40,6 +40,7 @@ struct attempt {
     bool own_failure;          /* it could not connect for reasons of this machine */
     bool unproven;             /* connected, but by TLS 1.3 the endpoint may still refuse us */
     bool request_unwritten;    /* when LOST: the upstream has seen no byte of it */
+    bool unprocessed;          /* when LOST: the upstream says that it has not looked at it */
     size_t response_mark;      /* arena mark from before the response head */
     uint32_t count;            /* attempts so far, this one included */
     uint64_t step_began;

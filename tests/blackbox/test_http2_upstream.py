@@ -3,9 +3,10 @@
 The upstream is a second Sentinel, or a scripted peer that speaks frames.
 """
 import json
-
 import threading
 import time
+
+import pytest
 
 from harness.attack import shed
 from harness.http2 import ACK, END_HEADERS, HEADERS, PING, PREFACE, Http2, frame, settings
@@ -177,6 +178,17 @@ def test_a_refused_stream_is_sent_again_whatever_its_method(sentinel, origin):
     proxy = sentinel(server, upstream=UPSTREAM)
     assert proxy.request('/', 'POST').status == 200
     assert proxy.request('/', 'POST').status == 200
+
+
+@pytest.mark.parametrize('refusals, status', [(2, 200), (3, 502)])
+def test_a_second_refusal_is_an_attempt_that_failed(sentinel, origin, refusals, status):
+    """The first says nothing of the endpoint; max-attempts is 2 where nobody says otherwise."""
+    server = origin(*[serve_frames(until_request, say_goodbye(0))] * refusals,
+                    serve_frames(until_request, answer_200))
+    proxy = sentinel(server, upstream=UPSTREAM)
+    assert proxy.request('/', 'POST').status == status
+    assert len(server.connections) == min(refusals + 1, 3)
+    assert proxy.log_record()['attempts'] == 3
 
 
 def test_a_peer_that_speaks_first_is_heard(sentinel, origin):

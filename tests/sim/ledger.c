@@ -183,6 +183,7 @@ void ledger_log_line(struct ledger *ledger, struct span line)
     ledger_check_client(ledger, number, text_of(member(line, "client")));
     uint64_t status = digits_at(member(line, "status"), 0);
     exchange->logged_status = status == UINT64_MAX ? 0 : (uint16_t)status;
+    exchange->logged_attempts = (uint32_t)digits_at(member(line, "attempts"), 0);
     exchange->logged_bytes_out = digits_at(member(line, "bytes_out"), 0);
 }
 
@@ -245,11 +246,11 @@ static bool was_too_slow(const struct ledger_exchange *exchange)
     return exchange->status == 408 && (!exchange->head_sent || exchange->head_took > HEAD_SLOW_US);
 }
 
-/* Once it is sent again, unless its body is too large to be kept. */
-static bool was_refused_for_good(const struct ledger_exchange *exchange)
+/* It is sent again as often as may be, unless its body is too large to be kept. */
+static bool was_refused_for_good(const struct ledger_exchange *exchange, uint32_t attempts_max)
 {
-    return exchange->refusals > 1 ||
-           (exchange->refusals == 1 && exchange->request_size > BODY_KEPT);
+    return exchange->logged_attempts >= attempts_max ||
+           (exchange->refusals > 0 && exchange->request_size > BODY_KEPT);
 }
 
 void ledger_check(struct ledger *ledger, const struct ledger_expectation *expectation)
@@ -272,7 +273,7 @@ void ledger_check(struct ledger *ledger, const struct ledger_expectation *expect
         bool must = expectation->all_answered || (expectation->safe_answered && safe);
         bool answered = exchange->outcome == OUTCOME_ANSWERED && exchange->from_origin;
         if (must && !exchange->hostile && !answered && !was_too_slow(exchange) &&
-            !was_refused_for_good(exchange)) {
+            !was_refused_for_good(exchange, expectation->attempts_max)) {
             run_failed("exchange %u: not answered (status %u, outcome %d), though it could be",
                        number, exchange->status, (int)exchange->outcome);
         }

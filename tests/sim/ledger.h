@@ -58,6 +58,7 @@ struct ledger_exchange {
     uint32_t answered_by; /* the attempt in that mark */
     uint32_t records;     /* in the access log */
     uint16_t logged_status;
+    uint32_t logged_attempts;
     uint64_t logged_bytes_out;
 };
 

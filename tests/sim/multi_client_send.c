@@ -303,8 +303,9 @@ void multi_hostile_push(struct multi_client *client)
     struct peer *peer = &client->peer;
     enum hostile_kind kind = (enum hostile_kind)prng_below(&client->caller.prng, HOSTILE_KINDS);
     bool posts = kind == SHORT_BODY || kind == LONG_BODY || kind == BAD_TRAILERS;
-    struct multi_request *request =
-        add_request(client, posts ? VERB_POST : VERB_GET, posts ? LEDGER_NEVER_COMPLETE : 0);
+    /* What is too long comes too late where its first five bytes have gone on already. */
+    uint64_t whole = !posts ? 0 : kind == LONG_BODY ? 5 : LEDGER_NEVER_COMPLETE;
+    struct multi_request *request = add_request(client, posts ? VERB_POST : VERB_GET, whole);
     caller_exchange(&client->caller, request->number)->hostile |= !posts;
     struct peer_stream *stream = last_stream(client);
     peer_draft(peer);
@@ -313,12 +314,14 @@ void multi_hostile_push(struct multi_client *client)
     add_regular_fields(peer, kind);
     peer_push_head(peer, stream, !posts);
     request->head_mark = client->caller.wire.sent; /* from its first byte on it may be seen */
+    request->body_mark = kind == LONG_BODY ? request->head_mark : UINT64_MAX;
     request->silent_after = 0;
     sim_note(client->caller.io, "request %u is hostile, kind %d", request->number, (int)kind);
     if (!posts) {
         return;
     }
-    static const char body[] = "abcdefgh";
+    uint8_t body[6];
+    payload_fill(request->number, SIDE_REQUEST, 0, body, sizeof(body));
     size_t size = kind == SHORT_BODY ? 4 : kind == LONG_BODY ? 6 : 5;
     if (size > peer_room(peer, stream)) {
         return;
