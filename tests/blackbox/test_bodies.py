@@ -67,6 +67,16 @@ def test_a_response_body_that_ends_with_the_connection_becomes_chunked(sentinel,
     assert (answer.framing, answer.body, answer.truncated) == ('chunked', MEGABYTE, False)
 
 
+def test_a_body_of_unknown_length_ends_the_connection_of_http_1_0_kept_alive_or_not(sentinel,
+                                                                                   origin):
+    proxy = sentinel(origin([read_request, CHUNKED + chunked(b'data'), read_to_end]))
+    with proxy.connect() as client:
+        client.send(b'GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n')
+        answer = client.read_response()
+        assert (answer.body, answer.get('Connection')) == (b'data', 'close')
+        assert client.ended(5)
+
+
 def test_response_bytes_are_not_held_back(sentinel, origin):
     server = origin([read_request, CHUNKED + b'5\r\nfirst\r\n', hold, b'6\r\nsecond\r\n0\r\n\r\n'])
     proxy = sentinel(server)
