@@ -374,7 +374,8 @@ static void describe_response(struct exchange *exchange, struct fields *fields,
         message->framing = response->has_content_length ? FRAMING_LENGTH : FRAMING_NONE;
     } else if (response->framing == FRAMING_CLOSE) {
         message->framing = FRAMING_CHUNKED; /* its end will be known when it comes */
-    } else if (response->framing == FRAMING_LENGTH && response->content_length == 0) {
+    } else if (response->framing == FRAMING_LENGTH && response->content_length == 0 &&
+               !grpc_call_awaits_trailers(exchange)) {
         message->head_only = true;
         message->framing = grpc_call_is_trailers_only(exchange) ? FRAMING_NONE : FRAMING_LENGTH;
     }

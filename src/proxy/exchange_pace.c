@@ -157,6 +157,16 @@ static void expire_response(struct exchange *exchange)
     }
 }
 
+/* What a client is given in time it may still read: that is bounded by itself. */
+static void expire_total(struct exchange *exchange)
+{
+    if (exchange->step == EXCHANGE_RELAY && exchange->client->out_ended) {
+        exchange_set_deadline(exchange, DEADLINE_TOTAL, UINT64_MAX);
+    } else {
+        fail_upstream(exchange, grpc_call_expired(exchange));
+    }
+}
+
 void exchange_expire(struct exchange *exchange)
 {
     uint64_t now = now_of(exchange);
@@ -164,7 +174,7 @@ void exchange_expire(struct exchange *exchange)
     if (exchange->step == EXCHANGE_TUNNEL) {
         exchange_fail(exchange, REASON_TUNNEL_IDLE);
     } else if (exchange->deadlines[DEADLINE_TOTAL] <= now) {
-        fail_upstream(exchange, grpc_call_expired(exchange));
+        expire_total(exchange);
     } else if (exchange->deadlines[DEADLINE_STEP] <= now) {
         attempt_expire(exchange);
     } else if (exchange->deadlines[DEADLINE_REQUEST] <= now) {

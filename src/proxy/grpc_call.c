@@ -115,6 +115,12 @@ bool grpc_call_is_trailers_only(const struct exchange *exchange)
            response->framing == FRAMING_LENGTH && response->content_length == 0;
 }
 
+bool grpc_call_awaits_trailers(const struct exchange *exchange)
+{
+    return exchange->grpc.answered && is_http2(exchange) && exchange->response.has_content_length &&
+           exchange->grpc.status == GRPC_STATUS_NONE;
+}
+
 /* RFC 9110, 6.5.1: framing, routing, modifiers, authentication, control data, content handling. */
 bool grpc_call_passes_trailer(const struct field *field)
 {

@@ -41,6 +41,12 @@ void grpc_call_note_trailers(struct exchange *exchange, const struct fields *tra
 /* Whether the response is but a head (Trailers-Only), which needs no length of nothing. */
 bool grpc_call_is_trailers_only(const struct exchange *exchange);
 
+/*
+ * Whether the outcome has yet to come, behind a body whose length was announced; known once the
+ * response was noted.
+ */
+bool grpc_call_awaits_trailers(const struct exchange *exchange);
+
 /* Whether a trailer field may be passed on to a gRPC client: any but those of RFC 9110, 6.5.1. */
 bool grpc_call_passes_trailer(const struct field *field);
 

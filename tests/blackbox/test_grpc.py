@@ -434,6 +434,15 @@ def test_a_response_that_is_cut_short_ends_with_trailers_that_say_so(through, or
     assert call.code() == grpc.StatusCode.UNAVAILABLE
 
 
+def test_trailers_follow_a_body_that_is_announced_to_be_empty(through, origin):
+    proxy = through(origin(serve_frames(until_call, begin(('content-length', '0'), body=b''),
+                                        finish(('x-last', 'so')), hold)))
+    h2, stream = call_raw(proxy)
+    answer = h2.answer(stream)
+    assert answer.ended and answer.body == b'' and answer.get('content-length') == '0'
+    assert told(answer)[0] == 0 and (b'x-last', b'so') in answer.trailers
+
+
 def test_a_cut_response_of_announced_length_is_reset(through, origin):
     proxy = through(origin(serve_frames(until_call, begin(('content-length', '100')))))
     h2, stream = call_raw(proxy)

@@ -14,8 +14,8 @@ static const char *const refused[] = {
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\nabcd",
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-    "POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
-    "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ("POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
+     "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
     "POST /x/%u HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "POST /x/%u HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
     "GET /x/%u HTTP/1.1\r\n\r\n",

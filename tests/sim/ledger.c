@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "call.h"
 #include "reader.h"
 
 /* Nearly the worker's timer for a head, which begins where the first byte arrives. */
@@ -185,6 +186,7 @@ void ledger_log_line(struct ledger *ledger, struct span line)
     exchange->logged_status = status == UINT64_MAX ? 0 : (uint16_t)status;
     exchange->logged_attempts = (uint32_t)digits_at(member(line, "attempts"), 0);
     exchange->logged_bytes_out = digits_at(member(line, "bytes_out"), 0);
+    call_note_record(exchange, member(line, "grpc_status"), member(line, "total_ms"));
 }
 
 static void check_answer(const struct ledger_exchange *exchange, uint32_t number)
@@ -202,7 +204,7 @@ static void check_answer(const struct ledger_exchange *exchange, uint32_t number
     if (!attempt->sound) {
         run_failed("exchange %u: a malformed response was passed on", number);
     }
-    if (exchange->outcome != OUTCOME_ANSWERED) {
+    if (exchange->outcome != OUTCOME_ANSWERED || call_was_told(exchange)) {
         return;
     }
     if (!attempt->complete) {
@@ -229,7 +231,9 @@ static void check_record(const struct ledger_exchange *exchange, uint32_t number
     if (exchange->records == 0 || exchange->outcome != OUTCOME_ANSWERED) {
         return;
     }
-    if (exchange->logged_status != exchange->status) {
+    bool told_by_grpc = exchange->call && !exchange->from_origin; /* with 200, whatever is logged */
+    if (told_by_grpc ? exchange->logged_status < 400
+                     : exchange->logged_status != exchange->status) {
         run_failed("exchange %u: status %u was logged as %u", number, exchange->status,
                    exchange->logged_status);
     }
@@ -260,6 +264,9 @@ void ledger_check(struct ledger *ledger, const struct ledger_expectation *expect
         check_answer(exchange, number);
         if (expectation->logged) {
             check_record(exchange, number);
+        }
+        if (exchange->call) {
+            call_check(exchange, number);
         }
         if (exchange->attempts + exchange->refusals > expectation->attempts_max) {
             run_failed("exchange %u: %u attempts, %u of them refused; %u are allowed", number,

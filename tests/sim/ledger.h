@@ -30,9 +30,10 @@ enum outcome {
 
 struct ledger_attempt {
     uint16_t status;
-    uint64_t size; /* of the payload: planned, or for a body until close what was sent */
-    bool sound;    /* a response that may be passed on */
-    bool complete; /* sent to its end */
+    uint64_t size;       /* of the payload: planned, or for a body until close what was sent */
+    bool sound;          /* a response that may be passed on */
+    bool complete;       /* sent to its end */
+    uint8_t grpc_status; /* of a call */
 };
 
 #define LEDGER_NEVER_COMPLETE UINT64_MAX /* the size of a request body that is malformed */
@@ -60,6 +61,15 @@ struct ledger_exchange {
     uint16_t logged_status;
     uint32_t logged_attempts;
     uint64_t logged_bytes_out;
+
+    /* Of a gRPC call (call.h), all in microseconds. */
+    bool call;
+    bool has_timeout;
+    uint64_t timeout;    /* that the client gave */
+    uint64_t deadline;   /* after which it ends, by that or by its route */
+    uint8_t grpc_status; /* that the client saw */
+    uint8_t logged_grpc_status;
+    uint64_t logged_time;
 };
 
 struct ledger {

@@ -36,6 +36,12 @@ static const struct known {
     {"multi-rough", 6, 288},
     /* No inbox for a PROXY header. */
     {"proxied", 1, 36},
+    /* A connection to an upstream ended while a stream was given back: the others never knew. */
+    {"multi-strict", 4, 300},
+    /* A response of announced length lost its trailers. */
+    {"multi-strict", 2, 0},
+    /* A deadline passed when all was said. */
+    {"multi-hostile", 36, 0},
     /* The codec frees twice what it cannot queue. */
     {"multi-strict", 1, 144},
     {"multi-rough", 4, 252},

@@ -6,6 +6,7 @@
 #ifndef SENTINEL_TESTS_SIM_MULTI_H
 #define SENTINEL_TESTS_SIM_MULTI_H
 
+#include "call.h"
 #include "caller.h"
 #include "peer.h"
 #include "server.h"
@@ -24,6 +25,7 @@ struct multi_request {
     bool expects;
     bool got_continue;
     bool has_trailers;
+    bool call;
     uint64_t continue_until;
     uint64_t head_mark;    /* wire.sent once the head has left */
     uint64_t body_mark;    /* likewise of all; UINT64_MAX while its end is not produced */
@@ -102,6 +104,7 @@ struct multi_response {
     bool taken;      /* the origin has looked at it */
     bool body_whole; /* of the request */
     bool expects;
+    bool call;
     uint64_t body_in;
     uint64_t take_at;
 
@@ -112,6 +115,8 @@ struct multi_response {
     bool bodiless;
     bool announces; /* Content-Length */
     bool has_trailers;
+    bool trailers_only; /* a call's: nothing but a head */
+    uint8_t grpc_status;
     bool early;
     bool slow;
     bool head_made;

@@ -30,8 +30,10 @@ static void on_head(struct peer *peer, struct peer_stream *stream)
 {
     struct multi_client *client = multi_client_of(peer);
     struct multi_request *request = multi_request_of(stream);
-    if (stream->final_head) {
-        return; /* trailers */
+    if (stream->final_head) { /* trailers */
+        call_note_status(exchange_of(client, request), request->number,
+                         peer_value(peer, "grpc-status"));
+        return;
     }
     struct span text = peer_value(peer, ":status");
     uint64_t status = digits_at(text, 0);
@@ -44,6 +46,8 @@ static void on_head(struct peer *peer, struct peer_stream *stream)
     }
     caller_note_status(&client->caller, request->number, (uint16_t)status);
     caller_read_mark(&client->caller, request->number, peer_value(peer, "x-exchange"));
+    call_note_status(exchange_of(client, request), request->number,
+                     peer_value(peer, "grpc-status"));
     bool bodiless = request->verb == VERB_HEAD || status == 204 || status == 304;
     struct span length = peer_value(peer, "content-length");
     request->length = bodiless ? 0 : length.data == NULL ? UINT64_MAX : digits_at(length, 0);

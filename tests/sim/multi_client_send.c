@@ -9,6 +9,19 @@ enum {
     PIECE_MAX = 2048,
 };
 
+static void draft_call(struct multi_client *client, const struct multi_request *request)
+{
+    struct prng *prng = &client->caller.prng;
+    char timeout[CALL_TIMEOUT_MAX];
+    peer_add(&client->peer, "content-type", "application/grpc%s",
+             sim_chance(prng, 500) ? "+proto" : "");
+    if (sim_chance(prng, 500)) {
+        call_draw_timeout(client->caller.world, prng,
+                          caller_exchange(&client->caller, request->number), timeout);
+        peer_add(&client->peer, "grpc-timeout", "%s", timeout);
+    }
+}
+
 static void draft_head(struct multi_client *client, const struct multi_request *request)
 {
     struct peer *peer = &client->peer;
@@ -27,8 +40,11 @@ static void draft_head(struct multi_client *client, const struct multi_request *
     for (uint64_t i = sim_between(prng, 0, 2); i > 0; i--) {
         peer_add(peer, "cookie", "crumb=%llu", (unsigned long long)i);
     }
-    if (caller_draws(&client->caller, 200)) {
+    if (request->call || caller_draws(&client->caller, 200)) {
         peer_add(peer, "te", "trailers");
+    }
+    if (request->call) {
+        draft_call(client, request);
     }
     if (request->announces) {
         peer_add(peer, "content-length", "%llu", (unsigned long long)request->size);
@@ -63,11 +79,21 @@ static struct peer_stream *last_stream(const struct multi_client *client)
     return client->peer.streams[client->peer.stream_count - 1];
 }
 
+static void begin_call(struct multi_client *client, struct multi_request *request)
+{
+    struct ledger_exchange *exchange = caller_exchange(&client->caller, request->number);
+    request->call = exchange->call = true;
+    request->announces = request->expects = request->has_trailers = false;
+    exchange->grpc_status = CALL_NO_STATUS;
+    exchange->timeout = exchange->deadline = client->caller.world->habits.timeout;
+}
+
 static void begin_request(struct multi_client *client)
 {
     const struct habits *habits = &client->caller.world->habits;
     struct prng *prng = &client->caller.prng;
-    enum verb verb = caller_draw_verb(&client->caller);
+    bool call = sim_chance(prng, habits->multi.calls);
+    enum verb verb = call ? VERB_POST : caller_draw_verb(&client->caller);
     bool has_body = verb == VERB_POST || verb == VERB_PUT;
     bool empty = !has_body || caller_draws(&client->caller, 150);
     uint64_t size = empty ? 0 : sim_magnitude(prng, 1, habits->request_body_max);
@@ -77,6 +103,9 @@ static void begin_request(struct multi_client *client)
     request->expects = size > 0 && caller_draws(&client->caller, habits->expects);
     request->continue_until = io_now(client->caller.io) + CONTINUE_PATIENCE;
     request->has_trailers = has_body && caller_draws(&client->caller, 100);
+    if (call) {
+        begin_call(client, request);
+    }
     if (caller_draws(&client->caller, habits->silent)) {
         request->silent_after = sim_magnitude(prng, 1, size + 2) - 1;
     }
@@ -88,10 +117,10 @@ static void begin_request(struct multi_client *client)
     request->head_mark = client->peer.said;
     bool said = ends || (request->announces && size == 0); /* the length says so, too */
     request->body_mark = said ? client->peer.said : UINT64_MAX;
-    sim_note(client->caller.io, "request %u: %s of %llu bytes on stream %u%s%s%s", request->number,
-             verb_name(verb), (unsigned long long)size, last_stream(client)->id,
-             request->announces ? ", announced" : "", request->expects ? ", expects 100" : "",
-             request->has_trailers ? ", trailers" : "");
+    sim_note(client->caller.io, "request %u: %s%s of %llu bytes on stream %u%s%s%s",
+             request->number, call ? "call, " : "", verb_name(verb), (unsigned long long)size,
+             last_stream(client)->id, request->announces ? ", announced" : "",
+             request->expects ? ", expects 100" : "", request->has_trailers ? ", trailers" : "");
 }
 
 static void end_body(struct multi_client *client, struct peer_stream *stream)

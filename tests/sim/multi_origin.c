@@ -39,6 +39,13 @@ static struct multi_response *read_request(struct peer *peer)
     response->number = (uint32_t)digits_at(path, 3);
     response->expects = peer_value(peer, "expect").data != NULL;
     check_fields(peer, response->number);
+    struct server_connection *base = &connection_of(peer)->base;
+    response->call = server_check_call(base, response->number,
+                                       &(struct server_call){
+                                           .content_type = peer_value(peer, "content-type"),
+                                           .te = peer_value(peer, "te"),
+                                           .timeout = peer_value(peer, "grpc-timeout"),
+                                       });
     return response;
 }
 

@@ -42,6 +42,28 @@ static bool is_cut(const struct multi_response *response)
            response->fate == MULTI_CUT;
 }
 
+/* The answer to a call ends with trailers, or is nothing but a head; now and then it is none. */
+static void plan_call(struct server *server, struct multi_response *response)
+{
+    struct prng *prng = &server->prng;
+    response->status = sim_chance(prng, 900) ? 200 : 503;
+    response->grpc_status = response->status == 200 ? call_draw_status(prng) : CALL_NO_STATUS;
+    response->announces = sim_chance(prng, 100);
+    response->has_trailers = response->status == 200;
+    response->early = sim_chance(prng, server->world->habits.origin_early + 200);
+    response->trailers_only = response->status == 200 && response->fate == MULTI_COMPLETE &&
+                              !response->announces && sim_chance(prng, 200);
+    if (response->trailers_only) {
+        response->size = 0;
+    }
+}
+
+static void add_grpc_status(struct peer *peer, const struct multi_response *response)
+{
+    peer_add(peer, "grpc-status", "%u", response->grpc_status);
+    peer_add(peer, "grpc-message", "such%%20is life");
+}
+
 void multi_origin_plan(struct multi_connection *connection, struct multi_response *response)
 {
     struct server *server = connection->base.server;
@@ -54,7 +76,9 @@ void multi_origin_plan(struct multi_connection *connection, struct multi_respons
     response->has_trailers = sim_chance(prng, 100);
     response->early = sim_chance(prng, habits->origin_early);
     response->slow = sim_chance(prng, habits->origin_slow);
-    if (response->verb == VERB_HEAD || response->status == 204 || response->status == 304) {
+    if (response->call) {
+        plan_call(server, response);
+    } else if (response->verb == VERB_HEAD || response->status == 204 || response->status == 304) {
         drop_body(response);
     }
     if (is_cut(response)) {
@@ -70,6 +94,7 @@ void multi_origin_plan(struct multi_connection *connection, struct multi_respons
     exchange->attempt[response->attempt] = (struct ledger_attempt){
         .status = response->status,
         .size = response->size,
+        .grpc_status = response->grpc_status,
         .sound = response->fate != MULTI_MALFORMED && response->fate != MULTI_CLOSE &&
                  response->fate != MULTI_ABORT && response->fate != MULTI_RESET,
     };
@@ -155,8 +180,14 @@ static void push_head(struct multi_connection *connection, struct peer_stream *s
         peer_add(peer, "set-cookie", "c%llu=%0*d", (unsigned long long)i,
                  (int)sim_magnitude(prng, 1, 200), 7);
     }
+    if (response->call && response->status == 200) {
+        peer_add(peer, "content-type", "application/grpc");
+    }
+    if (response->trailers_only) {
+        add_grpc_status(peer, response);
+    }
     bool bare = response->size == 0 && !response->has_trailers && response->fate == MULTI_COMPLETE;
-    bool ends = bare && (response->bodiless || sim_chance(prng, 500));
+    bool ends = response->trailers_only || (bare && (response->bodiless || sim_chance(prng, 500)));
     peer_push_head(peer, stream, ends);
     if (ends) {
         note_complete(connection, stream);
@@ -192,6 +223,9 @@ static void end_body(struct multi_connection *connection, struct peer_stream *st
     } else if (response->has_trailers) {
         peer_draft(peer);
         peer_add(peer, "server-timing", "db;dur=5");
+        if (response->call) {
+            add_grpc_status(peer, response);
+        }
         peer_push_head(peer, stream, true);
     } else {
         peer_push_data(peer, stream, SPAN_EMPTY, true);

@@ -7,7 +7,7 @@ static struct origin_connection *of(struct server_connection *base)
     return CONTAINER_OF(base, struct origin_connection, base);
 }
 
-static void check_fields(const struct origin_connection *connection)
+static void check_fields(struct origin_connection *connection)
 {
     const struct reader *reader = &connection->reader;
     const struct server_seen seen = {
@@ -17,6 +17,12 @@ static void check_fields(const struct origin_connection *connection)
         .forwarded_for = reader_field(reader, "X-Forwarded-For"),
     };
     server_check_request(&connection->base, connection->number, &seen);
+    connection->call = server_check_call(&connection->base, connection->number,
+                                         &(struct server_call){
+                                             .content_type = reader_field(reader, "Content-Type"),
+                                             .te = reader_field(reader, "TE"),
+                                             .timeout = reader_field(reader, "grpc-timeout"),
+                                         });
 }
 
 static void on_head(struct origin_connection *connection)

@@ -35,6 +35,8 @@ struct response_plan {
     uint64_t size;   /* of the payload */
     uint64_t cut_at; /* TRUNCATE, RESET: payload bytes that are sent */
     bool closes;     /* Connection: close */
+    bool call;       /* the answer to a gRPC call */
+    uint8_t grpc_status;
     bool early;
     bool slow;
 };
@@ -48,6 +50,7 @@ struct origin_connection {
     uint32_t number;
     uint32_t attempt;
     enum verb verb;
+    bool call; /* a gRPC call */
     struct response_plan plan;
     uint64_t offset; /* payload produced */
     bool head_made;

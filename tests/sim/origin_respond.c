@@ -1,4 +1,5 @@
 /* What an origin answers, and how it fails to. */
+#include "call.h"
 #include "origin.h"
 
 enum {
@@ -58,6 +59,19 @@ static void draw_framing(struct server *server, struct response_plan *plan)
     }
 }
 
+/* The answer to a call ends with trailers; of no body, it may be nothing but a head. */
+static void plan_call(struct server *server, struct response_plan *plan)
+{
+    plan->status = sim_chance(&server->prng, 900) ? 200 : 503;
+    plan->call = plan->status == 200;
+    plan->grpc_status = plan->call ? call_draw_status(&server->prng) : CALL_NO_STATUS;
+    if (plan->call) {
+        bool bare = plan->fate == FATE_COMPLETE && sim_chance(&server->prng, 200);
+        plan->framing = bare ? BODY_LENGTH : BODY_CHUNKED;
+        plan->size = bare ? 0 : plan->size;
+    }
+}
+
 void origin_plan(struct origin_connection *connection)
 {
     struct server *server = connection->base.server;
@@ -72,6 +86,9 @@ void origin_plan(struct origin_connection *connection)
         .slow = sim_chance(prng, habits->origin_slow),
     };
     draw_framing(server, plan);
+    if (connection->call) {
+        plan_call(server, plan);
+    }
     if (connection->verb == VERB_HEAD || plan->status == 204 || plan->status == 304) {
         plan->framing = BODY_NONE;
         plan->size = 0;
@@ -91,6 +108,7 @@ void origin_plan(struct origin_connection *connection)
     exchange->attempt[connection->attempt] = (struct ledger_attempt){
         .status = plan->status,
         .size = plan->size,
+        .grpc_status = plan->grpc_status,
         .sound = plan->fate != FATE_MALFORMED && plan->fate != FATE_HALF_HEAD &&
                  plan->fate != FATE_CLOSE && plan->fate != FATE_ABORT,
     };
@@ -135,6 +153,12 @@ static void push_head(struct origin_connection *connection)
     } else if (plan->framing == BODY_CHUNKED) {
         wire_printf(wire, "Transfer-Encoding: chunked\r\n");
     }
+    if (plan->call) {
+        wire_printf(wire, "Content-Type: application/grpc\r\n");
+    }
+    if (plan->call && plan->framing == BODY_LENGTH) {
+        wire_printf(wire, "grpc-status: %u\r\n", plan->grpc_status);
+    }
     if (plan->closes) {
         wire_printf(wire, "Connection: close\r\n");
     } else if (sim_chance(prng, 200)) {
@@ -163,8 +187,13 @@ static void push_end(struct origin_connection *connection)
     struct server *server = connection->base.server;
     connection->end_made = true;
     if (connection->plan.framing == BODY_CHUNKED) {
-        wire_printf(&connection->base.wire, "0\r\n%s\r\n",
+        wire_printf(&connection->base.wire, "0\r\n%s",
                     sim_chance(&server->prng, 200) ? "Server-Timing: db;dur=5\r\n" : "");
+        if (connection->plan.call) {
+            wire_printf(&connection->base.wire, "grpc-status: %u\r\n",
+                        connection->plan.grpc_status);
+        }
+        wire_printf(&connection->base.wire, "\r\n");
     }
     ledger_get(&server->world->ledger, connection->number)->attempt[connection->attempt].complete =
         true;

@@ -119,6 +119,12 @@ static void print_config(const struct habits *habits, FILE *stream)
                   " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; proxy-header %us; }\n"
                   "}\n",
                   HEADER_TIMEOUT / SECOND);
+    if (habits->multi.calls > 0) {
+        (void)fputs(
+            "observability { access-log \"stdout\" { fields \"client\" \"route\" \"method\""
+            " \"path\" \"status\" \"reason\" \"bytes_out\" \"total_ms\" \"grpc_status\" } }\n",
+            stream);
+    }
     print_listener(habits, stream);
     (void)fprintf(stream, "upstream \"origins\" {\n http-version \"%s\"\n",
                   habits->multi.origins ? "2" : "1");

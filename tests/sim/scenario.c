@@ -433,6 +433,7 @@ static void multi_base(struct prng *prng, struct habits *habits, struct sim_opti
         .streams_max = (uint32_t)sim_magnitude(prng, 1, 100),
         .window = (uint32_t)sim_magnitude(prng, 64 * 1024, 512 * 1024),
         .glitches = 1000 * 1000,
+        .calls = sim_chance(prng, 500) ? (uint32_t)sim_between(prng, 100, 900) : 0,
     };
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "call.h"
 
 enum { READS_MAX = 32 }; /* of a connection in one turn */
 
@@ -32,6 +33,21 @@ void server_check_request(const struct server_connection *connection, uint32_t n
     if (connection->server->world->proxy != NULL) {
         ledger_check_client(server_ledger(connection), number, seen->forwarded_for);
     }
+}
+
+bool server_check_call(const struct server_connection *connection, uint32_t number,
+                       const struct server_call *call)
+{
+    const struct ledger_exchange *exchange = ledger_get(server_ledger(connection), number);
+    bool is_call = span_starts_with(call->content_type, SPAN("application/grpc"));
+    if (is_call != exchange->call || (is_call && !span_equal(call->te, SPAN("trailers")))) {
+        run_failed("exchange %u arrived with content-type %.*s and te %.*s", number,
+                   SPAN_ARGS(call->content_type), SPAN_ARGS(call->te));
+    }
+    if (is_call) {
+        call_check_timeout(exchange, number, call->timeout);
+    }
+    return is_call;
 }
 
 enum status server_read(struct server_connection *connection,

@@ -64,6 +64,17 @@ struct server_seen {
 void server_check_request(const struct server_connection *connection, uint32_t number,
                           const struct server_seen *seen);
 
+/* What says that a request is a gRPC call, and what it brings along; NULL data: nothing. */
+struct server_call {
+    struct span content_type;
+    struct span te;
+    struct span timeout; /* grpc-timeout */
+};
+
+/* Whether it is one; holds it against what was sent. */
+bool server_check_call(const struct server_connection *connection, uint32_t number,
+                       const struct server_call *call);
+
 /* The status of a sound response. */
 uint16_t server_draw_status(struct server *server);
 
