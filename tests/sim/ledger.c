@@ -27,7 +27,7 @@ _Noreturn void run_failed(const char *format, ...)
 
 const char *verb_name(enum verb verb)
 {
-    static const char *const names[VERB_COUNT] = {"GET", "HEAD", "POST", "PUT"};
+    static const char *const names[VERB_COUNT] = {"GET", "HEAD", "POST", "PUT", "CONNECT"};
     return names[verb];
 }
 
@@ -135,6 +135,9 @@ void ledger_refused(struct ledger *ledger, uint32_t number, enum verb verb)
 void ledger_body_arrived(struct ledger *ledger, uint32_t number, uint64_t size)
 {
     const struct ledger_exchange *exchange = ledger_get(ledger, number);
+    if (exchange->verb == VERB_CONNECT && (exchange->tunnel_may_end || !exchange->tunnel_open)) {
+        return;
+    }
     uint64_t due = exchange->body_dropped ? 0 : exchange->request_size;
     if (size != due) {
         run_failed("exchange %u: a request body of %llu bytes arrived as %llu", number,
@@ -204,7 +207,8 @@ static void check_answer(const struct ledger_exchange *exchange, uint32_t number
     if (!attempt->sound) {
         run_failed("exchange %u: a malformed response was passed on", number);
     }
-    if (exchange->outcome != OUTCOME_ANSWERED || call_was_told(exchange)) {
+    bool may_end = attempt->status == 200 && exchange->tunnel_may_end;
+    if (exchange->outcome != OUTCOME_ANSWERED || call_was_told(exchange) || may_end) {
         return;
     }
     if (!attempt->complete) {
@@ -228,7 +232,8 @@ static void check_record(const struct ledger_exchange *exchange, uint32_t number
     if (known && exchange->records == 0) {
         run_failed("exchange %u: no access record", number);
     }
-    if (exchange->records == 0 || exchange->outcome != OUTCOME_ANSWERED) {
+    if (exchange->records == 0 || exchange->outcome != OUTCOME_ANSWERED ||
+        exchange->tunnel_open) { /* with status 101 */
         return;
     }
     bool told_by_grpc = exchange->call && !exchange->from_origin; /* with 200, whatever is logged */

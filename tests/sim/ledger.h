@@ -19,7 +19,7 @@ enum {
 
 enum side { SIDE_REQUEST, SIDE_RESPONSE };
 
-enum verb { VERB_GET, VERB_HEAD, VERB_POST, VERB_PUT, VERB_COUNT };
+enum verb { VERB_GET, VERB_HEAD, VERB_POST, VERB_PUT, VERB_CONNECT, VERB_COUNT };
 
 enum outcome {
     OUTCOME_NONE,     /* never sent, or its connection ended while the client did not care */
@@ -61,6 +61,10 @@ struct ledger_exchange {
     uint16_t logged_status;
     uint32_t logged_attempts;
     uint64_t logged_bytes_out;
+
+    /* A tunnel (VERB_CONNECT): its bytes are those of request and response. */
+    bool tunnel_open;    /* an origin has granted it */
+    bool tunnel_may_end; /* whoever is between may end it, in order: in silence, in a drain */
 
     /* Of a gRPC call (call.h), all in microseconds. */
     bool call;

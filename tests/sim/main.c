@@ -79,6 +79,7 @@ static uint32_t scenario_count(void)
     while (scenarios[count].name != NULL) {
         count++;
     }
+    ASSERT(count > 0);
     return count;
 }
 

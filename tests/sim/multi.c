@@ -16,6 +16,7 @@ struct peer_manners multi_manners(const struct world *world, struct prng *prng)
         .pads = habits->pads,
         .chatter = habits->chatter,
         .deaf = sim_chance(prng, habits->deaf),
+        .connects = habits->tunnels > 0 && (world->habits.strict || sim_chance(prng, 900)),
     };
     if (sim_chance(prng, 300)) {
         manners.initial_window = (uint32_t)sim_magnitude(prng, 1, 1024 * 1024) - 1;

@@ -26,6 +26,9 @@ struct multi_request {
     bool got_continue;
     bool has_trailers;
     bool call;
+    bool tunnel;
+    bool open;    /* and granted */
+    bool listens; /* a tunnel's end: comes behind the other side's */
     uint64_t continue_until;
     uint64_t head_mark;    /* wire.sent once the head has left */
     uint64_t body_mark;    /* likewise of all; UINT64_MAX while its end is not produced */
@@ -105,6 +108,9 @@ struct multi_response {
     bool body_whole; /* of the request */
     bool expects;
     bool call;
+    bool tunnel; /* that is granted */
+    bool listens;
+    bool silent; /* without an end */
     uint64_t body_in;
     uint64_t take_at;
 

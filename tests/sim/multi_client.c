@@ -48,6 +48,13 @@ static void on_head(struct peer *peer, struct peer_stream *stream)
     caller_read_mark(&client->caller, request->number, peer_value(peer, "x-exchange"));
     call_note_status(exchange_of(client, request), request->number,
                      peer_value(peer, "grpc-status"));
+    request->open = request->tunnel && status == 200;
+    if (request->tunnel && !request->open) { /* nothing is left to say */
+        request->open = true;
+        request->listens = false;
+        request->offset = request->size;
+        request->silent_after = UINT64_MAX;
+    }
     bool bodiless = request->verb == VERB_HEAD || status == 204 || status == 304;
     struct span length = peer_value(peer, "content-length");
     request->length = bodiless ? 0 : length.data == NULL ? UINT64_MAX : digits_at(length, 0);
@@ -169,7 +176,11 @@ static bool is_content(struct caller *caller)
         return false;
     }
     for (uint32_t i = 0; i < client->peer.stream_count; i++) {
-        if (!multi_request_of(client->peer.streams[i])->settled) {
+        const struct peer_stream *stream = client->peer.streams[i];
+        const struct multi_request *request = multi_request_of(stream);
+        bool speaks = request->tunnel && request->silent_after == UINT64_MAX &&
+                      !stream->out_ended && !peer_stream_is_over(stream);
+        if (!request->settled || speaks) {
             return false;
         }
     }

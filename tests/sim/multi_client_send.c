@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "fault.h"
 #include "multi.h"
 
 enum {
@@ -79,6 +80,36 @@ static struct peer_stream *last_stream(const struct multi_client *client)
     return client->peer.streams[client->peer.stream_count - 1];
 }
 
+/* Nothing but DATA on its stream, from the moment on that it is granted. */
+static void begin_tunnel(struct multi_client *client)
+{
+    struct caller *caller = &client->caller;
+    const struct habits *habits = &caller->world->habits;
+    struct peer *peer = &client->peer;
+    uint64_t size = sim_magnitude(&caller->prng, 1, habits->request_body_max) - 1;
+    struct multi_request *request = add_request(client, VERB_CONNECT, size);
+    request->tunnel = true;
+    request->listens = request->number % 2 == 1 && caller_draws(caller, 400); /* one side does */
+    if (!habits->strict && caller_draws(caller, 100)) {
+        request->silent_after = size;
+    }
+    request->reset_at = caller_draw_time(caller, habits->multi.resets, 3 * SECOND);
+    caller_exchange(caller, request->number)->tunnel_may_end =
+        !habits->strict || fault_has_struck();
+    peer_draft(peer);
+    peer_add(peer, ":method", "CONNECT");
+    peer_add(peer, ":protocol", "toy");
+    peer_add(peer, ":scheme", "http");
+    peer_add(peer, ":authority", "sim.test");
+    peer_add(peer, ":path", "/x/%u", request->number);
+    peer_add(peer, "x-number", "%u", request->number);
+    peer_push_head(peer, last_stream(client), false);
+    request->head_mark = peer->said;
+    sim_note(caller->io, "request %u: tunnel of %llu bytes on stream %u%s%s", request->number,
+             (unsigned long long)size, last_stream(client)->id, request->listens ? ", listens" : "",
+             request->silent_after == size ? ", silent" : "");
+}
+
 static void begin_call(struct multi_client *client, struct multi_request *request)
 {
     struct ledger_exchange *exchange = caller_exchange(&client->caller, request->number);
@@ -143,6 +174,9 @@ static bool push_some_body(struct multi_client *client, struct peer_stream *stre
 {
     struct multi_request *request = multi_request_of(stream);
     uint8_t bytes[PIECE_MAX];
+    if (request->tunnel && (!request->open || (request->listens && !stream->in_ended))) {
+        return false;
+    }
     bool waits = request->expects && !request->got_continue &&
                  io_now(client->caller.io) < request->continue_until;
     if (stream->out_ended || peer_stream_is_over(stream) || waits ||
@@ -206,7 +240,9 @@ void multi_client_produce(struct caller *caller)
     while (wire_unsent(&client->caller.wire) < MULTI_BUFFERED_MAX && !client->noisy && moved) {
         moved = false;
         if (may_begin(client)) {
-            begin_request(client);
+            bool tunnel =
+                peer->out_connects && caller_draws(caller, caller->world->habits.multi.tunnels);
+            (tunnel ? begin_tunnel : begin_request)(client);
             moved = true;
         }
         uint32_t first =

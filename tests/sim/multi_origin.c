@@ -38,6 +38,10 @@ static struct multi_response *read_request(struct peer *peer)
     }
     response->number = (uint32_t)digits_at(path, 3);
     response->expects = peer_value(peer, "expect").data != NULL;
+    bool extended = peer_value(peer, ":protocol").data != NULL;
+    if (extended != (response->verb == VERB_CONNECT) || (extended && !peer->manners.connects)) {
+        run_failed("an origin got a CONNECT that it has not asked for");
+    }
     check_fields(peer, response->number);
     struct server_connection *base = &connection_of(peer)->base;
     response->call = server_check_call(base, response->number,
@@ -156,7 +160,8 @@ static void serve_streams(struct multi_connection *connection)
         if (!response->taken && now >= response->take_at) {
             look_at(connection, stream);
         }
-        if (response->taken && (stream->in_ended || response->early)) {
+        if (response->taken &&
+            (stream->in_ended || response->early || response->verb == VERB_CONNECT)) {
             multi_origin_respond(connection, stream);
         }
     }

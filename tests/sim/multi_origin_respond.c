@@ -64,6 +64,26 @@ static void add_grpc_status(struct peer *peer, const struct multi_response *resp
     peer_add(peer, "grpc-message", "such%%20is life");
 }
 
+/* Refused, or granted: from then on both sides are alike, and each ends for itself. */
+static void plan_tunnel(struct server *server, struct multi_response *response)
+{
+    struct prng *prng = &server->prng;
+    if (sim_chance(prng, 100)) {
+        response->status = 404; /* any 2xx would be a grant */
+        return;
+    }
+    response->tunnel = true;
+    response->status = 200;
+    response->fate = response->fate == MULTI_TRUNCATE || response->fate == MULTI_CUT
+                         ? response->fate
+                         : MULTI_COMPLETE;
+    response->announces = response->has_trailers = false;
+    response->listens =
+        response->number % 2 == 0 && response->fate == MULTI_COMPLETE && sim_chance(prng, 400);
+    response->silent = !server->world->habits.strict && sim_chance(prng, 100);
+    ledger_get(&server->world->ledger, response->number)->tunnel_open = true;
+}
+
 void multi_origin_plan(struct multi_connection *connection, struct multi_response *response)
 {
     struct server *server = connection->base.server;
@@ -76,7 +96,9 @@ void multi_origin_plan(struct multi_connection *connection, struct multi_respons
     response->has_trailers = sim_chance(prng, 100);
     response->early = sim_chance(prng, habits->origin_early);
     response->slow = sim_chance(prng, habits->origin_slow);
-    if (response->call) {
+    if (response->verb == VERB_CONNECT) {
+        plan_tunnel(server, response);
+    } else if (response->call) {
         plan_call(server, response);
     } else if (response->verb == VERB_HEAD || response->status == 204 || response->status == 304) {
         drop_body(response);
@@ -187,6 +209,7 @@ static void push_head(struct multi_connection *connection, struct peer_stream *s
         add_grpc_status(peer, response);
     }
     bool bare = response->size == 0 && !response->has_trailers && response->fate == MULTI_COMPLETE;
+    bare = bare && !response->tunnel;
     bool ends = response->trailers_only || (bare && (response->bodiless || sim_chance(prng, 500)));
     peer_push_head(peer, stream, ends);
     if (ends) {
@@ -240,13 +263,18 @@ static bool push_body(struct multi_connection *connection, struct peer_stream *s
     struct prng *prng = &connection->base.server->prng;
     struct multi_response *response = multi_response_of(stream);
     uint8_t bytes[PIECE_MAX];
+    if (response->listens && !stream->in_ended) {
+        return false;
+    }
     uint64_t left = (is_cut(response) ? response->cut_at : response->size) - response->offset;
     if (left == 0) {
         if (is_cut(response)) {
             cut(connection, stream);
             return false;
         }
-        end_body(connection, stream);
+        if (!response->silent) {
+            end_body(connection, stream);
+        }
         return stream->out_ended;
     }
     size_t piece = (size_t)sim_magnitude(prng, 1, sizeof(bytes));
@@ -258,7 +286,7 @@ static bool push_body(struct multi_connection *connection, struct peer_stream *s
     }
     payload_fill(response->number, SIDE_RESPONSE, response->offset, bytes, piece);
     bool ends = response->fate == MULTI_COMPLETE && piece == left && !response->has_trailers &&
-                sim_chance(prng, 500);
+                !response->silent && sim_chance(prng, 500);
     peer_push_data(peer, stream, span_of(bytes, piece), ends);
     response->offset += piece;
     if (ends || (response->announces && piece == left && !is_cut(response))) {
@@ -270,7 +298,7 @@ static bool push_body(struct multi_connection *connection, struct peer_stream *s
 /* A response that came before the request's end (RFC 9113, 8.1). */
 static void end_early(struct multi_connection *connection, struct peer_stream *stream)
 {
-    if (!stream->in_ended && !stream->reset_sent &&
+    if (!stream->in_ended && !stream->reset_sent && !multi_response_of(stream)->tunnel &&
         sim_chance(&connection->base.server->prng, 500)) {
         peer_push_reset(&connection->peer, stream, NGHTTP2_NO_ERROR);
     }

@@ -37,6 +37,8 @@ static void on_head(struct origin_connection *connection)
         !reader_framing(&connection->reader, &framing, &length)) {
         run_failed("an origin got the request \"%.*s\"", SPAN_ARGS(line));
     }
+    bool switches = reader_field(&connection->reader, "Upgrade").data != NULL;
+    connection->verb = switches ? VERB_CONNECT : connection->verb;
     connection->number = (uint32_t)digits_at(target, 3);
     connection->attempt =
         ledger_arrived(server_ledger(&connection->base), connection->number, connection->verb);
@@ -46,7 +48,14 @@ static void on_head(struct origin_connection *connection)
     check_fields(connection);
     struct span expect = reader_field(&connection->reader, "Expect");
     reader_body(&connection->reader, framing, length);
+    if (switches && sim_chance(&connection->base.server->prng, 900)) {
+        origin_open_tunnel(connection);
+        return;
+    }
     origin_plan(connection);
+    if (switches && connection->base.server->world->habits.strict) {
+        origin_refuse_tunnel(connection);
+    }
     connection->state = ORIGIN_BODY;
     if (connection->plan.fate == FATE_SILENT) {
         connection->state = ORIGIN_SILENT;
@@ -78,6 +87,9 @@ static void on_body_end(struct origin_connection *connection)
 
 static bool is_reading(const struct origin_connection *connection)
 {
+    if (connection->state == ORIGIN_TUNNEL) {
+        return !connection->half_closed;
+    }
     return connection->state == ORIGIN_HEAD || !connection->body_complete ||
            connection->state == ORIGIN_LINGER;
 }
@@ -85,6 +97,10 @@ static bool is_reading(const struct origin_connection *connection)
 static void digest(struct origin_connection *connection, struct span bytes)
 {
     while (bytes.size > 0) {
+        if (connection->state == ORIGIN_TUNNEL) {
+            origin_take_tunnel(connection, bytes);
+            return;
+        }
         if (connection->body_complete && connection->state != ORIGIN_HEAD) {
             run_failed("an origin got bytes behind the request %u, before its answer",
                        connection->number);
@@ -135,6 +151,10 @@ static bool receive(struct origin_connection *connection)
     enum status status = is_reading(connection) ? server_read(&connection->base, take) : OK;
     if (status == END) {
         connection->half_closed = true;
+        if (connection->state == ORIGIN_TUNNEL) {
+            origin_take_tunnel(connection, SPAN_EMPTY);
+            return true;
+        }
         /* Idle, or cut off in a request: either way nothing will follow. */
         return connection->body_complete && connection->state != ORIGIN_HEAD &&
                connection->state != ORIGIN_LINGER;
@@ -179,6 +199,9 @@ static bool serve_request(struct origin_connection *connection)
         ((idle && connection->reader.head_size == 0) || connection->state == ORIGIN_LINGER)) {
         return false;
     }
+    if (connection->state == ORIGIN_TUNNEL) {
+        return origin_serve_tunnel(connection);
+    }
     if (connection->state == ORIGIN_BODY) {
         (void)wire_pump(&connection->base.wire, UINT64_MAX); /* a 100 Continue */
         return !connection->base.wire.failed;
@@ -201,7 +224,7 @@ static bool serve(struct server_connection *base)
         return true;
     }
     enum fate fate = connection->plan.fate;
-    bool responding = connection->state == ORIGIN_RESPOND;
+    bool responding = connection->state == ORIGIN_RESPOND || connection->state == ORIGIN_TUNNEL;
     base->abruptly = responding && (fate == FATE_RESET || fate == FATE_ABORT);
     return false;
 }

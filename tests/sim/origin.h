@@ -13,6 +13,7 @@ enum origin_state {
     ORIGIN_BODY,    /* reading the request body */
     ORIGIN_RESPOND, /* may still read the body, when it answers early */
     ORIGIN_SILENT,  /* never answers */
+    ORIGIN_TUNNEL,  /* bytes both ways, each with an end of its own */
     ORIGIN_LINGER,  /* all is said: the rest of the request is read, then closed */
 };
 
@@ -53,6 +54,9 @@ struct origin_connection {
     bool call; /* a gRPC call */
     struct response_plan plan;
     uint64_t offset; /* payload produced */
+    uint64_t tunnel_in;
+    bool tunnel_listens; /* speaks when the other side has ended */
+    bool tunnel_silent;  /* has no end */
     bool head_made;
     bool end_made;
     uint64_t next_send;
@@ -61,6 +65,16 @@ struct origin_connection {
 
 /* Draws what becomes of the request whose head was just read. */
 void origin_plan(struct origin_connection *connection);
+
+/* The tunnel that was asked for is refused, in so many words: with 200 a worker would have to. */
+void origin_refuse_tunnel(struct origin_connection *connection);
+
+/* The tunnel that was asked for is granted. Bytes of the other side, and its end (of no bytes). */
+void origin_open_tunnel(struct origin_connection *connection);
+void origin_take_tunnel(struct origin_connection *connection, struct span bytes);
+
+/* Sends what there is to send in a tunnel. False: it is over. */
+bool origin_serve_tunnel(struct origin_connection *connection);
 
 /* Produces and sends. False: the connection is over. */
 bool origin_respond(struct origin_connection *connection);

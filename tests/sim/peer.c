@@ -241,6 +241,9 @@ static void push_first_settings(struct peer *peer)
         entries[count++] =
             (nghttp2_settings_entry){NGHTTP2_SETTINGS_HEADER_TABLE_SIZE, manners->table_size};
     }
+    if (manners->connects) {
+        entries[count++] = (nghttp2_settings_entry){NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1};
+    }
     push_settings(peer, entries, count);
 }
 

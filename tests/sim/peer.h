@@ -40,6 +40,7 @@ struct peer_manners {
     uint32_t pads;              /* chance, a frame */
     uint32_t chatter;           /* chance, a turn: a frame that nobody needs */
     bool deaf;                  /* answers no PING */
+    bool connects;              /* an origin's: takes extended CONNECT (RFC 8441) */
 };
 
 struct peer_field {
@@ -115,6 +116,7 @@ struct peer {
     uint32_t first_window; /* of new streams, as the other side says */
     int64_t out_window;
     uint32_t out_streams_max;
+    bool out_connects; /* the other side takes extended CONNECT */
     bool goaway_came;
     uint32_t goaway_last; /* in it */
 

@@ -79,6 +79,9 @@ static void on_settings(struct peer *peer, uint8_t flags, struct span payload)
         case NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS:
             peer->out_streams_max = value;
             break;
+        case NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL:
+            peer->out_connects = value == 1;
+            break;
         default:
             break;
         }

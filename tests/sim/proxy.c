@@ -131,13 +131,14 @@ static void print_config(const struct habits *habits, FILE *stream)
     for (uint32_t i = 0; i < habits->origins; i++) {
         (void)fprintf(stream, " target \"10.2.0.%u:80\"\n", i + 1);
     }
-    (void)fprintf(stream,
-                  "}\nroute \"all\" {\n match path-prefix=\"/\"\n upstream \"origins\"\n"
-                  " policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; };"
-                  " buffering { request %lluB; response %lluB; } }\n}\n",
-                  (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts,
-                  (unsigned long long)habits->hold_request,
-                  (unsigned long long)habits->hold_response);
+    (void)fprintf(
+        stream,
+        "}\nroute \"all\" {\n match path-prefix=\"/\"\n upstream \"origins\"\n"
+        "%s policies { timeout %llums; max-body-size 0; retry-policy { max-attempts %u; };"
+        " buffering { request %lluB; response %lluB; } }\n}\n",
+        habits->multi.tunnels > 0 ? " upgrade \"toy\"\n" : "",
+        (unsigned long long)(habits->timeout / MILLISECOND), habits->attempts,
+        (unsigned long long)habits->hold_request, (unsigned long long)habits->hold_response);
     if (habits->tunnels) {
         (void)fprintf(stream,
                       "upstream \"tunnels\" { target \"10.2.0.%u:80\"; }\n"

@@ -417,6 +417,8 @@ static void multi_base(struct prng *prng, struct habits *habits, struct sim_opti
     base(prng, habits);
     rough_network(prng, options);
     bool client = sim_chance(prng, 700);
+    struct prng aside = *prng; /* worlds without tunnels are what they were before there were any */
+    prng_init(&aside, prng_next(&aside) + 1);
     habits->clients = (uint32_t)sim_between(prng, 1, 5);
     habits->http10 = 0; /* bodies until close: the ends of this scenario's origins differ */
     habits->request_body_max = sim_magnitude(prng, 1024, 128 * 1024);
@@ -433,6 +435,7 @@ static void multi_base(struct prng *prng, struct habits *habits, struct sim_opti
         .streams_max = (uint32_t)sim_magnitude(prng, 1, 100),
         .window = (uint32_t)sim_magnitude(prng, 64 * 1024, 512 * 1024),
         .glitches = 1000 * 1000,
+        .tunnels = client && sim_chance(&aside, 400) ? (uint32_t)sim_between(&aside, 100, 500) : 0,
         .calls = sim_chance(prng, 500) ? (uint32_t)sim_between(prng, 100, 900) : 0,
     };
 }

@@ -54,6 +54,7 @@ struct multi_habits {
     uint32_t resets;        /* chance, a request: its client resets it */
     uint32_t refuses;       /* chance, a request: its origin refuses it unseen */
     uint32_t holds;         /* chance, a request: its origin looks at it later */
+    uint32_t tunnels;       /* chance, a request of a client: it is an extended CONNECT */
     uint32_t calls;         /* chance, a request of a client: it is a gRPC call */
 
     uint64_t pool; /* bytes of the workers' memory; 0: the default */
