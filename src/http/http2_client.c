@@ -469,6 +469,7 @@ static const struct stream_ops STREAM_OPS = {
     .read_request = no_request,
     .read_response = read_response,
     .read_body = read_body,
+    .is_at_end = http2_stream_is_at_end,
     .trailers = http2_stream_trailers,
     .write_request = write_request,
     .write_response = no_response,

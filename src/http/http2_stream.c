@@ -287,6 +287,12 @@ enum status http2_stream_read(struct http2_stream *stream, size_t max, struct sp
     return AGAIN;
 }
 
+bool http2_stream_is_at_end(struct stream *stream)
+{
+    const struct http2_stream *self = http2_stream_of(stream);
+    return self->peer_ended && self->first == NULL;
+}
+
 struct fields *http2_stream_trailers(struct stream *stream)
 {
     ASSERT(stream->in_ended);
@@ -304,15 +310,22 @@ static void wait_for(struct http2_stream *stream, enum http2_wait what)
     }
 }
 
-/* Room in the queue and in both windows. */
-static size_t data_room(const struct http2_stream *stream)
+/* The smaller one of the windows of the stream and of its connection, or 0. */
+static size_t window_of(const struct http2_stream *stream)
 {
     const struct http2_wire *wire = http2_wire_of_stream(stream);
     int32_t window = nghttp2_session_get_stream_remote_window_size(wire->codec, stream->id);
     int32_t all = nghttp2_session_get_remote_window_size(wire->codec);
     window = window < all ? window : all;
-    size_t room = http2_wire_room(wire);
-    return window <= 0 ? 0 : room < (size_t)window ? room : (size_t)window;
+    return window <= 0 ? 0 : (size_t)window;
+}
+
+/* Room in the queue and in both windows. */
+static size_t data_room(const struct http2_stream *stream)
+{
+    size_t window = window_of(stream);
+    size_t room = http2_wire_room(http2_wire_of_stream(stream));
+    return room < window ? room : window;
 }
 
 static bool is_gone(const struct http2_stream *stream)
@@ -494,6 +507,14 @@ enum status http2_stream_write_end(struct stream *base, const struct fields *tra
     }
     if (trailers != NULL && trailers->count > 0) {
         return write_trailers(stream, trailers);
+    }
+    if (!wire->client && stream->out_framing != FRAMING_TUNNEL && window_of(stream) == 0) {
+        /*
+         * An empty DATA frame needs no window (RFC 9113, 6.9.1), but the codec waits for one; an
+         * empty trailer section says the same. Some services would take none of a request.
+         */
+        static const struct fields NONE = {0};
+        return write_trailers(stream, &NONE);
     }
     if (!http2_stream_takes_head(stream, HTTP2_FRAME_HEADER)) {
         return AGAIN;

@@ -332,6 +332,7 @@ void http2_stream_begin_out(struct http2_stream *stream, enum framing framing, u
 nghttp2_data_provider http2_stream_provider(struct http2_stream *stream);
 
 /* The shared implementations of stream_ops. */
+bool http2_stream_is_at_end(struct stream *stream);
 struct fields *http2_stream_trailers(struct stream *stream);
 size_t http2_stream_room(struct stream *base);
 enum status http2_stream_write_body(struct stream *base, struct span bytes);

@@ -80,6 +80,12 @@ struct stream_ops {
                              enum reason *reason);
 
     /*
+     * Optional: whether no byte of the body is left, so that read_body has but its end to tell.
+     * That can be passed on where no byte could be.
+     */
+    bool (*is_at_end)(struct stream *stream);
+
+    /*
      * Optional, both or none: where nobody needs to see the bytes they may go through a pipe
      * instead. How many of the coming body bytes could do so now, 0 while read_body is the better
      * way; and read_body's contract, its OK meaning that *size (1 to max) bytes went into the

@@ -151,6 +151,13 @@ struct source exchange_request_body(struct exchange *exchange)
                            .self = exchange};
 }
 
+static bool response_is_at_end(void *self)
+{
+    struct exchange *exchange = self;
+    struct stream *upstream = exchange->attempt.lease.stream;
+    return upstream->ops->is_at_end != NULL && upstream->ops->is_at_end(upstream);
+}
+
 static enum status read_response(void *self, size_t max, struct span *bytes, enum reason *reason)
 {
     struct exchange *exchange = self;
@@ -185,6 +192,7 @@ static const struct fields *response_trailers(void *self)
 struct source exchange_response_body(struct exchange *exchange)
 {
     return (struct source){.read = read_response,
+                           .is_at_end = response_is_at_end,
                            .spliceable = response_spliceable,
                            .splice = splice_response,
                            .trailers = response_trailers,

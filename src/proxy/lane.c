@@ -97,17 +97,19 @@ static enum status move_bytes(struct lane *lane, size_t quantum, enum reason *re
     if (ask_room(lane, &room, reason) != OK) {
         return fail(lane, false);
     }
-    if (room == 0) {
+    const struct source *source = &lane->source;
+    bool at_end = room == 0 && source->is_at_end != NULL && source->is_at_end(source->self);
+    if (room == 0 && !at_end) {
         lane->waits = LANE_WAITS_SINK;
         return AGAIN;
     }
     struct span bytes = SPAN_EMPTY;
-    size_t max = room < quantum ? room : quantum;
-    enum status status = lane->source.read(lane->source.self, max, &bytes, reason);
+    size_t max = at_end ? 1 : room < quantum ? room : quantum;
+    enum status status = source->read(source->self, max, &bytes, reason);
     if (status != OK) {
         return note_source(lane, status, reason);
     }
-    ASSERT(bytes.size > 0 && bytes.size <= max);
+    ASSERT(!at_end && bytes.size > 0 && bytes.size <= max);
     if (lane->sink.write(lane->sink.self, bytes, reason) != OK) {
         return fail(lane, false);
     }
@@ -179,6 +181,12 @@ static enum status stream_read(void *self, size_t max, struct span *bytes, enum 
     return stream->ops->read_body(stream, max, bytes, reason);
 }
 
+static bool stream_is_at_end(void *self)
+{
+    struct stream *stream = self;
+    return stream->ops->is_at_end != NULL && stream->ops->is_at_end(stream);
+}
+
 static uint64_t stream_spliceable(void *self)
 {
     struct stream *stream = self;
@@ -201,6 +209,7 @@ static const struct fields *stream_trailers(void *self)
 struct source lane_stream_source(struct stream *stream)
 {
     return (struct source){.read = stream_read,
+                           .is_at_end = stream_is_at_end,
                            .spliceable = stream_spliceable,
                            .splice = stream_splice,
                            .trailers = stream_trailers,

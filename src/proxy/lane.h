@@ -8,7 +8,8 @@
  *     this call only; the sink takes all of them. Nobody keeps a remainder but the
  *     sink's own bounded queue.
  *   - The end (with trailers) is passed on once, after the last byte was accepted; an abort once,
- *     from either side; nothing follows either.
+ *     from either side; nothing follows either. A source that knows that its end is next is asked
+ *     for it without room, too: the sink may take an end where it takes no byte.
  *   - A source or sink that says AGAIN wakes the lane's owner when that changes.
  *   - One run moves at most LANE_QUANTUM bytes, then it is the others' turn.
  *   - Where both ends can, bytes go through a pipe of the sink's and nobody sees them; the pipe is
@@ -28,6 +29,8 @@ enum { LANE_QUANTUM = 256 * 1024 };
 struct source {
     /* stream_ops.read_body's contract. */
     enum status (*read)(void *self, size_t max, struct span *bytes, enum reason *reason);
+    /* stream_ops.is_at_end; NULL: nobody knows before a read. */
+    bool (*is_at_end)(void *self);
     /* stream_ops.spliceable and splice_body; NULL: somebody looks at the bytes. */
     uint64_t (*spliceable)(void *self);
     enum status (*splice)(void *self, struct io_pipe *pipe, size_t max, size_t *size,

@@ -462,6 +462,20 @@ def test_trailers_come_behind_a_body_of_announced_length(through, origin):
     assert proxy.log_record()['grpc_status'] == 0
 
 
+def test_the_end_needs_no_window(through, origin):
+    def finish_plainly(_origin, h2):
+        h2.data(h2.next, end=True)
+    proxy = through(origin(serve_frames(until_call, begin(), finish(('x-last', 'so')),
+                                        until_call, begin(), finish_plainly,
+                                        until_call, begin(body=b''), finish_plainly, hold)))
+    for size, trailers in ((9, True), (9, False), (0, False)):
+        h2, stream = call_raw(proxy, refill=False, first=settings((INITIAL_WINDOW_SIZE, size)))
+        answer = h2.answer(stream)
+        assert answer.ended and answer.reset is None and len(answer.body) == size
+        assert answer.trailers == ([(b'grpc-status', b'0'), (b'x-last', b'so')] if trailers else [])
+    assert [record['reason'] for record in proxy.log_records(3)] == [None] * 3
+
+
 def test_a_service_that_resets_a_stream_cuts_it_short(through, origin):
     def give_up(_origin, h2):
         h2.send(reset(h2.next, INTERNAL_ERROR))
