@@ -256,6 +256,8 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         if (stream->out_framing == FRAMING_TUNNEL && head->status < 300) {
             head->status = 101; /* as an upstream of HTTP/1.1 would say it */
             head->framing = FRAMING_TUNNEL;
+        } else if (stream->out_framing == FRAMING_TUNNEL) {
+            stream->out_framing = FRAMING_CHUNKED; /* refused: a response like any, trailers too */
         }
         stream->in_length = head->framing == FRAMING_LENGTH;
         stream->in_remaining = head->content_length;
