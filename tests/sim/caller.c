@@ -264,8 +264,9 @@ static uint64_t wake_time(struct caller *caller)
     if (!caller->wire.connected) {
         return wake;
     }
-    if (header_is_refused(&caller->header)) {
-        wake = earliest(wake, caller->connected_at + HEADER_TIMEOUT + HEADER_SLACK + 1);
+    uint64_t judged_at = caller->connected_at + HEADER_TIMEOUT + HEADER_SLACK + 1;
+    if (header_is_refused(&caller->header) && io_now(caller->io) < judged_at) {
+        wake = earliest(wake, judged_at);
     }
     if ((caller->slow_sender || is_dripping(caller)) && wire_unsent(&caller->wire) > 0) {
         wake = earliest(wake, caller->next_send);
