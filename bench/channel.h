@@ -140,7 +140,7 @@ static inline void channels_prepare(struct channels *channels, const char *reque
     SSL_CTX *context = SSL_CTX_new(TLS_client_method());
     if (context == NULL || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
         SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") != 1 ||
-        SSL_CTX_set1_groups_list(context, "P-256") != 1 ||
+        SSL_CTX_set1_groups_list(context, "X25519") != 1 ||
         SSL_CTX_set_alpn_protos(context, alpn, sizeof(alpn) - 1) != 0) {
         quit("TLS");
     }
