@@ -62,7 +62,8 @@ def test_the_default_is_sentinel_or_nobody_and_the_supervisor_stays_root(sentine
     [worker] = of_role(proxy, 'worker')
     replace(proxy, 'worker', signal.SIGKILL)
     assert of_role(proxy, 'worker') != [worker]
-    assert {status_of(pid)['Uid'][0] for pid in of_role(proxy, 'worker')} == users
+    wait_for(lambda: {status_of(pid)['Uid'][0] for pid in of_role(proxy, 'worker')} == users, 10,
+             'the new worker to have dropped its privileges')
 
 
 def is_full():

@@ -1,6 +1,12 @@
 """Waiting for what must happen, with a bound and a message."""
+import fcntl
+import functools
+import itertools
+import os
 import socket
+import tempfile
 import time
+from pathlib import Path
 
 
 def wait_for(predicate, seconds=10, what='the condition'):
@@ -14,12 +20,44 @@ def wait_for(predicate, seconds=10, what='the condition'):
         time.sleep(0.02)
 
 
+class Ports:
+    """Ports of this process alone: below those that the kernel gives to outgoing connections, and out
+    of a block that no other process of tests has while this one lives."""
+
+    FIRST, SIZE, BLOCKS = 10240, 256, 80
+
+    def __init__(self):
+        folder = Path(tempfile.gettempdir(), f'sentinel-test-ports-{os.getuid()}')
+        folder.mkdir(exist_ok=True)
+        for block in range(self.BLOCKS):
+            self.lock = open(folder / str(block), 'w')
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.lock.close()
+                continue
+            first = self.FIRST + block * self.SIZE
+            self.ports = itertools.cycle(range(first, first + self.SIZE))
+            return
+        raise AssertionError(f'all blocks of ports are taken, see {folder}')
+
+    def free(self):
+        for port in itertools.islice(self.ports, self.SIZE):
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Sentinel does
+                try:
+                    sock.bind(('', port))  # free on every address: some tests listen on all
+                except OSError:
+                    continue
+                return port
+        raise AssertionError('no port is free')
+
+
+@functools.cache
+def own_ports():
+    return Ports()
+
+
 def free_ports(count):
-    """Ports that nobody used a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(('', 0))  # free on every address: some tests listen on all
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    """Ports that nobody uses, all different."""
+    return [own_ports().free() for _ in range(count)]
