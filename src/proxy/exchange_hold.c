@@ -107,7 +107,10 @@ struct sink exchange_hold_response(struct exchange *exchange, const struct sink 
 /* The upstream has said all, or broken off: its failure is the reason, and shown in the end. */
 static void end_attempt(struct exchange *exchange)
 {
-    const struct lane *lane = &exchange->response_lane;
+    struct lane *lane = &exchange->response_lane;
+    if (lane->trailers != NULL && lane->trailers->count == 0) {
+        lane->trailers = NULL; /* that there are none stands in the stream, which goes */
+    }
     bool failed = lane->state == LANE_FAILING;
     if (failed) {
         metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream,

@@ -42,6 +42,9 @@ static const struct known {
     {"multi-strict", 2, 0},
     /* A deadline passed when all was said. */
     {"multi-hostile", 36, 0},
+    /* Where no trailers had come, their absence was read from a stream that was given back. */
+    {"multi-stalls", 10005278, 0},
+    {"multi-rough", 10013987, 0},
     /* The codec frees twice what it cannot queue. */
     {"multi-strict", 1, 144},
     {"multi-rough", 4, 252},
