@@ -147,15 +147,17 @@ static void push_malformed(struct multi_connection *connection, struct peer_stre
         {"X-Upper", "x"},
         {"connection", "close"},
         {"transfer-encoding", "chunked"},
-        {"content-length", "-5"},
         {"x-split", "a\r\nx-other: b"},
         {"x y", "z"},
+        {"content-length",
+         "-5"}, /* the last: who asked for a tunnel ignores it (RFC 9110, 9.3.6) */
     };
     enum { COUNT = sizeof(fields) / sizeof(fields[0]), BAD_STATUSES = 5 };
     struct peer *peer = &connection->peer;
     struct prng *prng = &connection->base.server->prng;
     const struct multi_response *response = multi_response_of(stream);
-    uint32_t kind = prng_below(prng, COUNT);
+    uint32_t kind = prng_below(prng, response->verb == VERB_CONNECT ? COUNT - 1 : COUNT);
+    sim_note(connection->base.server->io, "malformed: %s", fields[kind][0]);
     peer_draft(peer);
     if (kind >= BAD_STATUSES) {
         peer_add(peer, ":status", "200");
