@@ -282,7 +282,6 @@ enum status connection_accept(struct proxy *proxy, struct io_socket *listener, u
     connection->listed = SESSION_CLOSED;
     connection->since = io_now(proxy->io);
     list_init(&connection->shed_link);
-    list_init(&connection->http2_link);
     enum status status = io_accept(proxy->io, listener, &connection->session.transport.socket,
                                    SOCKET_CLIENT, &connection->peer);
     if (status != OK) {

@@ -37,8 +37,7 @@ struct connection {
     bool active;    /* which gauge it stands in */
     uint8_t listed; /* enum session_step: as which it stands in a list of shedding's */
     struct list shed_link;
-    struct list http2_link; /* idle, of HTTP/2: in that list as well */
-    uint64_t since;         /* when it came there */
+    uint64_t since; /* when it came there */
 };
 
 static inline struct connection *connection_of_session(const struct session *session)

@@ -38,7 +38,6 @@ void shedding_init(struct shedding *shedding)
 static void move(struct shedding *shedding, struct connection *connection, enum session_step step)
 {
     list_unlink(&connection->shed_link);
-    list_unlink(&connection->http2_link);
     if (connection->counted) {
         shedding->leaving += step == SESSION_LINGER ? 1 : 0;
         shedding->leaving -= connection->listed == SESSION_LINGER ? 1 : 0;
@@ -50,23 +49,21 @@ void shedding_note_connection(struct proxy *proxy, struct connection *connection
 {
     struct shedding *shedding = &proxy->shedding;
     enum session_step step = connection->session.step;
-    bool http2 = step == SESSION_IDLE && http2_session_is(&connection->session);
-    if (connection->listed == step && http2 == list_is_linked(&connection->http2_link)) {
+    if (connection->listed == step) {
         return;
     }
     move(shedding, connection, step);
     connection->since = io_now(proxy->io);
-    struct list *list = step == SESSION_IDLE        ? &shedding->idle
-                        : step == SESSION_PREFACE   ? &shedding->idle
-                        : step == SESSION_HANDSHAKE ? &shedding->handshakes
-                        : step == SESSION_HEAD      ? &shedding->heads
-                        : step == SESSION_LINGER    ? &shedding->lingers
-                                                    : NULL;
+    bool http2 = http2_session_is(&connection->session);
+    struct list *list = step == SESSION_IDLE && http2 ? &shedding->idle_http2
+                        : step == SESSION_IDLE        ? &shedding->idle
+                        : step == SESSION_PREFACE     ? &shedding->idle
+                        : step == SESSION_HANDSHAKE   ? &shedding->handshakes
+                        : step == SESSION_HEAD        ? &shedding->heads
+                        : step == SESSION_LINGER      ? &shedding->lingers
+                                                      : NULL;
     if (list != NULL) {
         list_push_back(list, &connection->shed_link);
-    }
-    if (http2) {
-        list_push_back(&shedding->idle_http2, &connection->http2_link);
     }
 }
 
@@ -187,6 +184,17 @@ static struct connection *first_connection(const struct list *list)
     return list_is_empty(list) ? NULL : CONTAINER_OF(list->next, struct connection, shed_link);
 }
 
+/* Of both protocols, the one that has been idle longest. */
+static struct connection *first_idle(const struct shedding *shedding)
+{
+    struct connection *of_http1 = first_connection(&shedding->idle);
+    struct connection *of_http2 = first_connection(&shedding->idle_http2);
+    if (of_http1 == NULL || of_http2 == NULL) {
+        return of_http1 == NULL ? of_http2 : of_http1;
+    }
+    return of_http2->since < of_http1->since ? of_http2 : of_http1;
+}
+
 static void shed_lingers(struct proxy *proxy, uint64_t count, uint64_t age, uint64_t now)
 {
     struct shedding *shedding = &proxy->shedding;
@@ -211,7 +219,7 @@ static uint64_t shed_idle(struct proxy *proxy, uint64_t count, uint64_t age, uin
 {
     struct shedding *shedding = &proxy->shedding;
     uint64_t done = 0;
-    struct connection *connection = first_connection(&shedding->idle);
+    struct connection *connection = first_idle(shedding);
     while (done < count && connection != NULL && is_due(shedding, connection->since, age, now)) {
         struct session *session = &connection->session;
         session->ops->drain(session);
@@ -220,7 +228,7 @@ static uint64_t shed_idle(struct proxy *proxy, uint64_t count, uint64_t age, uin
         }
         done++;
         connection_serve(proxy, session); /* out of the list, one way or the other */
-        connection = first_connection(&shedding->idle);
+        connection = first_idle(shedding);
     }
     return done;
 }
@@ -247,9 +255,7 @@ static uint64_t http2_percent(const struct http2_memory *memory)
 static bool shed_idle_http2(struct proxy *proxy, uint64_t age, uint64_t now)
 {
     struct shedding *shedding = &proxy->shedding;
-    const struct list *list = &shedding->idle_http2;
-    struct connection *connection =
-        list_is_empty(list) ? NULL : CONTAINER_OF(list->next, struct connection, http2_link);
+    struct connection *connection = first_connection(&shedding->idle_http2);
     if (connection == NULL || !is_due(shedding, connection->since, age, now)) {
         return false;
     }
@@ -258,7 +264,7 @@ static bool shed_idle_http2(struct proxy *proxy, uint64_t age, uint64_t now)
     if (session->step == SESSION_CLOSED || session->step == SESSION_LINGER) {
         metrics_count_at(proxy->metrics, METRIC_SHED, SHED_IDLE_HTTP2);
     } else { /* a request was here, or its last words do not leave */
-        list_unlink(&connection->http2_link);
+        move(shedding, connection, SESSION_CLOSED); /* it stands behind the others anew */
     }
     connection_serve(proxy, session);
     return true;

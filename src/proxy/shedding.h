@@ -82,7 +82,7 @@ struct shed_level {
 struct shedding {
     struct list lingers;    /* connections that we have closed, by the time of that */
     struct list idle;       /* connections between requests, by the time that they have been so */
-    struct list idle_http2; /* those of them that speak HTTP/2, in the same order */
+    struct list idle_http2; /* the same of HTTP/2, which may have to go for its memory alone */
     struct list handshakes; /* connections whose TLS handshake is under way, by its begin */
     struct list heads;      /* connections with a part of a head, by the time that it began */
     struct list senders; /* exchanges that wait for their client's body, by their last progress */

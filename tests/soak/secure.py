@@ -139,6 +139,10 @@ class Http2Connection:
             self.settle(stream, EOFError())
         elif isinstance(event, h2.events.ConnectionTerminated):
             self.over = True
+            if event.error_code:
+                self.wrong = f'GOAWAY with code {event.error_code}'
+            else:
+                self.closing = True  # what was begun is answered, but the library takes nothing more
             for other in [one for one in self.streams if one > (event.last_stream_id or 0)]:
                 self.settle(other, EOFError())
 
@@ -150,7 +154,7 @@ class Http2Connection:
                     self.take(event)
                 await self.flush()
         except h2.exceptions.H2Error as error:
-            self.wrong = None if self.closing else error  # the library takes nothing after GOAWAY
+            self.wrong = self.wrong if self.closing else error
         finally:
             self.over = True
             for stream in list(self.streams):
