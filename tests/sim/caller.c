@@ -134,7 +134,9 @@ static void send_some(struct caller *caller)
             break;
         }
         most -= sent;
-        caller->progress_at = now;
+        if (!sim_socket_is_stalled(caller->io, &caller->wire.socket)) {
+            caller->progress_at = now; /* else nobody will ever have it */
+        }
     }
     if (caller->header_sent_at == 0 && caller->wire.sent >= caller->header.size) {
         caller->header_sent_at = now;
