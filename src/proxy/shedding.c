@@ -225,6 +225,8 @@ static uint64_t shed_idle(struct proxy *proxy, uint64_t count, uint64_t age, uin
         session->ops->drain(session);
         if (session->step == SESSION_CLOSED) {
             metrics_count_at(proxy->metrics, METRIC_SHED, SHED_IDLE_CONNECTION);
+        } else if (session->step == SESSION_IDLE) {
+            move(shedding, connection, SESSION_CLOSED); /* its last words do not leave: the next */
         }
         done++;
         connection_serve(proxy, session); /* out of the list, one way or the other */
