@@ -147,12 +147,15 @@ class Http2Connection:
                 self.settle(other, EOFError())
 
     async def read(self):
-        """Until the end of the connection."""
+        """Until the end of the connection; frame by frame, for an error hides what came before it."""
         try:
-            while data := await self.reader.read(65536):
-                for event in self.codec.receive_data(data):
+            while head := await self.reader.readexactly(9):
+                frame = head + await self.reader.readexactly(int.from_bytes(head[:3], 'big'))
+                for event in self.codec.receive_data(frame):
                     self.take(event)
                 await self.flush()
+        except asyncio.IncompleteReadError:
+            pass
         except h2.exceptions.H2Error as error:
             self.wrong = self.wrong if self.closing else error
         finally:
