@@ -66,7 +66,7 @@ void http2_stream_destroy(struct http2_stream *stream)
     struct http2_wire *wire = http2_wire_of_stream(stream);
     bool held = stream->announced;
     bool whole = stream->whole;
-    wire->cut |= stream->out_mark > wire->out_sent;
+    wire->cut |= stream->out_mark > wire->out_sent && !stream->broken;
     forget_in_codec(stream);
     drop_chunks(stream);
     while (stream->interim != NULL) {

@@ -156,7 +156,7 @@ struct http2_wire {
     bool draining;      /* no further stream is wanted: a first GOAWAY said so, or will */
     bool noticed;       /* it did */
     bool goaway_sent;   /* and the last one: with the last stream, or one that gives up */
-    bool cut;           /* a stream was given up while its frames were waiting in the queue */
+    bool cut;           /* we gave a stream up while its frames were waiting in the queue */
     bool goaway_received;
 };
 

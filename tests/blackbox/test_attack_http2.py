@@ -1,6 +1,7 @@
 """Floods of HTTP/2: each ends the connection that makes it, and others are served meanwhile."""
 import socket
 import struct
+import time
 
 import pytest
 
@@ -327,3 +328,18 @@ def test_whoever_lets_a_response_stand_does_not_keep_the_connection(sentinel, or
     proxy.logged('client_write_timeout')
     assert proxy.metric('sentinel_connections') > 0
     wait_for(lambda: proxy.metric('sentinel_connections') == 0, 20, 'the end of the connection')
+
+
+def test_who_cancels_a_response_and_reads_on_late_keeps_the_connection(sentinel, origin):
+    """It is its own affair that what came before the reset still stands in its way."""
+    server = origin([read_request, response(b'z' * 16_000_000), read_to_end])
+    proxy = sentinel(server, listener=LISTENER, timeouts='linger 200ms')
+    h2 = Http2(proxy.connect(), first=settings((4, 2**31 - 1)), refill=False)
+    h2.send(window_update(0, 2**30))
+    stream = h2.open()
+    wait_for(lambda: proxy.metric('sentinel_upstream_connections') > 0, 10, 'the response')
+    time.sleep(1)  # until no kernel takes any more
+    h2.send(reset(stream))
+    proxy.logged('client_closed')
+    time.sleep(1)  # longer than a goodbye is waited for
+    h2.ping()

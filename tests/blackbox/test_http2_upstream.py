@@ -10,7 +10,7 @@ import pytest
 
 from harness.attack import shed
 from harness.http2 import ACK, END_HEADERS, HEADERS, PING, PREFACE, Http2, frame, settings
-from harness.http2_origins import (answer, answer_200, heads, read_on, refuse, say_goodbye,
+from harness.http2_origins import (answer, answer_200, body_of, heads, read_on, refuse, say_goodbye,
                                    send_head, serve_frames, until_request)
 from harness.origins import hold, read_head, response
 from harness.waiting import wait_for
@@ -189,6 +189,15 @@ def test_a_second_refusal_is_an_attempt_that_failed(sentinel, origin, refusals, 
     assert proxy.request('/', 'POST').status == status
     assert len(server.connections) == min(refusals + 1, 3)
     assert proxy.log_record()['attempts'] == 3
+
+
+def test_a_body_larger_than_what_its_route_collects_is_sent_again_like_any(sentinel, origin):
+    bodies = []
+    server = origin(serve_frames(until_request, say_goodbye(0)),
+                    serve_frames(until_request, lambda _, h2: bodies.append(body_of(h2)), answer_200))
+    proxy = sentinel(server, upstream=UPSTREAM, policies='buffering { request "1KiB" }')
+    assert proxy.request('/', 'POST', body=b'x' * 5000).status == 200
+    assert bodies == [(b'x' * 5000, [])]
 
 
 def test_a_peer_that_speaks_first_is_heard(sentinel, origin):
