@@ -48,15 +48,7 @@ static struct fixture *fixture_of(struct transport *transport)
 
 static enum status stub_read(struct transport *transport, void *data, size_t size, size_t *got)
 {
-    struct fixture *it = fixture_of(transport);
-    if (it->input.size == 0) {
-        return AGAIN;
-    }
-    assert_true(size >= it->input.size);
-    memcpy(data, it->input.data, it->input.size);
-    *got = it->input.size;
-    it->input = SPAN_EMPTY;
-    return OK;
+    return http2_stage_take(&fixture_of(transport)->input, data, size, got);
 }
 
 static enum status stub_write(struct transport *transport, const struct iovec *pieces, int count,
@@ -86,18 +78,12 @@ static void stub_shutdown(struct transport *transport)
     (void)transport;
 }
 
-static void stub_close(struct transport *transport)
-{
-    transport->socket.fd = -1;
-    list_unlink(&transport->socket.ready_link);
-}
-
 static const struct transport_ops STUB = {.name = "stub",
                                           .read = stub_read,
                                           .write = stub_write,
                                           .shutdown = stub_shutdown,
-                                          .close = stub_close,
-                                          .reset = stub_close};
+                                          .close = http2_stage_close,
+                                          .reset = http2_stage_close};
 
 static void take_events(struct fixture *it)
 {

@@ -6,6 +6,7 @@
 #define SENTINEL_HTTP_HTTP2_STAGE_TEST_H
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "http/http2_wire.h"
@@ -76,6 +77,25 @@ static inline void http2_stage_deinit(struct http2_stage *stage)
     free(stage->context.scratch);
     free(stage->context.render);
     io_epoll_destroy(stage->io);
+}
+
+/* For a stub's transport_ops: what is there to be read comes at once; and how it closes. */
+static inline enum status http2_stage_take(struct span *input, void *data, size_t size, size_t *got)
+{
+    if (input->size == 0) {
+        return AGAIN;
+    }
+    ASSERT(size >= input->size);
+    memcpy(data, input->data, input->size);
+    *got = input->size;
+    *input = SPAN_EMPTY;
+    return OK;
+}
+
+static inline void http2_stage_close(struct transport *transport)
+{
+    transport->socket.fd = -1;
+    list_unlink(&transport->socket.ready_link);
 }
 
 /* A session at its beginning, on a transport of the test's own. */
