@@ -456,7 +456,7 @@ struct bench {
 static void compile(struct bench *bench, bool log)
 {
     char *text = NULL;
-    struct diagnostics diagnostics;
+    struct diagnostics *diagnostics = zeroed(sizeof(*diagnostics));
     struct arena arena;
     struct arena notes;
     struct span block = SPAN_EMPTY;
@@ -464,15 +464,16 @@ static void compile(struct bench *bench, bool log)
     ASSERT(size > 0);
     arena_init(&arena, zeroed(ARENA_SIZE), ARENA_SIZE);
     arena_init(&notes, zeroed(65536), 65536);
-    diagnostics_init(&diagnostics, &notes);
+    diagnostics_init(diagnostics, &notes);
     struct environment environment = {.cores = 1};
     struct compile_input input = {SPAN("bench.kdl"), span_of(text, (size_t)size), &environment};
-    if (compile_text(&input, &diagnostics, &arena, &block) != OK) {
-        diagnostics_print(&diagnostics, stderr);
+    if (compile_text(&input, diagnostics, &arena, &block) != OK) {
+        diagnostics_print(diagnostics, stderr);
         exit(1);
     }
     bool opened = generation_open(&bench->generation, block);
     ASSERT(opened);
+    free(diagnostics);
     free(text);
 }
 
