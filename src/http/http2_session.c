@@ -19,13 +19,18 @@ static uint64_t now_of(const struct http2_wire *wire)
 
 static const struct stream_ops STREAM_OPS;
 
-/* More than were allowed, or than there is memory for: the peer may send it again, elsewhere. */
+/*
+ * More than were allowed, or than there is memory for: the peer may send it again, elsewhere. What
+ * is whole to the client may still be on its way upstream, and takes a place of which the client
+ * knows nothing: refused, too, but not held against it.
+ */
 static struct http2_stream *begin_stream(struct http2_wire *wire, int32_t id)
 {
     struct session_context *context = wire->session->context;
     uint32_t max = context->http2->limits.streams;
-    bool allowed = wire->held - wire->whole < max && wire->held < 2 * max;
-    struct http2_stream *stream = allowed ? http2_stream_create(wire, &STREAM_OPS) : NULL;
+    bool allowed = wire->held - wire->whole < max;
+    bool room = allowed && wire->held < 2 * max;
+    struct http2_stream *stream = room ? http2_stream_create(wire, &STREAM_OPS) : NULL;
     if (!allowed) {
         http2_wire_charge(wire, HTTP2_GLITCH_STREAM_REFUSED);
     }

@@ -11,6 +11,9 @@
 
 enum {
     STREAMS = 4,
+    HELD = 2 * STREAMS, /* half of them whole to the client */
+    FIELDS = 4,         /* of REQUEST, charged when nobody reads them */
+    REFUSED_COST = 5,
     ARENA = 16 * 1024,
     OUTPUT = 256 * 1024,
     BODY = 60000,
@@ -27,10 +30,13 @@ static const uint8_t REQUEST[] = "\0\0\x0b\1\5\0\0\0\0"
                                  "\x82\x86\x84\x01\x06"
                                  "a.test";
 
+/* RST_STREAM with CANCEL, likewise. */
+static const uint8_t CANCEL[] = {0, 0, 4, NGHTTP2_RST_STREAM, 0, 0, 0, 0, 0, 0, 0, 0, 8};
+
 struct fixture {
     struct http2_session session;
     struct http2_stage stage;
-    struct stream *streams[STREAMS];
+    struct stream *streams[HELD];
     int stream_count;
     struct span input;
     int writes;
@@ -92,7 +98,7 @@ static void take_events(struct fixture *it)
     enum session_event event = session->ops->next_event(session, &stream);
     while (event != SESSION_EVENT_NONE && event != SESSION_EVENT_CLOSED) {
         if (event == SESSION_EVENT_HEAD) {
-            assert_true(it->stream_count < STREAMS);
+            assert_true(it->stream_count < HELD);
             it->streams[it->stream_count++] = stream;
         }
         event = session->ops->next_event(session, &stream);
@@ -196,6 +202,81 @@ static size_t body_in(const struct fixture *it, uint8_t *body, bool *ended)
     }
     assert_int_equal(at, it->output_size);
     return size;
+}
+
+/* Requests on streams of these numbers, odd as a client's are. */
+static void receive(struct fixture *it, int first, int count)
+{
+    uint8_t input[HELD * sizeof(REQUEST)];
+    size_t size = 0;
+    for (int i = 0; i < count; i++) {
+        memcpy(input + size, REQUEST, sizeof(REQUEST) - 1);
+        input[size + 8] = (uint8_t)(first + 2 * i);
+        size += sizeof(REQUEST) - 1;
+    }
+    it->input = span_of(input, size);
+    it->session.session.transport.socket.ready |= IO_READABLE;
+    run(it);
+}
+
+static void respond_wholly(struct stream *stream)
+{
+    respond(stream, 0);
+    assert_int_equal(stream->ops->write_end(stream, NULL), OK);
+    (void)stream->ops->flush(stream);
+}
+
+/* RST_STREAM with REFUSED_STREAM, and nothing behind it. */
+static void assert_refused(const struct fixture *it, uint8_t id)
+{
+    const uint8_t frame[] = {0, 0, 4, NGHTTP2_RST_STREAM,    0, 0, 0, 0, id,
+                             0, 0, 0, NGHTTP2_REFUSED_STREAM};
+    assert_true(it->output_size >= sizeof(frame));
+    assert_memory_equal(it->output + it->output_size - sizeof(frame), frame, sizeof(frame));
+}
+
+static void a_stream_that_its_client_has_reset_keeps_its_place(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    uint8_t resets[STREAMS * sizeof(CANCEL)];
+    begin(&it, STREAMS);
+    for (size_t i = 0; i < STREAMS; i++) {
+        memcpy(resets + i * sizeof(CANCEL), CANCEL, sizeof(CANCEL));
+        resets[i * sizeof(CANCEL) + 8] = (uint8_t)(2 * i + 1);
+    }
+    it.input = span_of(resets, sizeof(resets));
+    it.session.session.transport.socket.ready |= IO_READABLE;
+    run(&it);
+    uint32_t left = it.session.wire->budget.left;
+    receive(&it, 2 * STREAMS + 1, 1);
+    assert_refused(&it, 2 * STREAMS + 1);
+    assert_int_equal(it.stream_count, STREAMS);
+    assert_int_equal(left - it.session.wire->budget.left, FIELDS + REFUSED_COST);
+    end(&it);
+}
+
+static void the_place_of_a_stream_that_is_whole_to_its_client_is_not_held_against_it(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    begin(&it, STREAMS);
+    for (int i = 0; i < STREAMS; i++) {
+        respond_wholly(it.streams[i]);
+    }
+    run(&it);
+    receive(&it, 2 * STREAMS + 1, STREAMS);
+    assert_int_equal(it.stream_count, HELD);
+    for (int i = STREAMS; i < HELD; i++) {
+        respond_wholly(it.streams[i]);
+    }
+    run(&it);
+    uint32_t left = it.session.wire->budget.left;
+    receive(&it, 2 * HELD + 1, 1);
+    assert_refused(&it, 2 * HELD + 1);
+    assert_int_equal(it.stream_count, HELD);
+    assert_int_equal(left - it.session.wire->budget.left, FIELDS);
+    end(&it);
 }
 
 static void what_one_stream_says_leaves_at_once(void **state)
@@ -335,6 +416,8 @@ static void an_answer_in_the_queue_is_whole_after_the_goodbye(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_stream_that_its_client_has_reset_keeps_its_place),
+        cmocka_unit_test(the_place_of_a_stream_that_is_whole_to_its_client_is_not_held_against_it),
         cmocka_unit_test(what_one_stream_says_leaves_at_once),
         cmocka_unit_test(what_many_streams_say_leaves_with_one_call),
         cmocka_unit_test(more_than_a_record_does_not_wait_for_others),

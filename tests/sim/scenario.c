@@ -1,6 +1,9 @@
 /* The scenarios: each turns a seed into a world. */
 #include "seam.h"
 
+/* Requests of one client that its origins can be slow to end: all that it ever makes. */
+enum { LINGERING_MAX = 24 };
+
 /* A well-behaved world of random size; what every scenario starts from. */
 static void base(struct prng *prng, struct habits *habits)
 {
@@ -581,6 +584,10 @@ static void tune_multi_strict(struct prng *prng, struct habits *habits, struct s
     habits->multi.refuses = endings == 2 ? 100 : 0;
     habits->multi.holds = 200;
     habits->multi.few_streams = 300;
+    if (habits->multi.tunnels > 0 && habits->multi.streams_max < LINGERING_MAX / 2) {
+        /* One that its client has ended may wait for its origin: a place that is not free yet. */
+        habits->multi.streams_max = LINGERING_MAX / 2;
+    }
 }
 
 /* Peers that come and go, at any moment, on a network that breaks. */
