@@ -443,6 +443,14 @@ static void multi_base(struct prng *prng, struct habits *habits, struct sim_opti
     };
 }
 
+/* A tunnel that its client has ended may wait for its origin: a place that is not free yet. */
+static void bear_lingering(struct habits *habits)
+{
+    if (habits->multi.tunnels > 0 && habits->multi.streams_max < LINGERING_MAX / 2) {
+        habits->multi.streams_max = LINGERING_MAX / 2;
+    }
+}
+
 /* Half of the hosts are balancers, whose connections have to begin with a PROXY header. */
 static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
@@ -462,6 +470,7 @@ static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_op
         habits->strict = true;
         habits->timeout = 600 * SECOND;
         habits->proxied.bad = habits->proxied.unasked = 200;
+        bear_lingering(habits);
         return;
     }
     habits->workers = (uint32_t)sim_between(prng, 1, 3);
@@ -584,10 +593,7 @@ static void tune_multi_strict(struct prng *prng, struct habits *habits, struct s
     habits->multi.refuses = endings == 2 ? 100 : 0;
     habits->multi.holds = 200;
     habits->multi.few_streams = 300;
-    if (habits->multi.tunnels > 0 && habits->multi.streams_max < LINGERING_MAX / 2) {
-        /* One that its client has ended may wait for its origin: a place that is not free yet. */
-        habits->multi.streams_max = LINGERING_MAX / 2;
-    }
+    bear_lingering(habits);
 }
 
 /* Peers that come and go, at any moment, on a network that breaks. */
