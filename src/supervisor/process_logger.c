@@ -101,7 +101,7 @@ static void sleep_at_most(struct logging *logging, int milliseconds)
 {
     struct pollfd polled[] = {
         {.fd = logging->orphaned ? -1 : SPAWN_FD_CHANNEL, .events = POLLIN},
-        {.fd = SPAWN_FD_LIFE, .events = POLLIN},
+        {.fd = SPAWN_FD_LIFE}, /* its end is told unasked; what a worker writes there is nobody's */
     };
     if (poll(polled, sizeof(polled) / sizeof(polled[0]), milliseconds) <= 0) {
         return;
