@@ -27,6 +27,7 @@ static const struct refusal REFUSALS[] = {
     {REFUSAL_OF_SOCKET, EADDRINUSE, "another instance answers there", ""},
     {REFUSAL_OF_SOCKET, EEXIST, "there is a file that is no socket", ""},
     {REFUSAL_OF_SOCKET, ENOENT, NULL, FOLDER_ADVICE},
+    {REFUSAL_OF_PROCESS, ENOENT, NULL, "; are /proc/self/exe and /dev/null there?"},
     {REFUSAL_OF_PROCESS, EAGAIN, NULL,
      "; the limit of processes of this user or control group is reached (ulimit -u, TasksMax)"},
     {REFUSAL_OF_PROCESS, ENOMEM, NULL,

@@ -327,14 +327,18 @@ static int open_signals(void)
 {
     static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD};
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
+    const struct sigaction standard = {.sa_handler = SIG_DFL};
     sigset_t set;
     (void)sigemptyset(&set);
     for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
         (void)sigaddset(&set, taken[i]);
     }
-    /* The third: shared memory beyond a limit of file sizes is an error that is told. */
+    /*
+     * The third: shared memory beyond a limit of file sizes is an error that is told. The fourth:
+     * who starts us may ignore the ends of his children, and of ours we would never hear then.
+     */
     if (sigprocmask(SIG_BLOCK, &set, NULL) != 0 || sigaction(SIGPIPE, &ignore, NULL) != 0 ||
-        sigaction(SIGXFSZ, &ignore, NULL) != 0) {
+        sigaction(SIGXFSZ, &ignore, NULL) != 0 || sigaction(SIGCHLD, &standard, NULL) != 0) {
         return -1;
     }
     return signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);

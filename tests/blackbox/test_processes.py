@@ -209,6 +209,42 @@ class Bare:
             return sorted(int(pid) for pid in file.read().split())
 
 
+def ignore_children():
+    """What a program does that wants no news of its children, and what they inherit."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+
+def test_who_starts_it_may_ignore_the_ends_of_children(echo, tmp_path):
+    port, admin_port = free_ports(2)
+    config = tmp_path / 'sentinel.kdl'
+    config.write_text(Plan([echo]).render(tmp_path, port, admin_port))
+    process = subprocess.Popen([binary(), 'run', '--config', str(config),
+                                '--control-socket', 'off'],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               preexec_fn=ignore_children, env=environment())
+    try:
+        wait_for(lambda: is_served(port), 20, 'the start')
+        replace(Bare(process.pid), 'worker', signal.SIGKILL, 20)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(10)
+
+
+def test_without_proc_the_refusal_says_what_is_missing(tmp_path):
+    done = subprocess.run(['unshare', '--mount', 'sh', '-c',
+                           f'umount -l /proc && exec {binary()} run --control-socket off'],
+                          capture_output=True, text=True, timeout=30,
+                          env=environment(ASAN_OPTIONS='detect_leaks=0'))
+    if 'unshare' in done.stderr or 'umount' in done.stderr:
+        pytest.skip('no mount namespaces here')
+    assert done.returncode == 1
+    assert ('cannot start: No such file or directory; are /proc/self/exe and /dev/null there?'
+            in done.stderr)
+
+
 def is_served(port):
     """Whether a request is answered."""
     try:
