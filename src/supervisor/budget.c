@@ -22,6 +22,7 @@ enum {
     OWN_DESCRIPTORS = 16,     /* standard streams, channel, loop, timer, signals, executable */
     CHILD_DESCRIPTORS = 2,    /* a child's channel and segment */
     LISTENER_DESCRIPTORS = 1, /* each */
+    SPAWN_DESCRIPTORS = 2,    /* while a child is made: its spec, and its end of the channel */
 };
 
 static uint64_t add(uint64_t a, uint64_t b)
@@ -97,6 +98,20 @@ static void name_rows(struct budget *budget)
     budget->items[BUDGET_WORKER_CLIENTS].key = KEY_SERVER_MAX_CONNECTIONS;
 }
 
+/*
+ * With those of a child between fork and exec, which has all that the supervisor has, and copies of
+ * what it keeps above the numbers that it puts them on.
+ */
+static uint64_t supervisor_descriptors(const struct generation_header *header)
+{
+    uint64_t listeners = header->listeners.count;
+    uint64_t children =
+        SUPERVISOR_SLOTS_MAX - SUPERVISOR_WORKERS_MAX + (uint64_t)header->server.workers;
+    uint64_t copies = 1 /* the executable */ + SPAWN_FD_LISTENERS + listeners;
+    return OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * (listeners + 2) + REMAINS_MAX +
+           UNREAD_LOGS_MAX + CHILD_DESCRIPTORS * children + SPAWN_DESCRIPTORS + copies;
+}
+
 void budget_init(struct budget *budget, const struct generation *generation)
 {
     const struct generation_header *header = generation->header;
@@ -120,11 +135,7 @@ void budget_init(struct budget *budget, const struct generation *generation)
     set_single(budget, BUDGET_GENERATION, header->size);
     set_single(budget, BUDGET_SECRETS, secrets_bound(generation) + ticket_keys_size());
     set_single(budget, BUDGET_CODE, CODE_BYTES);
-    budget->supervisor_descriptors =
-        OWN_DESCRIPTORS + LISTENER_DESCRIPTORS * ((uint64_t)header->listeners.count + 2) +
-        REMAINS_MAX +
-        CHILD_DESCRIPTORS *
-            (uint64_t)(SUPERVISOR_SLOTS_MAX - SUPERVISOR_WORKERS_MAX + budget->workers);
+    budget->supervisor_descriptors = supervisor_descriptors(header);
     budget->controller_descriptors = OWN_DESCRIPTORS + controller_descriptors(generation);
 }
 

@@ -249,15 +249,32 @@ static void descriptors_are_lowered_to_what_fits_and_half_are_left_to_clients(vo
 static void a_limit_that_is_too_small_for_the_supervisor_is_told(void **state)
 {
     (void)state;
-    struct run *run = compile_within(100, "", 64);
+    struct run *run = compile_within(150, "", 64);
     assert_int_equal(run->status, OK);
     assert_non_null(strstr(run->report, "warning: `workers` is lowered from 64 to "));
-    assert_true(run->budget.supervisor_descriptors <= 100);
+    assert_true(run->budget.supervisor_descriptors <= 150);
     discard(run);
     run = compile_within(30, "", 1);
     assert_int_equal(run->status, ERROR);
     assert_non_null(strstr(run->report, " descriptors, 30 are allowed here\n"));
     assert_int_equal(run->diagnostics.warnings, 0);
+    discard(run);
+}
+
+#define LISTENER(name, port) "listener \"" name "\" { address \"127.0.0.1:" port "\" }\n"
+#define ROUTE "route \"all\" { respond 200 }\n"
+
+/* A child between fork and exec has all of the supervisor's, and copies of all its listeners. */
+static void the_supervisors_descriptors_are_those_of_a_child_in_the_making(void **state)
+{
+    (void)state;
+    struct run *run = compile("server { workers 2 }\n" LISTENER("a", "1") ROUTE, 1);
+    assert_int_equal(run->status, OK);
+    uint64_t one = run->budget.supervisor_descriptors;
+    discard(run);
+    run = compile("server { workers 3 }\n" LISTENER("a", "1") LISTENER("b", "2") ROUTE, 1);
+    assert_int_equal(run->status, OK);
+    assert_int_equal(run->budget.supervisor_descriptors - one, 2 + 2);
     discard(run);
 }
 
@@ -300,6 +317,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_is_what_is_held_against_the_limit),
         cmocka_unit_test(descriptors_are_lowered_to_what_fits_and_half_are_left_to_clients),
         cmocka_unit_test(a_limit_that_is_too_small_for_the_supervisor_is_told),
+        cmocka_unit_test(the_supervisors_descriptors_are_those_of_a_child_in_the_making),
         cmocka_unit_test(the_figure_is_the_sum_of_its_rows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

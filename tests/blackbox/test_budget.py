@@ -2,13 +2,15 @@
 import json
 import re
 import resource
+import subprocess
 
 import pytest
 
 from harness.checks import assert_alive
 from harness.origins import read_request, response
 from harness.certificates import make
-from harness.proxy import command
+from harness.proxy import binary, command, environment
+from harness.waiting import free_ports, wait_for
 from harness.wire import chunked, connect, request_bytes
 
 HEAD = 8192
@@ -141,6 +143,43 @@ def test_the_soft_limit_of_descriptors_is_raised(sentinel, echo):
         limits = open(f'/proc/{pid}/limits', encoding='ascii').read()
         soft, hard = re.search(r'Max open files +(\S+) +(\S+)', limits).groups()
         assert soft == hard
+
+
+def test_as_many_descriptors_as_the_check_prints_are_enough(echo, tmp_path):
+    """The supervisor's are the most here: a child that it makes has copies of all its listeners."""
+    ports = free_ports(65)
+    config = tmp_path / 'sentinel.kdl'
+    listeners = ''.join(f'listener "l{port}" {{ address "127.0.0.1:{port}" }}\n'
+                        for port in ports[1:])
+    config.write_text(f'''server {{
+    workers 8
+    max-connections 8
+    pid-file "off"
+    control-socket "off"
+    admin {{ address "127.0.0.1:{ports[0]}" }}
+    limits {{ max-upstream-connections 8; splice-pipes 0; buffer-pool 1MiB }}
+}}
+{listeners}
+upstream "backend" {{ target "{echo.address}" }}
+route "all" {{ upstream "backend" }}
+''')
+    done = command('check', '--config', config, '--json')
+    figure = json.loads(done.stdout)['descriptors']
+    most = max(figure[process] for process in ('worker', 'controller', 'supervisor'))
+    assert most == figure['supervisor']
+    with open(tmp_path / 'stderr', 'w+') as errors:
+        process = subprocess.Popen(
+            [binary(), 'run', '--config', config], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=errors, env=environment(),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
+        try:
+            wait_for(lambda: '] ready: 8 workers' in (tmp_path / 'stderr').read_text(), 30, 'ready')
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+        assert ' error ' not in (tmp_path / 'stderr').read_text()
 
 
 @pytest.mark.parametrize('limit,most,words', [
