@@ -194,6 +194,9 @@ int process_main(void)
     bool opened = process.spec->role == PROCESS_COMPILER ||
                   (open_shared(&process) == OK &&
                    privileges_drop(&process.generation.header->server.account) == OK);
+    if (opened && process.spec->role != PROCESS_COMPILER) {
+        process_reserve(&process);
+    }
     int exit_code = opened ? run_role(&process) : 1;
     flight_recorder_deinit(&process.flight);
     segment_unmap(&process.segment);
@@ -235,8 +238,8 @@ static bool map_peer(const struct process *process, const struct channel_message
     return mapped;
 }
 
-enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      int *detail, bool *orphaned)
+static enum process_order take_order(const struct process *process, struct segment *segment,
+                                     int *detail, bool *orphaned)
 {
     for (;;) { /* each round takes a message off a bounded queue */
         struct channel_message message;
@@ -279,4 +282,24 @@ enum process_order process_next_order(const struct process *process, struct segm
                                                                     : PROCESS_ORDER_LOST;
         }
     }
+}
+
+void process_reserve(struct process *process)
+{
+    if (process->spare == 0) {
+        int copy = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, SPAWN_FD_LISTENERS);
+        process->spare = copy < 0 ? 0 : copy;
+    }
+}
+
+enum process_order process_next_order(struct process *process, struct segment *segment, int *detail,
+                                      bool *orphaned)
+{
+    if (process->spare > 0) {
+        (void)close(process->spare);
+        process->spare = 0;
+    }
+    enum process_order order = take_order(process, segment, detail, orphaned);
+    process_reserve(process);
+    return order;
 }

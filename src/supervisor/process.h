@@ -25,6 +25,7 @@ struct process {
     const struct ticket_keys *tickets; /* a worker's; NULL where none are issued */
     int *listeners;                    /* spec->listeners descriptors; -1: not given */
     void *commons;                     /* a worker's; written by all workers */
+    int spare;                         /* a descriptor kept for the next order; 0: none */
 };
 
 /* What the segment of a process of this role holds (never the compiler's: it has none). */
@@ -61,13 +62,19 @@ enum process_order {
 };
 
 /*
+ * Keeps a descriptor free for what the next order brings, by holding one that is given up for it:
+ * connections can take all others. Without a free one now, it is tried again with each order.
+ */
+void process_reserve(struct process *process);
+
+/*
  * Takes the next order off the control channel. Once the supervisor is gone each call says
  * PROCESS_ORDER_DRAIN and sets *orphaned, which is otherwise left alone. Orders that are lost are
  * logged, and not sent again: only a successor is told everything anew. The caller unmaps the
  * segments and closes the log that it gets; with NULL for `detail` a log is dropped. The detail of
  * GONE is as of waitpid.
  */
-enum process_order process_next_order(const struct process *process, struct segment *segment,
-                                      int *detail, bool *orphaned);
+enum process_order process_next_order(struct process *process, struct segment *segment, int *detail,
+                                      bool *orphaned);
 
 #endif
