@@ -209,6 +209,54 @@ static void compile_workers(struct compilation *compilation, const struct sectio
     }
 }
 
+/* A file or socket that the instance makes for itself. */
+struct own_file {
+    const char *name;
+    struct span path;
+    const struct setting *setting; /* NULL: the default */
+};
+
+enum { OWN_FILES = 3 };
+
+static struct own_file own_file(const struct section *section, enum schema_key_id key,
+                                const char *name)
+{
+    return (struct own_file){name, section_text(section, key), section_setting(section, key)};
+}
+
+static void list_own_files(const struct compilation *compilation, struct own_file files[OWN_FILES])
+{
+    const struct section *server = section_child(compilation->top, BLOCK_SERVER);
+    const struct section *observability = section_child(compilation->top, BLOCK_OBSERVABILITY);
+    const struct section *log = section_child(observability, BLOCK_ACCESS_LOG);
+    files[0] = own_file(server, KEY_SERVER_PID_FILE, "pid-file");
+    files[1] = own_file(server, KEY_SERVER_CONTROL_SOCKET, "control-socket");
+    files[2] = own_file(log, KEY_ACCESS_LOG_TARGET, "access-log");
+}
+
+static bool is_same_file(struct span a, struct span b)
+{
+    return span_starts_with(a, SPAN("/")) && span_equal(a, b); /* not "off" */
+}
+
+/* Each removes its own at the end: a log that is the pid file, too, would go with it. */
+static void check_own_files(struct compilation *compilation)
+{
+    struct own_file files[OWN_FILES];
+    list_own_files(compilation, files);
+    for (size_t i = 1; i < OWN_FILES; i++) {
+        for (size_t j = 0; j < i; j++) {
+            const struct setting *setting =
+                files[i].setting != NULL ? files[i].setting : files[j].setting;
+            if (setting != NULL && is_same_file(files[i].path, files[j].path)) {
+                COMPILE_ERROR(compilation, setting->values->position, "name another path",
+                              "`%s` and `%s` cannot both be \"%.*s\"", files[j].name, files[i].name,
+                              SPAN_ARGS(files[i].path));
+            }
+        }
+    }
+}
+
 bool compile_server(struct compilation *compilation)
 {
     const struct section *section = section_child(compilation->top, BLOCK_SERVER);
@@ -228,6 +276,7 @@ bool compile_server(struct compilation *compilation)
     }
     const struct section *observability = section_child(compilation->top, BLOCK_OBSERVABILITY);
     compile_files(compilation, section);
+    check_own_files(compilation);
     compile_account(compilation, section);
     compile_access_log(compilation, section_child(observability, BLOCK_ACCESS_LOG));
     server->flight_recorder = section_number32(observability, KEY_OBSERVABILITY_FLIGHT_RECORDER);
@@ -248,6 +297,18 @@ static bool addresses_clash(const struct address *a, const struct address *b)
            (address_equal(a, b) || address_equal(a, &any) || address_equal(b, &any));
 }
 
+static void check_socket_path(struct compilation *compilation, const struct setting_value *value)
+{
+    struct own_file files[OWN_FILES];
+    list_own_files(compilation, files);
+    for (size_t i = 0; value->address.family == ADDRESS_UNIX && i < OWN_FILES; i++) {
+        if (is_same_file(span_from(value->text, SPAN("unix:").size), files[i].path)) {
+            COMPILE_ERROR(compilation, value->position, "name another path",
+                          "`%s` has the path of this listener", files[i].name);
+        }
+    }
+}
+
 /* Reports a listener whose address another one, or the admin listener, has. */
 static void check_clash(struct compilation *compilation, const struct section *section)
 {
@@ -256,6 +317,7 @@ static void check_clash(struct compilation *compilation, const struct section *s
     if (value == NULL) {
         return;
     }
+    check_socket_path(compilation, value);
     const struct section *other = section_child(compilation->parts, BLOCK_LISTENER);
     for (; other != section; other = section_next(other)) {
         ASSERT(other != NULL);
