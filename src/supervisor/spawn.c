@@ -76,8 +76,8 @@ static void keep_environment(char *kept[ENVIRONMENT_KEPT_MAX])
 
 static enum status ignore_signals(void)
 {
-    static const int ignored[] = {SIGINT,  SIGTERM, SIGHUP,
-                                  SIGUSR1, SIGPIPE, SIGXFSZ}; /* a log at its limit of size */
+    static const int ignored[] = {SIGINT,  SIGTERM, SIGQUIT, SIGHUP, SIGUSR1,
+                                  SIGUSR2, SIGPIPE, SIGXFSZ}; /* a log at its limit of size */
     const struct sigaction ignore = {.sa_handler = SIG_IGN};
     for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
         if (sigaction(ignored[i], &ignore, NULL) != 0) {

@@ -383,10 +383,12 @@ static void on_stop_signal(struct run *run)
 static void on_signal(struct run *run, int signal)
 {
     const struct supervisor *supervisor = run->supervisor;
-    if (signal == SIGTERM || signal == SIGINT) {
+    if (signal == SIGTERM || signal == SIGINT || signal == SIGQUIT) {
         on_stop_signal(run);
     } else if (signal == SIGHUP) {
         say(run, LOG_WARNING, "SIGHUP: reload is not in this build; nothing has changed");
+    } else if (signal == SIGUSR2) { /* other servers replace their program on it */
+        say(run, LOG_WARNING, "SIGUSR2: it means nothing to Sentinel; nothing has changed");
     } else if (signal == SIGUSR1 && supervisor->phase >= SUPERVISOR_STARTING) {
         (void)act(run, SUPERVISOR_REOPEN_LOGS); /* before that, none is open */
     }

@@ -15,8 +15,8 @@
  * that it cannot do its work is refused like one without a worker.
  *
  * Each of the last phases ends when its processes are gone and has a deadline, after which they
- * are killed; a second TERM or INT kills all but the logger, which gets a moment to empty the
- * rings.
+ * are killed; a second TERM or INT (QUIT is one, too) kills all but the logger, which gets a moment
+ * to empty the rings.
  */
 #ifndef SENTINEL_SUPERVISOR_SUPERVISOR_H
 #define SENTINEL_SUPERVISOR_SUPERVISOR_H
@@ -72,7 +72,7 @@ enum supervisor_event_kind {
     SUPERVISOR_CHILD_READY,  /* slot */
     SUPERVISOR_CHILD_TURNS,  /* slot, turns: its turn counter, told about once a second */
     SUPERVISOR_CHILD_EXITED, /* slot, wait_status as of waitpid */
-    SUPERVISOR_SIGNALLED,    /* signal: TERM, INT, HUP or USR1 came to the supervisor */
+    SUPERVISOR_SIGNALLED,    /* signal: TERM, INT, QUIT, HUP, USR1 or USR2 came */
     SUPERVISOR_TIMER,        /* the time asked for has come (an early or late one does no harm) */
 };
 

@@ -455,7 +455,7 @@ static void compiler_left(struct world *world, int status)
 
 static void signal_machine(struct world *world, int signal)
 {
-    bool stop = signal == SIGTERM || signal == SIGINT;
+    bool stop = signal == SIGTERM || signal == SIGINT || signal == SIGQUIT;
     bool started = world->children[LOGGER].incarnations > 0;
     bool second = world->stopping;
     if (stop && started && !second) {
@@ -534,7 +534,7 @@ static void noise(struct world *world)
         happen(world, (struct supervisor_event){.kind = SUPERVISOR_TIMER});
         return;
     case 1:
-        signal_machine(world, one_in(world, 2) ? SIGHUP : SIGUSR1);
+        signal_machine(world, one_in(world, 2) ? SIGHUP : one_in(world, 2) ? SIGUSR2 : SIGUSR1);
         return;
     case 2:
         if (dead) {
@@ -587,7 +587,7 @@ static void turn(struct world *world)
     if (!world->exited && world->signal_at <= world->now) {
         bool again = one_in(world, 2);
         world->signal_at = again ? world->now + up_to(world, 3 * SECOND) : NEVER;
-        signal_machine(world, one_in(world, 2) ? SIGTERM : SIGINT);
+        signal_machine(world, one_in(world, 2) ? SIGTERM : one_in(world, 2) ? SIGINT : SIGQUIT);
     }
     if (!world->exited && world->timer_at <= world->now) {
         happen(world, (struct supervisor_event){.kind = SUPERVISOR_TIMER});

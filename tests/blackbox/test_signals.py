@@ -1,4 +1,5 @@
 """Stopping: in good order on the first signal, at once on the second; children follow."""
+import os
 import signal
 import time
 
@@ -10,7 +11,7 @@ from harness.waiting import wait_for
 from harness.wire import connect, request_bytes
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_ends_all_processes_with_exit_0(sentinel, echo, number):
     proxy = sentinel(echo, server='workers 2')
     assert proxy.request().status == 200
@@ -23,6 +24,20 @@ def test_a_signal_ends_all_processes_with_exit_0(sentinel, echo, number):
     gone(children)
     with pytest.raises(ConnectionRefusedError):
         connect(proxy.port)
+
+
+def test_what_means_nothing_here_ends_nobody(sentinel, echo):
+    """Other servers replace their program on USR2; and a terminal tells the whole group of QUIT."""
+    proxy = sentinel(echo)
+    before = proxy.children()
+    proxy.signal(signal.SIGUSR2)
+    wait_for(lambda: 'SIGUSR2: it means nothing' in proxy.stderr(), 10, 'the line')
+    for child in before:
+        for number in (signal.SIGQUIT, signal.SIGUSR2, signal.SIGINT):
+            os.kill(child, number)
+    assert proxy.request().status == 200
+    assert proxy.admin('/ready').status == 200
+    assert proxy.children() == before
 
 
 def test_running_requests_are_finished_first(sentinel, origin):
