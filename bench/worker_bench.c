@@ -239,6 +239,12 @@ enum status io_connect_unix(struct io *io, struct io_socket *socket, struct span
     return ERROR;
 }
 
+uint64_t io_acknowledged(struct io *io, const struct io_socket *socket)
+{
+    (void)io, (void)socket;
+    return 0;
+}
+
 void io_local(struct io *io, const struct io_socket *socket, struct address *address)
 {
     (void)io, (void)socket;

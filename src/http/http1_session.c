@@ -472,6 +472,7 @@ static const struct stream_ops STREAM_OPS = {
     .flush = http1_wire_flush,
     .is_broken = http1_wire_is_broken,
     .is_unwritten = http1_wire_is_unwritten,
+    .acknowledged = http1_wire_acknowledged,
     .release = release,
 };
 

@@ -497,6 +497,12 @@ bool http1_wire_is_unwritten(struct stream *stream)
     return stream->progress_out == 0;
 }
 
+uint64_t http1_wire_acknowledged(struct stream *stream)
+{
+    const struct transport *transport = &stream->session->transport;
+    return io_acknowledged(transport->io, &transport->socket);
+}
+
 enum session_event http1_wire_next_event(struct session *session, struct stream **stream)
 {
     struct http1_wire *wire = http1_wire_of_session(session);

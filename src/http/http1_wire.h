@@ -136,6 +136,7 @@ enum status http1_wire_flush(struct stream *stream);
 struct fields *http1_wire_trailers(struct stream *stream);
 bool http1_wire_is_broken(struct stream *stream);
 bool http1_wire_is_unwritten(struct stream *stream);
+uint64_t http1_wire_acknowledged(struct stream *stream);
 
 static inline struct http1_wire *http1_wire_of_stream(struct stream *stream)
 {

@@ -481,6 +481,7 @@ static const struct stream_ops STREAM_OPS = {
     .flush = http2_stream_flush,
     .is_broken = http2_stream_is_broken,
     .is_unwritten = http2_stream_is_unwritten,
+    .acknowledged = http2_stream_acknowledged,
     .release = release,
 };
 

@@ -562,3 +562,11 @@ bool http2_stream_is_unwritten(struct stream *base)
     struct http2_stream *stream = http2_stream_of(base);
     return stream->out_total == 0 || http2_wire_of_stream(stream)->out_sent <= stream->out_start;
 }
+
+uint64_t http2_stream_acknowledged(struct stream *base)
+{
+    const struct transport *transport = &base->session->transport;
+    return window_of(http2_stream_of(base)) == 0
+               ? 0
+               : io_acknowledged(transport->io, &transport->socket);
+}

@@ -340,5 +340,6 @@ enum status http2_stream_write_end(struct stream *base, const struct fields *tra
 enum status http2_stream_flush(struct stream *base);
 bool http2_stream_is_broken(struct stream *base);
 bool http2_stream_is_unwritten(struct stream *base);
+uint64_t http2_stream_acknowledged(struct stream *base);
 
 #endif

@@ -135,6 +135,12 @@ struct stream_ops {
     bool (*is_unwritten)(struct stream *stream);
 
     /*
+     * While the stream waits for its connection: a number that grows as the peer takes bytes, its
+     * own or others', although there is no room yet. 0 while it waits for a window of its peer's.
+     */
+    uint64_t (*acknowledged)(struct stream *stream);
+
+    /*
      * Gives the stream back; the holder forgets it. What follows for the connection is the
      * session's matter: kept when `keep` is set and both messages are whole, else closed, so that a
      * message that was begun and not ended shows as cut short (by a reset if nothing else does).

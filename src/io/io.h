@@ -116,6 +116,13 @@ NODISCARD enum status io_accept(struct io *io, struct io_socket *listener, struc
 void io_local(struct io *io, const struct io_socket *socket, struct address *address);
 
 /*
+ * How many bytes of what was written the peer's kernel has acknowledged: what moves while a slow
+ * peer reads and there is no room yet. 0 of a Unix socket, and of one that has failed. A system
+ * call.
+ */
+uint64_t io_acknowledged(struct io *io, const struct io_socket *socket);
+
+/*
  * Begins a TCP connection. OK: connected at once. AGAIN: under way; when the socket becomes ready
  * ask io_connect_result. ERROR: socket->error; the socket is closed again.
  */

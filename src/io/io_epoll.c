@@ -6,8 +6,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/tcp.h> /* not <netinet/tcp.h>, whose tcp_info ends early */
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
@@ -357,6 +357,17 @@ void io_local(struct io *io, const struct io_socket *socket, struct address *add
     if (getsockname(socket->fd, (struct sockaddr *)&storage, &size) == 0) {
         address_from_system(&storage, address);
     }
+}
+
+uint64_t io_acknowledged(struct io *io, const struct io_socket *socket)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof(info);
+    (void)io;
+    bool known =
+        io_is_open(socket) && getsockopt(socket->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+        size >= offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof(info.tcpi_bytes_acked);
+    return known ? info.tcpi_bytes_acked : 0;
 }
 
 enum status io_connect(struct io *io, struct io_socket *socket, const struct address *address,

@@ -138,6 +138,23 @@ static void what_was_looked_at_comes_again(void **state)
     assert_int_equal(io_peek(link->io, &link->ours, bytes, sizeof(bytes), &got), END);
 }
 
+static void what_the_peers_kernel_takes_is_acknowledged(void **state)
+{
+    struct link *link = *state;
+    static uint8_t bytes[4096];
+    const struct iovec piece = {bytes, sizeof(bytes)};
+    size_t put = 0;
+    uint64_t before = io_acknowledged(link->io, &link->ours);
+    assert_int_equal(io_write(link->io, &link->ours, &piece, 1, &put), OK);
+    assert_int_equal(put, sizeof(bytes));
+    assert_int_equal(recv(link->theirs, bytes, sizeof(bytes), MSG_WAITALL), sizeof(bytes));
+    assert_int_equal(send(link->theirs, "taken", 5, 0), 5); /* which carries the acknowledgement */
+    while ((link->ours.ready & IO_READABLE) == 0) {
+        assert_ptr_equal(next_ready(link), &link->ours);
+    }
+    assert_int_equal(io_acknowledged(link->io, &link->ours) - before, sizeof(bytes));
+}
+
 static void the_peer_came_to_the_listeners_address(void **state)
 {
     struct link *link = *state;
@@ -168,6 +185,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_arrives_after_all_was_read_is_told, begin, end),
         cmocka_unit_test_setup_teardown(what_arrives_unasked_is_told_once, begin, end),
         cmocka_unit_test_setup_teardown(what_was_looked_at_comes_again, begin, end),
+        cmocka_unit_test_setup_teardown(what_the_peers_kernel_takes_is_acknowledged, begin, end),
         cmocka_unit_test_setup_teardown(the_peer_came_to_the_listeners_address, begin, end),
         cmocka_unit_test_setup_teardown(the_peers_end_is_news_whatever_else_is_known, begin, end),
     };

@@ -241,6 +241,16 @@ void io_local(struct io *io, const struct io_socket *socket, struct address *add
     *address = sim_end_of(io, socket)->address;
 }
 
+/* A peer here has no buffer of its own: what it has not read is on its way. */
+uint64_t io_acknowledged(struct io *io, const struct io_socket *socket)
+{
+    if (!io_is_open(socket)) {
+        return 0;
+    }
+    const struct sim_pipe *pipe = &sim_end_of(io, socket)->out;
+    return pipe->carried - pipe->flying - pipe->readable;
+}
+
 static enum status refuse_connect(struct io *io, struct io_socket *socket)
 {
     static const int errors[] = {EMFILE, ENFILE, ENOBUFS, EADDRNOTAVAIL, ENETUNREACH};

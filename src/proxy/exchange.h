@@ -42,6 +42,8 @@ struct lane_pace {
     uint64_t idle_deadline;
     uint64_t window_began; /* of the rate's window; 0: none */
     uint64_t window_bytes; /* lane bytes at its begin */
+    uint64_t acknowledged; /* by whom a lane waits for that writes, when that was looked at last */
+    bool looked;           /* since it began to wait */
     enum lane_wait waits;
 };
 

@@ -6,7 +6,7 @@
 
 enum {
     RATE_WINDOW_US = 10 * 1000 * 1000,
-    READ_MIN = 1024, /* bytes: a client that takes less of its response does not read it */
+    READ_MIN = 1024, /* bytes: who takes less of what it is sent does not read it */
 };
 
 static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
@@ -92,11 +92,42 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
     pace->waits = lane->waits;
     pace->progress = progress;
     pace->idle_deadline = now + idle;
+    pace->looked = false;
+    if (!source) {
+        exchange_set_deadline(exchange, which, now + idle / 2); /* see has_read */
+        return;
+    }
     bool has_rate = timeouts->request_body_min_rate > 0 && !exchange->grpc.on;
     uint64_t window_end =
         request && source && has_rate ? pace->window_began + RATE_WINDOW_US : UINT64_MAX;
     exchange_set_deadline(exchange, which,
                           pace->idle_deadline < window_end ? pace->idle_deadline : window_end);
+}
+
+/*
+ * Whether the one that a lane writes to may have more time. The kernel says that there is room only
+ * when a third of its buffer, which may be megabytes, is free: a peer that reads slowly and never
+ * stops would look as if it had. What it acknowledges tells the difference. It is looked at in the
+ * middle of the time and at its end, which costs nothing where things move.
+ */
+static bool has_read(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
+                     enum exchange_deadline which)
+{
+    const struct generation_timeouts *timeouts = timeouts_of(exchange);
+    uint64_t idle =
+        which == DEADLINE_REQUEST ? timeouts->upstream_body_idle : timeouts->response_write_idle;
+    struct stream *to = lane->sink.stream;
+    uint64_t acknowledged = to == NULL ? 0 : to->ops->acknowledged(to);
+    bool first = !pace->looked;
+    bool known = pace->acknowledged > 0; /* else it waited for a window, or nobody can know */
+    if (!first && (!known || acknowledged < pace->acknowledged + READ_MIN)) {
+        return false;
+    }
+    pace->idle_deadline = first ? pace->idle_deadline : now_of(exchange) + idle;
+    pace->acknowledged = acknowledged;
+    pace->looked = true;
+    exchange_set_deadline(exchange, which, pace->idle_deadline);
+    return true;
 }
 
 /* The upstream has used its time up: that counts against it, whatever it has begun to say. */
@@ -123,7 +154,9 @@ static void expire_request(struct exchange *exchange)
         return;
     }
     if (pace->waits == LANE_WAITS_SINK) {
-        fail_upstream(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
+        if (!has_read(exchange, &exchange->upload.lane, pace, DEADLINE_REQUEST)) {
+            fail_upstream(exchange, REASON_UPSTREAM_WRITE_TIMEOUT);
+        }
     } else if (pace->idle_deadline <= now) {
         exchange_fail(exchange, REASON_REQUEST_BODY_TIMEOUT);
     } else {
@@ -152,7 +185,8 @@ static void expire_response(struct exchange *exchange)
         if (!is_answered(exchange, &exchange->response_lane, &exchange->response_pace)) {
             fail_upstream(exchange, REASON_UPSTREAM_BODY_TIMEOUT);
         }
-    } else {
+    } else if (!has_read(exchange, &exchange->response_lane, &exchange->response_pace,
+                         DEADLINE_RESPONSE)) {
         exchange_fail(exchange, REASON_CLIENT_WRITE_TIMEOUT);
     }
 }

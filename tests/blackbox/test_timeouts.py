@@ -105,6 +105,22 @@ def test_a_client_that_does_not_read_is_cut_off(sentinel, origin):
         assert answer.truncated
 
 
+def test_a_client_that_reads_slowly_but_steadily_is_served(sentinel, origin):
+    """The kernel says that there is room again only when a third of its buffer, which may be megabytes,
+    is free: what the client acknowledges counts, too."""
+    server = origin([read_request, b'HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n',
+                     *[b'x' * 1000000] * 100, read_to_end])
+    proxy = sentinel(server, timeouts='response-write-idle 500ms')
+    with proxy.connect(receive_buffer=8192) as client:
+        client.send(request_bytes())
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            assert client.sock.recv(4096) != b''
+            time.sleep(0.05)  # 80 KiB a second
+        assert proxy.records() == []
+    assert proxy.log_record()['reason'] == 'client_closed'
+
+
 def test_a_slow_reader_of_our_own_answers_is_no_special_case(sentinel, echo):
     proxy = sentinel(echo, timeouts='response-write-idle 500ms', routes='''
 route "big" {
@@ -186,6 +202,27 @@ def test_a_stalled_response_body_is_cut_and_seen_as_cut(sentinel, origin):
     assert proxy.log_record()['reason'] == 'upstream_body_timeout'
     assert proxy.metric('sentinel_upstream_failures_total', upstream='backend',
                         reason='upstream_body_timeout') == 1
+
+
+def test_an_origin_that_reads_slowly_but_steadily_is_waited_for(sentinel, origin):
+    def read_slowly(_origin, wire):
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            assert wire.sock.recv(4096) != b''
+            time.sleep(0.05)
+
+    server = origin([read_head, read_slowly, response(b'done', fields=[('Connection', 'close')])])
+    server.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    proxy = sentinel(server, timeouts='upstream-body-idle 500ms\nrequest-body-idle 20s')
+    with proxy.connect() as client:
+        client.sock.settimeout(2)
+        try:
+            client.send(request_bytes('/', 'POST', body=b'x' * (9 << 20)))
+        except TimeoutError:
+            pass
+        client.sock.settimeout(10)
+        assert client.read_response().body == b'done'
+    assert proxy.metric('sentinel_upstream_failures_total', upstream='backend') == 0
 
 
 def test_an_origin_that_does_not_read_the_body_is_given_up(sentinel, origin):

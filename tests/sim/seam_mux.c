@@ -658,6 +658,12 @@ static bool is_unwritten(struct stream *stream)
     return stream->progress_out == 0;
 }
 
+static uint64_t acknowledged(struct stream *stream)
+{
+    const struct transport *transport = &stream->session->transport;
+    return io_acknowledged(transport->io, &transport->socket);
+}
+
 /* Only this stream ends. The connection goes on, unless it had ended before. */
 static void release(struct stream *stream, bool keep)
 {
@@ -691,6 +697,7 @@ static const struct stream_ops STREAM_OPS = {
     .flush = flush,
     .is_broken = is_broken,
     .is_unwritten = is_unwritten,
+    .acknowledged = acknowledged,
     .release = release,
 };
 
