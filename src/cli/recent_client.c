@@ -28,6 +28,11 @@ static void say_system(char *why, size_t size, const char *path)
     int error = errno;
     if (error == ENOENT || error == ECONNREFUSED) {
         (void)snprintf(why, size, "no instance of Sentinel answers at %s", path);
+    } else if (error == EACCES) {
+        (void)snprintf(why, size,
+                       "%s: permission denied; it is for its owner and its group: become root, or "
+                       "see server control-group",
+                       path);
     } else if (error == EAGAIN || error == EWOULDBLOCK || error == EINPROGRESS) {
         (void)snprintf(why, size, "the instance at %s does not answer within %d s", path,
                        (int)RECENT_WAIT_SECONDS);

@@ -1,5 +1,6 @@
 /*
- * Whom the processes become: `user` and `group` of `server`. Looked up here, in the compiler, so
+ * Whom the processes become: `user` and `group` of `server`; and whose group the control socket is
+ * of. Looked up here, in the compiler, so
  * that a name nobody has is reported with its place like every other mistake, and so that no other
  * process reads the system's tables of accounts.
  */
@@ -28,13 +29,13 @@ static bool find_group(const struct compilation *compilation, struct span name, 
 
 /* Reports that a process without the privilege was told to become another one. */
 static void refuse_switch(struct compilation *compilation, const struct setting_value *value,
-                          const char *key, uint32_t current)
+                          const char *key, const char *kind, uint32_t current)
 {
     char help[COMPILE_HELP_MAX];
     (void)snprintf(help, sizeof(help), "start Sentinel as root, or leave `%s` out", key);
     COMPILE_ERROR(compilation, value->position, help,
                   "`%s` is \"%.*s\", but Sentinel was started with %s id %u and cannot change that",
-                  key, SPAN_ARGS(value->text), key, current);
+                  key, SPAN_ARGS(value->text), kind, current);
 }
 
 static void refuse_unknown(struct compilation *compilation, const struct setting_value *value,
@@ -57,7 +58,7 @@ static bool take_user(struct compilation *compilation, const struct section *sec
     if (!find_user(compilation, value->text, account)) {
         refuse_unknown(compilation, value, "user");
     } else if (!environment->switches_user && account->user != environment->user) {
-        refuse_switch(compilation, value, "user", environment->user);
+        refuse_switch(compilation, value, "user", "user", environment->user);
     } else if (environment->switches_user && account->user == 0) {
         COMPILE_ERROR(compilation, value->position,
                       "name an account that owns nothing, such as \"sentinel\" or \"nobody\"",
@@ -73,21 +74,22 @@ static bool take_user(struct compilation *compilation, const struct section *sec
     return false;
 }
 
+/* The group that a key names; *group stays where there is none, or it was refused. */
 static void take_group(struct compilation *compilation, const struct section *section,
-                       struct account *account)
+                       enum schema_key_id key, uint32_t *group)
 {
     const struct environment *environment = compilation->validator.environment;
-    const struct setting_value *value = section_value(section, KEY_SERVER_GROUP);
-    uint32_t group = 0;
+    const struct setting_value *value = section_value(section, key);
+    uint32_t found = 0;
     if (value == NULL) {
         return;
     }
-    if (!find_group(compilation, value->text, &group)) {
+    if (!find_group(compilation, value->text, &found)) {
         refuse_unknown(compilation, value, "group");
-    } else if (!environment->switches_user && group != environment->group) {
-        refuse_switch(compilation, value, "group", environment->group);
+    } else if (!environment->switches_user && found != environment->group) {
+        refuse_switch(compilation, value, schema_key(key)->name, "group", environment->group);
     } else {
-        account->group = group;
+        *group = found;
     }
 }
 
@@ -110,10 +112,22 @@ void compile_account(struct compilation *compilation, const struct section *sect
     if (take_user(compilation, section, &written)) {
         account = written;
     }
-    take_group(compilation, section, &account);
+    take_group(compilation, section, KEY_SERVER_GROUP, &account.group);
     compilation->header.server.account = (struct generation_account){
         .change = environment->switches_user,
         .user = account.user,
         .group = account.group,
     };
+}
+
+void compile_control_group(struct compilation *compilation, const struct section *section)
+{
+    struct generation_server *server = &compilation->header.server;
+    server->control_group = ACCOUNT_NO_GROUP;
+    if (span_equal(section_text(section, KEY_SERVER_CONTROL_SOCKET), SPAN("off"))) {
+        compile_refuse_setting(compilation, section, KEY_SERVER_CONTROL_GROUP,
+                               "there is no control socket");
+        return;
+    }
+    take_group(compilation, section, KEY_SERVER_CONTROL_GROUP, &server->control_group);
 }

@@ -16,6 +16,7 @@ enum { ARENA_SIZE = 8 * 1024 * 1024 };
 struct run {
     enum status status;
     struct generation_account account; /* when OK */
+    uint32_t control_group;            /* likewise */
     char report[1024];
 };
 
@@ -88,6 +89,7 @@ static struct run compile(const char *text, const struct environment *environmen
     if (run.status == OK) {
         assert_true(generation_open(&generation, block));
         run.account = generation.header->server.account;
+        run.control_group = generation.header->server.control_group;
     }
     free(diagnostics);
     free(notes);
@@ -166,6 +168,28 @@ static void whoever_is_not_root_stays_who_he_is(void **state)
                  "`group` is \"www\", but Sentinel was started with group id 7");
 }
 
+static void the_control_socket_is_given_to_another_group_by_root_only(void **state)
+{
+    (void)state;
+    struct run run = compile("", &as_root);
+    assert_int_equal(run.control_group, ACCOUNT_NO_GROUP);
+    run = compile("server { control-group \"www\" }", &as_root);
+    assert_int_equal(run.status, OK);
+    assert_int_equal(run.control_group, 34);
+    assert_int_equal(run.account.group, 65532);
+    run = compile("server { control-group \"www\" }", &as_www);
+    assert_int_equal(run.control_group, 34);
+    struct environment other = as_www;
+    other.group = 7;
+    expect_error(
+        "server { control-group \"www\" }", &other,
+        "t.kdl:1:24: error: `control-group` is \"www\", but Sentinel was started with group "
+        "id 7");
+    expect_error("server { control-group \"wwww\" }", &as_root, "there is no group \"wwww\"");
+    expect_error("server { control-socket \"off\"; control-group \"www\" }", &as_root,
+                 "there is no control socket");
+}
+
 static void the_system_s_accounts_are_found_by_name_and_number(void **state)
 {
     (void)state;
@@ -195,6 +219,7 @@ int main(void)
         cmocka_unit_test(accounts_that_are_not_there_are_refused_with_their_place),
         cmocka_unit_test(nobody_serves_as_root),
         cmocka_unit_test(whoever_is_not_root_stays_who_he_is),
+        cmocka_unit_test(the_control_socket_is_given_to_another_group_by_root_only),
         cmocka_unit_test(the_system_s_accounts_are_found_by_name_and_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,8 +23,9 @@ struct compilation {
 
 /* Each returns false only when memory ran out; no_room is set then. */
 NODISCARD bool compile_server(struct compilation *compilation);
-/* Fills in whom the processes become; reports what cannot be. */
+/* Fills in whom the processes become, and whose the control socket is; reports what cannot be. */
 void compile_account(struct compilation *compilation, const struct section *section);
+void compile_control_group(struct compilation *compilation, const struct section *section);
 
 NODISCARD bool compile_listeners(struct compilation *compilation);
 NODISCARD bool compile_upstreams(struct compilation *compilation);

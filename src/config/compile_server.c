@@ -278,6 +278,7 @@ bool compile_server(struct compilation *compilation)
     compile_files(compilation, section);
     check_own_files(compilation);
     compile_account(compilation, section);
+    compile_control_group(compilation, section);
     compile_access_log(compilation, section_child(observability, BLOCK_ACCESS_LOG));
     server->flight_recorder = section_number32(observability, KEY_OBSERVABILITY_FLIGHT_RECORDER);
     compile_limits(compilation, section_child(section, BLOCK_LIMITS));

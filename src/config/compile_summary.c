@@ -51,6 +51,9 @@ static void print_server(FILE *stream, const struct generation *generation)
     print_text(stream, generation, server->pid_file);
     (void)fputs("\ncontrol socket ", stream);
     print_text(stream, generation, server->control_socket);
+    if (server->control_group != ACCOUNT_NO_GROUP) {
+        (void)fprintf(stream, ", group %u", server->control_group);
+    }
     (void)fputc('\n', stream);
 }
 

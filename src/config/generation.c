@@ -239,8 +239,7 @@ static bool check_server(const struct generation_check *check,
            generation_check_text_as(check, server->control_socket, text_has_no_nul) &&
            generation_check_place(check, server->control_place) &&
            schema_in_range(KEY_OBSERVABILITY_FLIGHT_RECORDER, server->flight_recorder) &&
-           server->reserved == 0 && check_limits(&server->limits) &&
-           check_timeouts(&server->timeouts);
+           check_limits(&server->limits) && check_timeouts(&server->timeouts);
 }
 
 static bool check_blocks(const struct generation_check *check, struct ref ref)

@@ -175,9 +175,9 @@ struct generation_server {
     struct ref control_socket;                /* text: "off" or an absolute path */
     struct generation_place control_place;    /* line 0 where it is not configured */
     uint32_t flight_recorder;                 /* finished requests that each worker keeps; 0: off */
-    uint32_t reserved;
-    struct ref pid_file;                    /* text: "off" or an absolute path */
-    struct generation_place pid_file_place; /* line 0 where it is not configured */
+    uint32_t control_group;                   /* of the socket's file; UINT32_MAX: our own */
+    struct ref pid_file;                      /* text: "off" or an absolute path */
+    struct generation_place pid_file_place;   /* line 0 where it is not configured */
     struct generation_account account;
     struct generation_access access; /* what its records look like */
     struct generation_limits limits;

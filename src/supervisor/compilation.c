@@ -53,7 +53,10 @@ enum status compilation_open(struct compilation *compilation, const char *config
     world.measure = budget_measure;
     world.refuses_expired = purpose == COMPILATION_TO_CHECK;
     if (purpose == COMPILATION_TO_LOOK) {
+        /* It runs elsewhere, as somebody else and within other limits. */
         world.read_file = NULL;
+        world.switches_user = true;
+        world.descriptors = 0;
     }
     struct diagnostics *diagnostics = malloc(sizeof(*diagnostics));
     enum status status = ERROR;

@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/assert.h"
+#include "config/environment.h"
 #include "supervisor/refusal.h"
 
 enum { BACKLOG = 64, MODE = 0660 };
+
+static_assert((uint32_t)UNIX_SOCKET_OWN_GROUP == ACCOUNT_NO_GROUP, "no group named is our own");
 
 static void log_refusal(const struct generation *generation, const char *path, bool asked,
                         bool configured)
@@ -41,7 +45,7 @@ enum status control_socket_open(struct unix_socket *control, const char *asked,
         return ERROR;
     }
     const struct unix_socket_file file = {
-        .mode = MODE, .group = UNIX_SOCKET_OWN_GROUP, .backlog = BACKLOG};
+        .mode = MODE, .group = (gid_t)server->control_group, .backlog = BACKLOG};
     enum status status = unix_socket_open(control, path, &file);
     if (status != OK) {
         char text[ADDRESS_PATH_MAX + 1];

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import stat
@@ -143,6 +144,37 @@ def test_the_configuration_tells_where_to_ask(sentinel, echo, tmp_path):
     assert [json.loads(line)['path'] for line in done.stdout.splitlines()] == ['/x'], done.stderr
     proxy.stop()
     assert not path.exists()
+
+
+@pytest.fixture
+def stranger(tmp_path, unprivileged):
+    """stranger(GROUPS, WORDS...): `sentinel recent` as nobody in particular, who is in these groups."""
+    if not unprivileged:
+        pytest.skip('only root can be somebody else')
+    tmp_path.chmod(0o755)
+
+    def ask(groups, *words):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))  # noqa: E731
+        return command('recent', *words, who={**unprivileged, 'extra_groups': groups,
+                                              'preexec_fn': few})
+    return ask
+
+
+def test_members_of_the_control_group_may_ask(sentinel, echo, tmp_path, stranger):
+    """By the instance's own configuration, though they could not start it: not its user, nor its
+    descriptors."""
+    path = tmp_path / 'own.sock'
+    group = 4711
+    proxy = sentinel(echo, server=f'control-socket "{path}"\ncontrol-group "{group}"\nuser "nobody"')
+    assert path.stat().st_gid == group and stat.S_IMODE(path.stat().st_mode) == 0o660
+    checked = command('check', '--config', proxy.config)
+    assert f'control socket {path}, group {group}\n' in checked.stdout
+    asked = stranger([group], '--config', str(proxy.config))
+    assert asked.returncode == 0, asked.stderr
+    refused = stranger([group + 1], '--config', str(proxy.config))
+    assert refused.returncode == 1
+    assert 'it is for its owner and its group: become root, or see server control-group' \
+        in refused.stderr
 
 
 def test_the_socket_has_its_mode_whatever_the_mask(sentinel, echo, tmp_path):
