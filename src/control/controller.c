@@ -36,8 +36,9 @@ struct controller {
     struct admin *admin;         /* NULL: no admin listener */
     struct admin *control;       /* the same code on the control socket; NULL: none */
     struct flight_recorder none; /* where nobody looks */
-    struct crash_reports crashes;
-    struct recent_process *processes; /* owned; see PLACE_CONTROLLER */
+    struct crash_reports *crashes;
+    struct crash_reports *own_crashes; /* where no segment has a place for them */
+    struct recent_process *processes;  /* owned; see PLACE_CONTROLLER */
     struct recent_source recent;
     bool was_up; /* all workers have been up at some time */
     bool draining;
@@ -213,8 +214,12 @@ struct controller *controller_create(const struct controller_options *options)
     health_board_init(&controller->board, options->health, options->generation);
     metrics_init(&controller->own, options->metrics, options->generation);
     controller->identities = calloc(workers, sizeof(controller->identities[0]));
-    if (controller->identities == NULL ||
+    controller->own_crashes =
+        options->crashes == NULL ? calloc(1, sizeof(*controller->own_crashes)) : NULL;
+    controller->crashes = options->crashes == NULL ? controller->own_crashes : options->crashes;
+    if (controller->identities == NULL || controller->crashes == NULL ||
         !ledger_view_init(&controller->ledger, options->ledger, options->generation)) {
+        free(controller->own_crashes);
         free(controller->identities);
         free(controller);
         return NULL;
@@ -239,7 +244,7 @@ struct controller *controller_create(const struct controller_options *options)
         .generation = options->generation,
         .processes = controller->processes,
         .process_count = PLACE_WORKERS + workers,
-        .crashes = &controller->crashes,
+        .crashes = controller->crashes,
     };
     if (controller->processes == NULL || open_parts(controller) != OK) {
         int saved = errno;
@@ -263,6 +268,7 @@ void controller_destroy(struct controller *controller)
     tls_engine_destroy(controller->tls_engine);
     ledger_view_deinit(&controller->ledger);
     free(controller->identities);
+    free(controller->own_crashes);
     free(controller);
 }
 
@@ -327,7 +333,12 @@ const struct crash_report *controller_report_crash(struct controller *controller
     struct io *io = controller->options.io;
     const struct recent_process process = describe(controller, identity, pid, flight);
     const struct recent_clock clock = {io_now(io), io_wall(io)};
-    return crash_reports_add(&controller->crashes, &process, wait_status, &clock);
+    return crash_reports_add(controller->crashes, &process, wait_status, &clock);
+}
+
+void controller_inherit_crashes(struct controller *controller, const void *crashes)
+{
+    crash_reports_inherit(controller->crashes, crashes, controller->options.generation);
 }
 
 void controller_drain(struct controller *controller)

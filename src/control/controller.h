@@ -36,6 +36,8 @@ struct controller_options {
     void *metrics; /* borrowed: metrics_size bytes of the own segment, what itself counts */
     const void
         *ledger; /* borrowed: the totals of processes that have ended; NULL: there are none */
+    struct crash_reports
+        *crashes; /* borrowed: where they are kept, all zero; NULL: its own place */
     /* Told, within a turn, of each ready socket of kind CONTROLLER_FOREIGN; NULL: there are none.
      */
     void (*on_foreign)(void *context, struct io_socket *socket);
@@ -82,6 +84,10 @@ const struct crash_report *controller_report_crash(struct controller *controller
                                                    const struct segment_identity *identity,
                                                    int32_t pid, const void *flight,
                                                    int wait_status);
+
+/* What the controller before this one had reported, out of the segment that it left, comes first.
+ */
+void controller_inherit_crashes(struct controller *controller, const void *crashes);
 
 /* From now on /ready says no: the process was told to stop. */
 void controller_drain(struct controller *controller);

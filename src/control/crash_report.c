@@ -2,7 +2,9 @@
 
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 
 #include "base/assert.h"
@@ -74,7 +76,8 @@ const struct crash_report *crash_reports_add(struct crash_reports *reports,
 {
     struct crash_report *report = &reports->items[reports->count % CRASH_REPORTS_MAX];
     struct flight_entry entry;
-    report->number = ++reports->count;
+    report->number = 0; /* not whole, should we be killed over it */
+    atomic_signal_fence(memory_order_seq_cst);
     report->seen = clock->now;
     report->time = clock->wall;
     report->identity = process->identity;
@@ -95,7 +98,92 @@ const struct crash_report *crash_reports_add(struct crash_reports *reports,
     }
     keep_finished(report, &process->view, FLIGHT_FINISHED);
     keep_finished(report, &process->view, FLIGHT_FAILED);
+    atomic_signal_fence(memory_order_seq_cst);
+    report->number = reports->before + reports->count + 1;
+    atomic_signal_fence(memory_order_seq_cst);
+    reports->count++;
     return report;
+}
+
+/* ---- What a controller left ---- */
+
+/* A boolean out of foreign memory: one that is neither must not be looked at as one. */
+static bool is_boolean(const bool *place)
+{
+    uint8_t byte;
+    memcpy(&byte, place, sizeof(byte));
+    return byte <= 1;
+}
+
+static bool is_index(uint32_t index, uint32_t count)
+{
+    return index == FLIGHT_NONE || index < count;
+}
+
+/* As flight_read makes them: numbers in range, texts printable. */
+static bool is_entry(const struct flight_entry *entry, const struct generation_header *header)
+{
+    size_t text = (size_t)entry->id_size + entry->method_size + entry->host_size + entry->path_size;
+    bool whole = is_boolean(&entry->torn) && is_boolean(&entry->has_query) &&
+                 is_boolean(&entry->host_cut) && is_boolean(&entry->path_cut) &&
+                 entry->client.family <= ADDRESS_UNIX && entry->status < 1000 &&
+                 (unsigned)entry->reason < REASON_COUNT &&
+                 is_index(entry->listener, header->listeners.count) &&
+                 is_index(entry->route, header->routes.count) &&
+                 is_index(entry->endpoint, header->endpoints.count) && text <= FLIGHT_TEXT_MAX;
+    for (size_t i = 0; whole && i < text; i++) {
+        whole = entry->text[i] >= 0x20 && entry->text[i] < 0x7f;
+    }
+    return whole;
+}
+
+static bool are_entries(const struct flight_entry *entries, uint32_t count, uint32_t most,
+                        const struct generation *generation)
+{
+    bool whole = count <= most;
+    for (uint32_t i = 0; whole && i < count; i++) {
+        whole = is_entry(&entries[i], generation->header);
+    }
+    return whole;
+}
+
+static bool is_report(const struct crash_report *report, const struct generation *generation)
+{
+    enum process_role role = report->identity.role;
+    return (unsigned)role < PROCESS_ROLE_COUNT && role != PROCESS_COMPILER &&
+           (unsigned)report->activity.phase < FLIGHT_PHASE_COUNT &&
+           report->activity.fault < FLIGHT_FAULT_COUNT && is_boolean(&report->running) &&
+           are_entries(report->exchanges, report->told, CRASH_EXCHANGES_MAX, generation) &&
+           are_entries(report->finished.entries, report->finished.count, CRASH_FINISHED_MAX,
+                       generation) &&
+           are_entries(report->failures.entries, report->failures.count, CRASH_FINISHED_MAX,
+                       generation);
+}
+
+void crash_reports_inherit(struct crash_reports *reports, const void *memory,
+                           const struct generation *generation)
+{
+    const struct crash_reports *former = memory;
+    uint64_t made = 0;
+    if (reports->count > 0 || __builtin_add_overflow(former->before, former->count, &made) ||
+        made > UINT32_MAX) {
+        return; /* so many cannot have been made */
+    }
+    uint32_t kept = former->count < CRASH_REPORTS_MAX ? (uint32_t)former->count : CRASH_REPORTS_MAX;
+    uint32_t whole = 0; /* the newest, none of which is missing */
+    while (whole < kept) {
+        uint64_t place = (former->count - 1 - whole) % CRASH_REPORTS_MAX;
+        const struct crash_report *report = &former->items[place];
+        if (report->number != made - whole || !is_report(report, generation)) {
+            break;
+        }
+        whole++;
+    }
+    for (uint32_t i = 0; i < whole; i++) {
+        reports->items[i] = former->items[(former->count - whole + i) % CRASH_REPORTS_MAX];
+    }
+    reports->before = made - whole;
+    reports->count = whole;
 }
 
 const struct flight_entry *crash_report_finished(const struct crash_report *report, uint32_t index)

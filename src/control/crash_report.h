@@ -43,8 +43,10 @@ struct crash_report {
     struct crash_finished failures;
 };
 
+/* All zero: none. A controller keeps them in its segment, for its successor. */
 struct crash_reports {
-    uint64_t count; /* made so far */
+    uint64_t before; /* how many the controllers before this one made, and are not here any more */
+    uint64_t count;  /* the others, of which the last are below */
     struct crash_report items[CRASH_REPORTS_MAX];
 };
 
@@ -55,6 +57,14 @@ bool crash_is_one(int wait_status);
 const struct crash_report *crash_reports_add(struct crash_reports *reports,
                                              const struct recent_process *process, int wait_status,
                                              const struct recent_clock *clock);
+
+/*
+ * Takes over, before any of our own is made, what a controller that has ended has reported, out of
+ * its segment: from the newest back to the first that it was killed over, or cannot have written
+ * in its right mind. Nothing in there is believed.
+ */
+void crash_reports_inherit(struct crash_reports *reports, const void *memory,
+                           const struct generation *generation);
 
 /* The report of this place, the oldest first; NULL behind the last. */
 const struct crash_report *crash_reports_get(const struct crash_reports *reports, uint32_t index);

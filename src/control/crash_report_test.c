@@ -122,12 +122,168 @@ static void what_finished_before_is_kept_failures_apart(void **state)
     end(fixture);
 }
 
+/* A controller that has made so many reports, each of one exchange. */
+static void make_reports(struct fixture *fixture, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        (void)start(fixture, 1000 + i, "/a");
+        (void)die(fixture, SIGKILL);
+    }
+}
+
+static uint32_t kept_of(const struct crash_reports *reports)
+{
+    uint32_t count = 0;
+    while (crash_reports_get(reports, count) != NULL) {
+        count++;
+    }
+    return count;
+}
+
+static void a_successor_goes_on_with_the_reports_and_their_numbers(void **state)
+{
+    (void)state;
+    struct fixture *fixture = begin();
+    struct crash_reports *heir = calloc(1, sizeof(*heir));
+    assert_non_null(heir);
+    make_reports(fixture, CRASH_REPORTS_MAX + 2);
+    crash_reports_inherit(heir, &fixture->reports, &fixture->compiled.generation);
+    assert_int_equal(kept_of(heir), CRASH_REPORTS_MAX);
+    for (uint32_t i = 0; i < CRASH_REPORTS_MAX; i++) {
+        const struct crash_report *report = crash_reports_get(heir, i);
+        assert_int_equal(report->number, i + 3);
+        assert_int_equal(report->told, i + 3 < CRASH_EXCHANGES_MAX ? i + 3 : CRASH_EXCHANGES_MAX);
+        assert_true(span_equal(flight_path(&report->exchanges[0]), SPAN("/a")));
+    }
+    memcpy(&fixture->reports, heir, sizeof(*heir));
+    assert_int_equal(die(fixture, SIGKILL)->number, CRASH_REPORTS_MAX + 3);
+    assert_int_equal(crash_reports_get(&fixture->reports, 0)->number, 4);
+    free(heir);
+    end(fixture);
+}
+
+/* One that had made two, of which something is wrong in the first: how many are taken over. */
+static uint32_t inherited(struct fixture *fixture, void (*spoil)(struct crash_reports *))
+{
+    struct crash_reports *heir = calloc(1, sizeof(*heir));
+    struct crash_reports *former = malloc(sizeof(*former));
+    assert_non_null(heir);
+    assert_non_null(former);
+    memcpy(former, &fixture->reports, sizeof(*former));
+    spoil(former);
+    crash_reports_inherit(heir, former, &fixture->compiled.generation);
+    uint32_t kept = kept_of(heir);
+    assert_true(kept == 0 || crash_reports_get(heir, kept - 1)->number == 2);
+    free(former);
+    free(heir);
+    return kept;
+}
+
+static void spoil_nothing(struct crash_reports *reports)
+{
+    (void)reports;
+}
+
+static void spoil_number(struct crash_reports *reports) /* killed over it */
+{
+    reports->items[0].number = 0;
+}
+
+static void spoil_role(struct crash_reports *reports)
+{
+    reports->items[0].identity.role = (enum process_role)PROCESS_ROLE_COUNT;
+}
+
+static void spoil_phase(struct crash_reports *reports)
+{
+    reports->items[0].activity.phase = FLIGHT_PHASE_COUNT;
+}
+
+static void spoil_fault(struct crash_reports *reports)
+{
+    reports->items[0].activity.fault = FLIGHT_FAULT_COUNT;
+}
+
+static void spoil_told(struct crash_reports *reports)
+{
+    reports->items[0].told = CRASH_EXCHANGES_MAX + 1;
+}
+
+static void spoil_finished(struct crash_reports *reports)
+{
+    reports->items[0].finished.count = CRASH_FINISHED_MAX + 1;
+}
+
+static void spoil_boolean(struct crash_reports *reports)
+{
+    memset(&reports->items[0].exchanges[0].torn, 2, 1);
+}
+
+static void spoil_route(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].route = 1000;
+}
+
+static void spoil_endpoint(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].endpoint = 1000;
+}
+
+static void spoil_reason(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].reason = REASON_COUNT;
+}
+
+static void spoil_family(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].client.family = ADDRESS_UNIX + 1;
+}
+
+static void spoil_sizes(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].id_size = 255;
+    reports->items[0].exchanges[0].path_size = 255;
+    reports->items[0].exchanges[0].host_size = 255;
+    memset(reports->items[0].exchanges[0].text, 'a', FLIGHT_TEXT_MAX);
+}
+
+static void spoil_text(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].text[0] = 0x1b;
+}
+
+static void spoil_count(struct crash_reports *reports)
+{
+    reports->count = UINT64_MAX;
+    reports->before = 3;
+}
+
+static void what_a_controller_was_killed_over_or_cannot_have_written_is_not_taken_over(void **state)
+{
+    (void)state;
+    static void (*const SPOILED[])(struct crash_reports *) = {
+        spoil_number,   spoil_role,    spoil_phase, spoil_fault,    spoil_told,
+        spoil_finished, spoil_boolean, spoil_route, spoil_endpoint, spoil_reason,
+        spoil_family,   spoil_sizes,   spoil_text};
+    struct fixture *fixture = begin();
+    make_reports(fixture, 2);
+    assert_int_equal(inherited(fixture, spoil_nothing), 2);
+    for (size_t i = 0; i < sizeof(SPOILED) / sizeof(SPOILED[0]); i++) {
+        assert_int_equal(inherited(fixture, SPOILED[i]), 1);
+    }
+    assert_int_equal(inherited(fixture, spoil_count), 0);
+    end(fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_exchange_that_was_running_stands_first_and_is_named),
         cmocka_unit_test(beyond_the_oldest_they_are_counted),
         cmocka_unit_test(what_finished_before_is_kept_failures_apart),
+        cmocka_unit_test(a_successor_goes_on_with_the_reports_and_their_numbers),
+        cmocka_unit_test(
+            what_a_controller_was_killed_over_or_cannot_have_written_is_not_taken_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@
 #include "base/assert.h"
 #include "observe/shared_memory.h"
 
-enum { SEGMENT_LAYOUT = 1 };
+enum { SEGMENT_LAYOUT = 2 };
 
 #define SEGMENT_MAGIC UINT64_C(0x53454e5345474d31) /* "SENSEGM1" */
 

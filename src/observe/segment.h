@@ -29,6 +29,7 @@ enum segment_region {
     SEGMENT_HEALTH,  /* observe/health.h: the controller's word on each endpoint */
     SEGMENT_CLIENTS, /* proxy/client_board.h: a worker's connections, in all and by client */
     SEGMENT_FLIGHT,  /* observe/flight_recorder.h: what the process is doing, and has done */
+    SEGMENT_CRASHES, /* control/crash_report.h: what the controller has reported */
     SEGMENT_REGION_COUNT,
 };
 

@@ -32,7 +32,7 @@ static uint64_t add(uint64_t a, uint64_t b)
 }
 
 /* A region that is not a row of its own would be memory that nobody counts. */
-static_assert((int)SEGMENT_REGION_COUNT == 6, "the regions of a worker's segment are rows here");
+static_assert((int)SEGMENT_REGION_COUNT == 7, "the regions of a worker's segment are rows here");
 
 static void add_worker(struct budget *budget, const struct worker_plan *plan,
                        const struct segment_plan *segment, uint64_t flight_own)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "control/crash_report.h"
 #include "control/logger.h"
 #include "observe/access_log.h"
 #include "observe/commons.h"
@@ -168,6 +169,7 @@ struct segment_plan process_segment_plan(enum process_role role,
     case PROCESS_CONTROLLER:
         plan.sizes[SEGMENT_METRICS] = metrics_size(generation);
         plan.sizes[SEGMENT_HEALTH] = health_size(generation);
+        plan.sizes[SEGMENT_CRASHES] = sizeof(struct crash_reports);
         return plan;
     case PROCESS_WORKER:
         plan.sizes[SEGMENT_METRICS] = metrics_size(generation);

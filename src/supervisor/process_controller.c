@@ -70,6 +70,9 @@ static void adopt(struct control *control, struct segment *segment)
                                segment_region_read(segment, SEGMENT_METRICS));
         controller_set_flight(control->controller, identity, segment_pid(segment),
                               segment_region_read(segment, SEGMENT_FLIGHT));
+    } else {
+        controller_inherit_crashes(control->controller,
+                                   segment_region_read(segment, SEGMENT_CRASHES));
     }
     segment_unmap(place);
     *place = *segment;
@@ -231,6 +234,7 @@ static enum status control_open(struct control *control)
         .flight = &control->process->flight,
         .health = segment_region(&process->segment, SEGMENT_HEALTH),
         .metrics = segment_region(&process->segment, SEGMENT_METRICS),
+        .crashes = segment_region(&process->segment, SEGMENT_CRASHES),
         .ledger = control->ledger,
         .on_foreign = on_foreign,
         .foreign_context = control,

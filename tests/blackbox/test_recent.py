@@ -400,6 +400,23 @@ def test_a_death_while_the_controller_is_away_is_reported_by_the_next_one(sentin
     crash_lines(proxy, f'(pid {controller}, ')
 
 
+def test_reports_outlive_the_controller_that_made_them(sentinel, echo):
+    proxy = sentinel(echo)
+    assert proxy.request('/before').status == 200
+    worker = of_role(proxy, 'worker')[0]
+    replace(proxy, 'worker', signal.SIGKILL)
+    crash_lines(proxy, f'(pid {worker}, ')
+    for number in (2, 3):
+        controller = of_role(proxy, 'controller')[0]
+        replace(proxy, 'controller', signal.SIGKILL)
+        crash_lines(proxy, f'crash report {number}: controller (pid {controller}, ')
+    crashes = [line for line in proxy.recent('--crashes') if line['kind'] == 'crash']
+    assert [(line['crash'], line['role']) for line in crashes] == [
+        (3, 'controller'), (2, 'controller'), (1, 'worker')]
+    assert crashes[2]['pid'] == worker and crashes[2]['ended'] == 'by SIGKILL'
+    assert '/before' in [line['path'] for line in proxy.recent()]
+
+
 def test_nobody_there_is_said_and_exits_with_1(tmp_path):
     done = command('recent', '--control-socket', tmp_path / 'none.sock')
     assert done.returncode == 1 and done.stdout == ''
