@@ -2,6 +2,7 @@
 import json
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -134,6 +135,21 @@ def test_a_client_that_takes_a_byte_at_a_time_is_cut_off(sentinel, origin):
     assert len(h2.answers[stream].body) < 1024
     proxy.logged('client_write_timeout')
     h2.ping()  # only the stream has ended
+
+
+def test_a_client_that_reads_slowly_but_steadily_is_served(sentinel, origin):
+    server = origin([read_request, response(b'z' * 16_000_000)])
+    proxy = sentinel(server, listener=LISTENER, timeouts='response-write-idle 500ms')
+    h2 = Http2(proxy.connect(receive_buffer=8192), first=settings((4, 2**31 - 1)), refill=False)
+    h2.send(window_update(0, 2**30))
+    h2.open()
+    end = time.monotonic() + 4
+    while time.monotonic() < end:
+        assert h2.wire.sock.recv(4096) != b''
+        time.sleep(0.05)
+    assert proxy.records() == []
+    h2.wire.close()
+    proxy.logged('client_closed')
 
 
 def test_trailers_and_interim_responses_come_down(sentinel, origin):
