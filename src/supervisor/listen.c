@@ -147,6 +147,40 @@ void listeners_stop(struct listeners *listeners)
     listeners->count = 0;
 }
 
+/* Whether it had to be told to listen again; the port stayed its own. */
+static bool mend(int fd, int *error)
+{
+    int listens = 0;
+    socklen_t size = sizeof(listens);
+    if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens != 0) {
+        return false;
+    }
+    *error = listen(fd, BACKLOG) == 0 ? 0 : errno;
+    return true;
+}
+
+static void log_mended(struct span name, int error)
+{
+    log_message(LOG_ERROR,
+                "listener %.*s had stopped listening, which only a process of ours can do that was "
+                "taken over; %s",
+                SPAN_ARGS(name), error == 0 ? "it listens again" : strerror(error));
+}
+
+void listeners_mend(const struct listeners *listeners, const struct generation *generation)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < listeners->count; i++) {
+        if (mend(listeners->fds[i], &error)) {
+            log_mended(generation_text(generation, generation_listener(generation, i)->name),
+                       error);
+        }
+    }
+    if (mend(listeners->controller[LISTENERS_ADMIN], &error)) {
+        log_mended(SPAN("(admin)"), error);
+    }
+}
+
 void listeners_close(struct listeners *listeners)
 {
     listeners_stop(listeners);

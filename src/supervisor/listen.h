@@ -40,6 +40,13 @@ void listeners_init(struct listeners *listeners);
  */
 void listeners_stop(struct listeners *listeners);
 
+/*
+ * Makes those of TCP listen again that do not any more, and logs it. All processes share these
+ * sockets, and one that was taken over can disconnect them (connect to AF_UNSPEC), for the others
+ * and its successors, too. For now and then; each look is a call for each.
+ */
+void listeners_mend(const struct listeners *listeners, const struct generation *generation);
+
 /* Closes what is open. Harmless twice. */
 void listeners_close(struct listeners *listeners);
 

@@ -23,6 +23,8 @@ enum argument {
     READ_ONLY,
     GET_STATE,
     OWN_STATE,
+    FLAGS,
+    ONE_WAY,
 };
 
 struct row {
@@ -114,9 +116,8 @@ static int add_sockets(scmp_filter_ctx filter, int call, const struct generation
 /* Of the commands, those that neither lock, nor lease, nor have signals sent to somebody. */
 static int add_descriptor_commands(scmp_filter_ctx filter, int call)
 {
-    static const unsigned commands[] = {F_DUPFD_CLOEXEC, F_GETFD,      F_SETFD,
-                                        F_GETFL,         F_SETFL,      F_GET_SEALS,
-                                        F_ADD_SEALS,     F_GETPIPE_SZ, F_SETPIPE_SZ};
+    static const unsigned commands[] = {F_DUPFD_CLOEXEC, F_GETFD,     F_SETFD,      F_GETFL,
+                                        F_GET_SEALS,     F_ADD_SEALS, F_GETPIPE_SZ, F_SETPIPE_SZ};
     int result = 0;
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]) && result == 0; i++) {
         struct rule rule = one(equal(1, commands[i]));
@@ -165,6 +166,12 @@ static int add_row(scmp_filter_ctx filter, const struct row *row,
         break;
     case GET_STATE:
         rule = asking(row->call);
+        break;
+    case FLAGS:
+        rule = one(equal(1, F_SETFL));
+        break;
+    case ONE_WAY:
+        rule = one(equal(1, SHUT_WR));
         break;
     case OWN_STATE:
         return add_descriptor_commands(filter, row->call);

@@ -287,6 +287,7 @@ static void take_clock(struct shell *shell)
         shell->tick_at = now + SUPERVISOR_SECOND;
         take_turns(shell);
         children_sample(&shell->children);
+        listeners_mend(&shell->listeners, &shell->generation);
     }
 }
 

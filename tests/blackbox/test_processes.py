@@ -1,9 +1,13 @@
 """The processes: each can be killed, stopped or hung while the service goes on; starts refused."""
+import ctypes
+import errno
 import fcntl
 import json
 import os
 import re
 import signal
+import socket
+import stat
 import subprocess
 import threading
 import time
@@ -16,6 +20,7 @@ from harness.proxy import Plan, binary, environment
 from harness.waiting import free_ports, wait_for
 from harness.wire import Closed, connect, request_bytes
 
+PIDFD_GETFD = 438  # the same on all machines
 ROLES = ('worker', 'controller', 'logger')
 ACROSS = 200  # requests on both sides of a death
 
@@ -207,6 +212,39 @@ class Bare:
     def children(self):
         with open(f'/proc/{self.pid}/task/{self.pid}/children') as file:
             return sorted(int(pid) for pid in file.read().split())
+
+
+def disconnect_listeners(pid, ports):
+    """Does to the listening sockets what a process that was taken over could: all share them."""
+    system = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    done = set()
+    for name in os.listdir(f'/proc/{pid}/fd'):
+        copy = system.syscall(PIDFD_GETFD, pidfd, int(name), 0)
+        if copy < 0 or not stat.S_ISSOCK(os.fstat(copy).st_mode):
+            if copy < 0 and ctypes.get_errno() == errno.EPERM:
+                pytest.skip('descriptors of other processes cannot be had here')
+            os.close(copy) if copy >= 0 else None
+            continue
+        with socket.socket(fileno=copy) as shared:
+            if shared.family == socket.AF_INET and shared.getsockname()[1] in ports:
+                done.add(shared.getsockname()[1])
+                assert system.connect(shared.fileno(), bytes(16), 16) == 0  # AF_UNSPEC
+    os.close(pidfd)
+    assert done == set(ports)
+
+
+def test_a_listener_that_a_process_disconnected_listens_again(sentinel, echo):
+    proxy = sentinel(echo, server='workers 2')
+    before = proxy.children()
+    disconnect_listeners(proxy.process.pid, [proxy.port, proxy.admin_port])
+    wait_for(lambda: proxy.stderr().count('it listens again') == 2, 10, 'both lines')
+    assert 'listener http had stopped listening' in proxy.stderr()
+    assert 'listener (admin) had stopped listening' in proxy.stderr()
+    for _ in range(20):
+        assert proxy.request().status == 200
+    assert proxy.admin('/ready').status == 200
+    assert proxy.children() == before
 
 
 def ignore_children():
