@@ -355,16 +355,20 @@ static void run(struct health_checks *checks, struct health_check *check)
     }
 }
 
-/* What this process or machine lacks, whoever was to be connected to. */
-static bool is_own_trouble(int error)
+/*
+ * What this process or machine lacks, whoever was to be connected to. Without a free port for
+ * another connection to this endpoint, those that there are may serve well; where there has never
+ * been one, this machine has no address of the endpoint's family.
+ */
+static bool is_own_trouble(const struct health_check *check, int error)
 {
     return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM ||
-           error == ENOSPC;
+           error == ENOSPC || (error == EADDRNOTAVAIL && check->judge.state == HEALTH_UP);
 }
 
 static void fail_to_begin(struct health_checks *checks, struct health_check *check, int error)
 {
-    if (!is_own_trouble(error)) {
+    if (!is_own_trouble(check, error)) {
         conclude(checks, check, false);
         return;
     }

@@ -434,6 +434,34 @@ static void a_check_that_cannot_be_made_has_no_outcome(void **state)
     end(world);
 }
 
+/* The first connection is made, for all others there is no port. */
+static bool later_connects_fail(const char *call)
+{
+    static unsigned connects;
+    return strcmp(call, "connect") == 0 && connects++ > 0;
+}
+
+/* Connections from all our ports to an endpoint are a reason to use these, and none to give it up.
+ */
+static void without_a_port_for_a_check_an_endpoint_stays_up(void **state)
+{
+    (void)state;
+    struct sim_options options = sim_options_quiet();
+    options.fault = later_connects_fail;
+    options.fault_error = EADDRNOTAVAIL;
+    struct world *world = begin(CONFIG_TCP, 11, &options);
+    pass(world, 100);
+    assert_int_equal(word(world, 0), HEALTH_UP);
+    assert_int_equal(world->changes, 1);
+    assert_true(world->troubles >= 8 && world->troubles <= 12);
+    end(world);
+    options.fault = connects_fail; /* no address of ours goes there at all */
+    world = begin(CONFIG_TCP, 11, &options);
+    pass(world, 100);
+    assert_int_equal(word(world, 0), HEALTH_DOWN);
+    end(world);
+}
+
 /* Whatever the network does: no socket is left over, a check is always due, the word is a state. */
 static void checks_survive_a_hostile_network(void **state)
 {
@@ -475,6 +503,7 @@ int main(void)
         cmocka_unit_test(interim_answers_are_passed_over),
         cmocka_unit_test(a_tcp_check_wants_a_connection_and_no_more),
         cmocka_unit_test(a_check_that_cannot_be_made_has_no_outcome),
+        cmocka_unit_test(without_a_port_for_a_check_an_endpoint_stays_up),
         cmocka_unit_test(checks_survive_a_hostile_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
