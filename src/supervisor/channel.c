@@ -68,6 +68,19 @@ enum status channel_send(int channel, const struct channel_message *message, int
     return errno == EAGAIN || errno == EWOULDBLOCK ? AGAIN : ERROR;
 }
 
+enum status channel_tell(int channel, const struct channel_message *message)
+{
+    ssize_t written;
+    ASSERT(!carries_descriptor(message->kind));
+    do {
+        written = write(channel, message, sizeof(*message));
+    } while (written < 0 && errno == EINTR);
+    if (written >= 0) {
+        return OK;
+    }
+    return errno == EAGAIN || errno == EWOULDBLOCK ? AGAIN : ERROR;
+}
+
 /* Closes all descriptors that came but the first, which it returns; -1 when there was none. */
 static int take_first(struct msghdr *header, size_t *count)
 {

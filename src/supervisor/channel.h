@@ -44,6 +44,13 @@ NODISCARD enum status channel_send(int channel, const struct channel_message *me
                                    int descriptor);
 
 /*
+ * Sends a message without a descriptor, by write(2), which can bring none: the one way that a
+ * child's sandbox leaves. The peer has to be there, or SIGPIPE be ignored. AGAIN and ERROR as
+ * channel_send.
+ */
+NODISCARD enum status channel_tell(int channel, const struct channel_message *message);
+
+/*
  * Receives a message. OK: *descriptor is -1 or a descriptor (close-on-exec) that the caller now
  * owns; CHANNEL_SEGMENT and CHANNEL_LOG always come with one, no other kind does. AGAIN: nothing
  * now. END: the peer is gone. ERROR: what came is no message; it is dropped, with all its

@@ -54,6 +54,30 @@ static void messages_arrive_whole_and_in_order(void **state)
     close_both(ends);
 }
 
+static void a_message_can_be_written_as_a_child_has_to(void **state)
+{
+    (void)state;
+    int ends[2];
+    struct channel_message message = {.kind = CHANNEL_READY};
+    struct channel_message got = {0};
+    int descriptor = -1;
+    assert_int_equal(channel_create(ends), OK);
+    assert_int_equal(channel_tell(ends[0], &message), OK);
+    assert_int_equal(channel_tell(ends[0], &message), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(channel_receive(ends[1], &got, &descriptor), OK);
+        assert_int_equal(got.kind, CHANNEL_READY);
+        assert_int_equal(descriptor, -1);
+    }
+    assert_int_equal(channel_receive(ends[1], &got, &descriptor), AGAIN);
+    enum status status = OK;
+    for (int i = 0; status == OK && i < 1000000; i++) {
+        status = channel_tell(ends[0], &message);
+    }
+    assert_int_equal(status, AGAIN); /* it blocks nobody */
+    close_both(ends);
+}
+
 static void a_segment_travels_with_its_identity(void **state)
 {
     (void)state;
@@ -182,6 +206,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_arrive_whole_and_in_order),
+        cmocka_unit_test(a_message_can_be_written_as_a_child_has_to),
         cmocka_unit_test(a_segment_travels_with_its_identity),
         cmocka_unit_test(the_end_of_the_peer_is_seen_after_its_messages),
         cmocka_unit_test(what_is_no_message_is_dropped_with_its_descriptors),

@@ -220,7 +220,7 @@ void process_send_ready(void)
 {
     struct channel_message message = {.kind = CHANNEL_READY};
     /* A supervisor that is gone is noticed when its next order is asked for. */
-    enum status ignored = channel_send(SPAWN_FD_CHANNEL, &message, -1);
+    enum status ignored = channel_tell(SPAWN_FD_CHANNEL, &message);
     (void)ignored;
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "observe/log.h"
 #include "supervisor/compilation.h"
@@ -53,6 +54,8 @@ int process_compile(struct process *process, char **environment)
     if (privileges_keep_reading() != OK || sandbox_enter(PROCESS_COMPILER, NULL) != OK) {
         return 1;
     }
+    /* It has nothing to say but its exit code, and could send the supervisor descriptors. */
+    (void)close(SPAWN_FD_CHANNEL);
     const char *config = process->spec->config;
     struct compilation compilation = {0};
     if (compilation_open(&compilation, config[0] != '\0' ? config : NULL, environment,

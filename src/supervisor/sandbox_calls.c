@@ -148,7 +148,7 @@ static int add_row(scmp_filter_ctx filter, const struct row *row,
     case ANY:
         break;
     case CHANNEL:
-        rule = (struct rule){2, {equal(0, SPAWN_FD_CHANNEL), masked(2, MSG_FASTOPEN, 0)}};
+        rule = one(equal(0, SPAWN_FD_CHANNEL));
         break;
     case OWN_PROCESS:
         rule = one(equal(0, (uint32_t)getpid()));
