@@ -209,6 +209,17 @@ static void render_duration(struct span line, const char *key, char *cell)
     print_duration(cell, CELL_MAX, recent_line_number(line, key), exact);
 }
 
+/* The reason, and what more is known of a handshake. */
+static void render_reason(struct span line, const char *key, char *cell)
+{
+    char detail[CELL_MAX / 2];
+    render_text(line, key, cell);
+    if (recent_line_get(line, "detail", detail, sizeof(detail))) {
+        size_t size = strlen(cell);
+        (void)snprintf(cell + size, CELL_MAX - size, ": %s", detail);
+    }
+}
+
 /* The time of day, as the logs write it; the day as well where it is not today. */
 static void render_time(struct span line, const char *key, char *cell)
 {
@@ -249,7 +260,7 @@ static void render_request(struct span line, const char *key, char *cell)
 
 static const struct column FINISHED[] = {
     {"TIME (UTC)", "time", false, render_time},   {"STATUS", "status", false, render_text},
-    {"TOTAL", "total_ms", true, render_duration}, {"REASON", "reason", false, render_text},
+    {"TOTAL", "total_ms", true, render_duration}, {"REASON", "reason", false, render_reason},
     {"CLIENT", "client", false, render_text},     {"ROUTE", "route", false, render_text},
     {"ENDPOINT", "endpoint", false, render_text}, {"TRIES", "attempts", true, render_text},
     {"WORKER", "worker", true, render_text},      {"REQUEST", NULL, false, render_request},

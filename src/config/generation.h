@@ -118,6 +118,7 @@ enum generation_access_field {
     ACCESS_FIELD_TOTAL,
     ACCESS_FIELD_PLACE,
     ACCESS_FIELD_HINT,
+    ACCESS_FIELD_DETAIL,
     ACCESS_FIELD_USUAL, /* so many stand in a record where nothing else is said */
     ACCESS_FIELD_TLS_VERSION = ACCESS_FIELD_USUAL,
     ACCESS_FIELD_TLS_CIPHER,

@@ -128,6 +128,7 @@ static bool is_entry(const struct flight_entry *entry, const struct generation_h
                  is_boolean(&entry->host_cut) && is_boolean(&entry->path_cut) &&
                  entry->client.family <= ADDRESS_UNIX && entry->status < 1000 &&
                  (unsigned)entry->reason < REASON_COUNT &&
+                 (unsigned)entry->detail < TLS_DETAIL_COUNT &&
                  is_index(entry->listener, header->listeners.count) &&
                  is_index(entry->route, header->routes.count) &&
                  is_index(entry->endpoint, header->endpoints.count) && text <= FLIGHT_TEXT_MAX;

@@ -234,6 +234,11 @@ static void spoil_reason(struct crash_reports *reports)
     reports->items[0].exchanges[0].reason = REASON_COUNT;
 }
 
+static void spoil_detail(struct crash_reports *reports)
+{
+    reports->items[0].exchanges[0].detail = TLS_DETAIL_COUNT;
+}
+
 static void spoil_family(struct crash_reports *reports)
 {
     reports->items[0].exchanges[0].client.family = ADDRESS_UNIX + 1;
@@ -264,7 +269,7 @@ static void what_a_controller_was_killed_over_or_cannot_have_written_is_not_take
     static void (*const SPOILED[])(struct crash_reports *) = {
         spoil_number,   spoil_role,    spoil_phase, spoil_fault,    spoil_told,
         spoil_finished, spoil_boolean, spoil_route, spoil_endpoint, spoil_reason,
-        spoil_family,   spoil_sizes,   spoil_text};
+        spoil_detail,   spoil_family,  spoil_sizes, spoil_text};
     struct fixture *fixture = begin();
     make_reports(fixture, 2);
     assert_int_equal(inherited(fixture, spoil_nothing), 2);

@@ -106,9 +106,16 @@ static void hang_up(struct health_check *check)
     }
 }
 
+/* What TLS knows of why the check failed, its transport still being there. */
+static enum tls_detail detail_of(const struct health_check *check)
+{
+    return tls_is_on(&check->transport) ? tls_failure_detail(&check->transport) : TLS_DETAIL_NONE;
+}
+
 static void conclude(struct health_checks *checks, struct health_check *check, bool success)
 {
     const struct generation_upstream *upstream = upstream_of(checks, check);
+    enum tls_detail detail = success ? TLS_DETAIL_NONE : detail_of(check);
     hang_up(check);
     metrics_count_at(checks->options.metrics, METRIC_HEALTH_CHECKS,
                      check->endpoint * METRICS_RESULT_COUNT +
@@ -120,7 +127,7 @@ static void conclude(struct health_checks *checks, struct health_check *check, b
     health_set(checks->options.board, check->endpoint, check->judge.state);
     if (check->judge.state != before && checks->options.on_change != NULL) {
         checks->options.on_change(checks->options.change_context, check->endpoint,
-                                  check->judge.state);
+                                  check->judge.state, detail);
     }
     if (!check->checked) {
         check->checked = true;

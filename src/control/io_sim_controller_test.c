@@ -176,10 +176,12 @@ static void set_answer(struct world *world, const char *answer)
     world->origin.answer_size = size;
 }
 
-static void on_health(void *context, uint32_t endpoint, enum health_state state)
+static void on_health(void *context, uint32_t endpoint, enum health_state state,
+                      enum tls_detail detail)
 {
     struct world *world = context;
     assert_int_equal(endpoint, 0);
+    assert_int_equal(detail, TLS_DETAIL_NONE); /* nobody speaks TLS here */
     world->changes++;
     world->told = state;
 }

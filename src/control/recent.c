@@ -178,6 +178,9 @@ static void put_outcome(struct output *line, const struct flight_entry *entry)
         put_number(line, SPAN(",\"status\":"), entry->status);
     }
     put_text(line, SPAN(",\"reason\":"), span_of_string(label));
+    if (entry->detail != TLS_DETAIL_NONE) {
+        put_text(line, SPAN(",\"detail\":"), span_of_string(tls_detail_text(entry->detail)));
+    }
     put_duration(line, SPAN(",\"first_byte_ms\":"), entry->first_byte);
     put_duration(line, SPAN(",\"total_ms\":"), entry->total);
 }

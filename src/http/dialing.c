@@ -84,6 +84,7 @@ static enum status shake_hands(struct dialing *dialing)
     }
     enum status status = tls_handshake(&session->transport, &failure);
     if (status == ERROR) {
+        session->detail = tls_failure_detail(&session->transport);
         return fail(dialing, dialing_tls_reason(failure));
     }
     session->step = status == OK ? SESSION_IDLE : SESSION_HANDSHAKE;

@@ -117,8 +117,7 @@ static enum status complete_head(struct http1_client *client, enum reason *reaso
             return AGAIN;
         }
         if (status != OK) {
-            const struct transport *transport = &wire->session.transport;
-            bool refused = tls_is_on(transport) && tls_was_refused(transport);
+            bool refused = session_was_refused(&wire->session);
             *reason = refused ? REASON_UPSTREAM_TLS_REFUSED : REASON_UPSTREAM_CLOSED;
             return ERROR;
         }

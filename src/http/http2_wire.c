@@ -334,7 +334,7 @@ enum status http2_wire_receive(struct http2_wire *wire)
     }
     wire->in_ended = status == END;
     wire->dead |= status == ERROR;
-    wire->refused |= status == ERROR && tls_is_on(transport) && tls_was_refused(transport);
+    wire->refused |= status == ERROR && session_was_refused(wire->session);
     return status;
 }
 
@@ -515,7 +515,7 @@ static void hear_out(struct http2_wire *wire)
     size_t got = 0;
     if (tls_is_on(transport)) {
         (void)transport->ops->read(transport, &byte, sizeof(byte), &got);
-        wire->refused |= tls_was_refused(transport);
+        wire->refused |= session_was_refused(wire->session);
     }
 }
 

@@ -66,12 +66,13 @@ static void leave(struct opening *opening)
 }
 
 /* For the record: with the connection goes what is known of it. */
-static void note_failure(const struct opening *opening)
+static void note_failure(struct opening *opening)
 {
     struct openings *openings = &opening->session.context->openings;
     struct tls_info info = {0};
     if (tls_is_on(&opening->session.transport)) {
         tls_describe(&opening->session.transport, &info);
+        opening->session.detail = tls_failure_detail(&opening->session.transport);
     }
     bool fits = info.server_name.size <= sizeof(openings->failed.name);
     openings->failed.opening = opening;

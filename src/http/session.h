@@ -21,6 +21,7 @@
 #include "http/http1_parse.h"
 #include "http/stream.h"
 #include "net/pipe_pool.h"
+#include "net/tls_detail.h"
 #include "net/transport.h"
 
 struct http2_context;
@@ -155,7 +156,8 @@ struct session {
     struct list link; /* in the list of its owner */
     void *owner;      /* what the worker or the pool keeps about this connection */
     enum session_step step;
-    enum reason failure; /* why it failed where no stream's holder can say so; else NONE */
+    enum reason failure;    /* why it failed where no stream's holder can say so; else NONE */
+    enum tls_detail detail; /* what TLS knows of why it failed, or was refused */
 };
 
 /*
@@ -163,6 +165,12 @@ struct session {
  * opened, and a session of some kind started over it.
  */
 void session_init(struct session *session, struct session_context *context, uint8_t timer_kind);
+
+/*
+ * Whether the peer has broken TLS off with an alert before it sent any data (tls_was_refused): then
+ * the session's detail says which.
+ */
+NODISCARD bool session_was_refused(struct session *session);
 
 /* Makes all else zero in a session of a kind that takes so many bytes. */
 void session_clear_rest(struct session *session, size_t size);

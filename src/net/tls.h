@@ -16,6 +16,7 @@
 #ifndef SENTINEL_NET_TLS_H
 #define SENTINEL_NET_TLS_H
 
+#include "net/tls_detail.h"
 #include "net/transport.h"
 
 struct ticket_keys;
@@ -98,7 +99,7 @@ enum tls_failure {
     TLS_FAILURE_UNKNOWN_NAME, /* the client named no host that is served here */
     TLS_FAILURE_NO_ALPN,      /* no application protocol in common */
     TLS_FAILURE_NO_CERTIFICATE,
-    TLS_FAILURE_BAD_CERTIFICATE, /* the peer's: see tls_handshake_detail */
+    TLS_FAILURE_BAD_CERTIFICATE, /* the peer's: see tls_failure_detail */
     TLS_FAILURE_REFUSED,         /* the peer sent an alert */
     TLS_FAILURE_MEMORY,
 };
@@ -194,8 +195,8 @@ static inline bool tls_is_on(const struct transport *transport)
  */
 NODISCARD enum status tls_handshake(struct transport *transport, enum tls_failure *failure);
 
-/* A word more about the failure, in the library's own words; a constant text, maybe empty. */
-const char *tls_handshake_detail(const struct transport *transport);
+/* What more is known of the failure, or of why the connection `was_refused` after its handshake. */
+enum tls_detail tls_failure_detail(const struct transport *transport);
 
 /* What the connection is; before the end of its handshake, or after it failed, what is known by
  * then.

@@ -225,7 +225,10 @@ static enum status judge(struct tls *tls, int result)
     if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
         return AGAIN;
     }
-    tls->refused |= !tls->heard && is_alert(ERR_peek_error());
+    if (!tls->heard && is_alert(ERR_peek_error())) {
+        tls->refused = true;
+        tls->detail = tls_openssl_detail(ERR_peek_error(), X509_V_OK);
+    }
     ERR_clear_error();
     if (error == SSL_ERROR_ZERO_RETURN && !tls->cut) {
         tls->ended = true;
@@ -455,7 +458,7 @@ static struct tls *begin(struct transport *transport, struct tls_engine *engine,
     if (tls == NULL) {
         return NULL;
     }
-    *tls = (struct tls){.engine = engine, .detail = "", .ssl = SSL_new(context)};
+    *tls = (struct tls){.engine = engine, .ssl = SSL_new(context)};
     BIO *bio = tls->ssl == NULL ? NULL : BIO_new(engine->bio);
     if (bio == NULL || SSL_set_app_data(tls->ssl, transport) != 1) {
         BIO_free(bio);
@@ -576,13 +579,9 @@ static enum tls_failure failure_of(int reason)
 static enum tls_failure diagnose(struct tls *tls, unsigned long code)
 {
     int reason = ERR_GET_REASON(code);
-    const char *text = ERR_reason_error_string(code);
-    tls->detail = text != NULL ? text : "";
+    tls->detail = tls_openssl_detail(code, SSL_get_verify_result(tls->ssl));
     if (tls->unknown_name) {
         return TLS_FAILURE_UNKNOWN_NAME;
-    }
-    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED) {
-        tls->detail = X509_verify_cert_error_string(SSL_get_verify_result(tls->ssl));
     }
     return code == 0 || tls->cut ? TLS_FAILURE_CLOSED : failure_of(reason);
 }
@@ -625,7 +624,7 @@ enum status tls_handshake(struct transport *transport, enum tls_failure *failure
     return ERROR;
 }
 
-const char *tls_handshake_detail(const struct transport *transport)
+enum tls_detail tls_failure_detail(const struct transport *transport)
 {
     return transport->tls->detail;
 }

@@ -83,9 +83,9 @@ struct tls {
     struct tls_certificate *peer;      /* of a server's, with its texts: in OpenSSL's heap */
     uint8_t *refused_name;             /* that a client named and nobody serves: there, too */
     size_t refused_name_size;
-    struct span early;  /* read before TLS began */
-    const char *detail; /* of a failure */
-    uint8_t *coded;     /* records that the socket has not taken: in OpenSSL's heap; NULL: none */
+    struct span early;      /* read before TLS began */
+    enum tls_detail detail; /* of a failure */
+    uint8_t *coded; /* records that the socket has not taken: in OpenSSL's heap; NULL: none */
     size_t coded_size;
     size_t coded_sent;
     size_t owed;     /* bytes of data in them, which are told as written when they have left */
@@ -136,6 +136,9 @@ NODISCARD STACK_OF(X509_NAME) * tls_trust_names(struct span pem);
 
 /* What both sides' contexts have in common: versions, ciphers, no old features. */
 NODISCARD bool tls_context_harden(SSL_CTX *context, enum tls_version min, enum tls_version max);
+
+/* tls_openssl_detail.c: what an error of OpenSSL is, its code and what became of a chain. */
+enum tls_detail tls_openssl_detail(unsigned long code, long verify_result);
 
 /* tls_openssl_peer.c */
 

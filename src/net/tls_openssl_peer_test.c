@@ -90,6 +90,7 @@ static void a_client_that_is_refused_afterwards_is_told_so(void **state)
     write_until_error(fixture, &ends.client); /* what has come is read all the same */
     assert_int_equal(read_some(fixture, &ends.client, data, sizeof(data), &got), ERROR);
     assert_true(tls_was_refused(&ends.client));
+    assert_int_equal(tls_failure_detail(&ends.client), TLS_DETAIL_ALERT_CERTIFICATE_REQUIRED);
     close_ends(&ends);
 
     /* An end that is none is a cut, and what comes after data is no refusal. */

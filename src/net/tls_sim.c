@@ -518,10 +518,10 @@ enum status tls_handshake(struct transport *transport, enum tls_failure *failure
     return status;
 }
 
-const char *tls_handshake_detail(const struct transport *transport)
+enum tls_detail tls_failure_detail(const struct transport *transport)
 {
     (void)transport;
-    return "";
+    return TLS_DETAIL_NONE;
 }
 
 void tls_describe(const struct transport *transport, struct tls_info *info)

@@ -8,9 +8,9 @@ enum {
     HINT_MAX = 384,
     KEYS_MAX = 512,    /* all names, quotes, colons and braces */
     NUMBERS_MAX = 320, /* all numbers and the time */
-    TEXTS = 12,        /* members of ACCESS_TEXT_MAX */
+    TEXTS = 11,        /* members of ACCESS_TEXT_MAX */
     VERSION_MAX = 16,  /* of TLS */
-    SHORT_TEXT = 64,   /* a cipher, a fingerprint */
+    SHORT_TEXT = 64,   /* a reason, a cipher, a fingerprint */
     KEY_SLOT = 24,     /* every key is copied with as many bytes: a few stores */
     DATE_SIZE = 20,    /* "2026-01-31T12:00:00." */
     /* Of a recorded field: name, value, quotes, colon, comma. */
@@ -18,7 +18,7 @@ enum {
 };
 
 static_assert(ACCESS_PATH_MAX + ACCESS_HOST_MAX + TEXTS * ACCESS_TEXT_MAX + VERSION_MAX +
-                      2 * SHORT_TEXT + HINT_MAX + KEYS_MAX + NUMBERS_MAX +
+                      3 * SHORT_TEXT + HINT_MAX + TLS_DETAIL_TEXT_MAX + KEYS_MAX + NUMBERS_MAX +
                       GENERATION_CAPTURED_MAX * CAPTURED_MAX + KEY_SLOT <=
                   ACCESS_LINE_MAX,
               "a record of the longest texts fits into a line");
@@ -37,6 +37,8 @@ enum member_kind {
     MEMBER_DURATION,
     MEMBER_PLACE,
     MEMBER_HINT,
+    MEMBER_DETAIL,
+    MEMBER_KIND_COUNT
 };
 
 /* How a member is written: its key with a comma in front, and what is behind it. */
@@ -70,7 +72,7 @@ static const struct member MEMBERS[ACCESS_FIELD_COUNT] = {
     [ACCESS_FIELD_PATH] = MEMBER("path", MEMBER_TARGET, path, 0, ACCESS_PATH_MAX),
     [ACCESS_FIELD_PROTOCOL] = TEXT("protocol", protocol),
     [ACCESS_FIELD_STATUS] = MEMBER("status", MEMBER_STATUS, status, 0, 0),
-    [ACCESS_FIELD_REASON] = MEMBER("reason", MEMBER_REASON, reason, 0, ACCESS_TEXT_MAX),
+    [ACCESS_FIELD_REASON] = MEMBER("reason", MEMBER_REASON, reason, 0, SHORT_TEXT),
     [ACCESS_FIELD_BYTES_IN] = MEMBER("bytes_in", MEMBER_NUMBER, bytes_in, 0, 0),
     [ACCESS_FIELD_BYTES_OUT] = MEMBER("bytes_out", MEMBER_NUMBER, bytes_out, 0, 0),
     [ACCESS_FIELD_UPSTREAM] = TEXT("upstream", upstream),
@@ -82,6 +84,7 @@ static const struct member MEMBERS[ACCESS_FIELD_COUNT] = {
     [ACCESS_FIELD_TOTAL] = MEMBER("total_ms", MEMBER_DURATION, total, 0, 0),
     [ACCESS_FIELD_PLACE] = MEMBER("place", MEMBER_PLACE, place_file, 0, ACCESS_TEXT_MAX),
     [ACCESS_FIELD_HINT] = MEMBER("hint", MEMBER_HINT, reason, 0, HINT_MAX),
+    [ACCESS_FIELD_DETAIL] = MEMBER("detail", MEMBER_DETAIL, detail, 0, TLS_DETAIL_TEXT_MAX),
     [ACCESS_FIELD_TLS_VERSION] = MEMBER("tls_version", MEMBER_TEXT, tls_version, 0, VERSION_MAX),
     [ACCESS_FIELD_TLS_CIPHER] = MEMBER("tls_cipher", MEMBER_TEXT, tls_cipher, 0, SHORT_TEXT),
     [ACCESS_FIELD_TLS_RESUMED] = MEMBER("tls_resumed", MEMBER_ANSWER, tls_resumed, 0, 0),
@@ -231,7 +234,7 @@ static void put_member(struct access_log *log, struct output *line, const struct
                               : grpc_status_digits(record->grpc_status));
         return;
     case MEMBER_REASON:
-        put_text(line, label_of(record->reason), ACCESS_TEXT_MAX);
+        put_text(line, label_of(record->reason), SHORT_TEXT);
         return;
     case MEMBER_ANSWER:
         put_answer(line, *(const enum access_answer *)value);
@@ -245,6 +248,11 @@ static void put_member(struct access_log *log, struct output *line, const struct
     case MEMBER_HINT:
         put_text(line, span_of_string(reason_info(record->reason)->hint), HINT_MAX);
         return;
+    case MEMBER_DETAIL:
+        put_text(line, span_of_string(tls_detail_text(record->detail)), TLS_DETAIL_TEXT_MAX);
+        return;
+    case MEMBER_KIND_COUNT:
+        break;
     }
     UNREACHABLE("a kind of member");
 }
@@ -280,14 +288,22 @@ static void put_captured(struct access_log *log, struct output *line, struct ref
     output_byte(line, '}');
 }
 
+/* Kinds from here on a record does not have. */
+static enum member_kind first_absent(const struct access_record *record)
+{
+    return record->reason == REASON_NONE       ? MEMBER_PLACE
+           : record->detail == TLS_DETAIL_NONE ? MEMBER_DETAIL
+                                               : MEMBER_KIND_COUNT;
+}
+
 void access_json(struct access_log *log, struct output *line, const struct access_record *record,
                  uint32_t rate)
 {
     const struct generation_access *access = log->access;
-    bool failed = record->reason != REASON_NONE;
+    enum member_kind absent = first_absent(record);
     for (uint32_t i = 0; i < access->fields.count; i++) {
         const struct member *member = &MEMBERS[log->fields[i]];
-        if (failed || member->kind < MEMBER_PLACE) {
+        if (member->kind < absent) {
             put_key(line, member);
             put_member(log, line, member, record);
         }
@@ -304,7 +320,7 @@ void access_json(struct access_log *log, struct output *line, const struct acces
         put_captured(log, line, access->response_captured, record->response_fields);
     }
     if (line->size == 0) {
-        output_byte(line, '{'); /* place and hint of a request that did not fail */
+        output_byte(line, '{'); /* place, hint and detail of a request that did not fail */
     }
     line->data[0] = '{'; /* in place of the first comma */
     OUTPUT_LITERAL(line, "}\n");

@@ -17,6 +17,7 @@
  * likewise grpc_status, null for what is no gRPC call, or said nothing of its outcome;
  *
  * and only where there is a reason: place (file:line of the route in the configuration) and hint;
+ * only where it is a handshake that failed, and more is known of it: detail (net/tls_detail.def);
  * only where records are sampled: sample_rate; where fields are recorded: request_headers and
  * response_headers. Times are milliseconds with three decimals. Long texts are cut with a visible
  * mark, path at ACCESS_PATH_MAX escaped bytes, so that a line stays below ACCESS_LINE_MAX.
@@ -33,6 +34,7 @@
 #include "base/reason.h"
 #include "http/grpc.h"
 #include "http/message.h"
+#include "net/tls_detail.h"
 #include "observe/metrics.h"
 #include "observe/ring.h"
 
@@ -67,6 +69,7 @@ struct access_record {
     uint32_t place_line;
     uint16_t status; /* 0: no answer was sent */
     enum reason reason;
+    enum tls_detail detail;       /* of a handshake, where one failed */
     enum grpc_status grpc_status; /* GRPC_STATUS_NONE: no call, or not known */
     uint32_t attempts;
     uint64_t bytes_in;  /* body bytes from the client */

@@ -177,6 +177,7 @@ static void what_is_absent_is_null_and_a_failure_says_where_and_why(void **state
         .reason = REASON_CLIENT_CLOSED,
         .place_file = SPAN("a \"b\".kdl"),
         .place_line = 7,
+        .detail = TLS_DETAIL_VERIFY_CERT_HAS_EXPIRED,
         .queue = ACCESS_NO_TIME,
         .connect = ACCESS_NO_TIME,
         .first_byte = ACCESS_NO_TIME,
@@ -190,7 +191,8 @@ static void what_is_absent_is_null_and_a_failure_says_where_and_why(void **state
                           "\"status\":null,\"reason\":\"client_closed\",\"bytes_in\":0,"
                           "\"bytes_out\":0,\"upstream\":null,\"endpoint\":null,\"attempts\":0,"
                           "\"queue_ms\":null,\"connect_ms\":null,\"first_byte_ms\":null,"
-                          "\"total_ms\":0.001,\"place\":\"a \\\"b\\\".kdl:7\",\"hint\":\"%s\"}\n",
+                          "\"total_ms\":0.001,\"place\":\"a \\\"b\\\".kdl:7\",\"hint\":\"%s\","
+                          "\"detail\":\"certificate has expired\"}\n",
                           REASON_CLIENT_CLOSED);
 }
 
@@ -198,7 +200,7 @@ static const char *const kinds[] = {
     "fields \"time\" \"request_id\" \"client\" \"listener\" \"route\" \"method\" \"host\" \"path\" "
     "\"protocol\" \"status\" \"reason\" \"bytes_in\" \"bytes_out\" \"upstream\" \"endpoint\" "
     "\"attempts\" \"queue_ms\" \"connect_ms\" \"first_byte_ms\" \"total_ms\" \"place\" \"hint\" "
-    "\"tls_version\" \"tls_cipher\" \"tls_resumed\" \"sni\" \"client_subject\" "
+    "\"detail\" \"tls_version\" \"tls_cipher\" \"tls_resumed\" \"sni\" \"client_subject\" "
     "\"client_fingerprint\" \"client_verified\"\n"
     "redact-query \"a\"\n"
     "request-header \"A\" \"B\" \"C\" \"D\" \"E\" \"F\" \"G\" \"Referer\"\n"
@@ -245,6 +247,7 @@ static void the_longest_texts_fit_into_a_line_and_cannot_break_it(void **state)
             .client_verified = ACCESS_NO,
             .status = UINT16_MAX,
             .reason = (enum reason)reason,
+            .detail = TLS_DETAIL_VERIFY_SIGNATURE_ALGORITHM_MISMATCH, /* the longest */
             .attempts = UINT32_MAX,
             .bytes_in = UINT64_MAX,
             .bytes_out = UINT64_MAX,
@@ -283,6 +286,13 @@ static void the_members_are_those_that_were_chosen_in_their_order(void **state)
                           "{\"status\":200,\"path\":\"/api/users?page=2\",\"total_ms\":21.000,"
                           "\"hint\":\"%s\",\"place\":\"sentinel.kdl:30\"}\n",
                           REASON_CLIENT_CLOSED);
+    configure(fixture, "fields \"detail\" \"status\"");
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"status\":200}\n"));
+    record.detail = TLS_DETAIL_ALERT_UNKNOWN_CA;
+    access_log_write(&fixture->log, &record);
+    expect_line(fixture, SPAN("{\"detail\":\"alert unknown_ca (48)\",\"status\":200}\n"));
+    record.detail = TLS_DETAIL_NONE;
     configure(fixture, "fields \"hint\"");
     record.reason = REASON_NONE;
     access_log_write(&fixture->log, &record);
@@ -337,7 +347,8 @@ static void each_member_is_called_as_it_is_chosen(void **state)
         int size = snprintf(begin, sizeof(begin), "{\"%.*s\":", SPAN_ARGS(choice));
         configure(fixture, children);
         struct access_record record = good_record();
-        record.reason = REASON_CLIENT_CLOSED;
+        record.reason = REASON_TLS_REFUSED;
+        record.detail = TLS_DETAIL_ALERT_UNKNOWN_CA;
         access_log_write(&fixture->log, &record);
         struct span line = SPAN_EMPTY;
         assert_int_equal(ring_read(&fixture->reader, &line), OK);

@@ -14,7 +14,7 @@ enum {
     WORD_IP_LOW,
     WORD_LISTENER, /* and the route */
     WORD_OUTCOME,  /* endpoint, attempts, status */
-    WORD_REASON,
+    WORD_REASON,   /* and the detail of a handshake */
     WORD_TOTAL,
     WORD_FIRST_BYTE,
     WORD_TEXT,
@@ -220,7 +220,7 @@ static void keep(struct flight_cell *kept, const struct flight_cell *cell, uint6
     put(kept, WORD_LISTENER, listener | outcome->route);
     uint64_t attempts = outcome->attempts < UINT16_MAX ? outcome->attempts : UINT16_MAX;
     put(kept, WORD_OUTCOME, (uint64_t)outcome->status << 48 | attempts << 32 | outcome->endpoint);
-    put(kept, WORD_REASON, (uint64_t)outcome->reason);
+    put(kept, WORD_REASON, (uint64_t)outcome->detail << 32 | (uint64_t)outcome->reason);
     put(kept, WORD_TOTAL, outcome->total);
     put(kept, WORD_FIRST_BYTE, outcome->first_byte);
     for (unsigned i = 0; i < text_words(shape); i++) {
@@ -370,13 +370,15 @@ static void decode_outcome(const struct flight_view *view,
                            const uint64_t words[FLIGHT_RECORD_WORDS], struct flight_entry *entry)
 {
     uint64_t outcome = words[WORD_OUTCOME];
-    uint64_t reason = words[WORD_REASON];
+    uint32_t reason = (uint32_t)words[WORD_REASON];
+    uint32_t detail = (uint32_t)(words[WORD_REASON] >> 32);
     entry->route = index_below(words[WORD_LISTENER], view->generation->header->routes.count);
     entry->endpoint = index_below(outcome, view->generation->header->endpoints.count);
     entry->attempts = (uint32_t)(outcome >> 32 & UINT16_MAX);
     uint16_t status = (uint16_t)(outcome >> 48);
     entry->status = status < 1000 ? status : 0;
     entry->reason = reason < REASON_COUNT ? (enum reason)reason : REASON_NONE;
+    entry->detail = detail < TLS_DETAIL_COUNT ? (enum tls_detail)detail : TLS_DETAIL_NONE;
     entry->total = words[WORD_TOTAL];
     entry->first_byte = words[WORD_FIRST_BYTE];
 }

@@ -25,6 +25,7 @@
 #include "base/address.h"
 #include "base/reason.h"
 #include "config/generation.h"
+#include "net/tls_detail.h"
 #include "observe/segment.h"
 
 enum flight_phase {
@@ -142,8 +143,9 @@ struct flight_outcome {
     uint32_t attempts;
     uint16_t status; /* 0: no answer was sent */
     enum reason reason;
-    uint64_t total;      /* microseconds */
-    uint64_t first_byte; /* microseconds; FLIGHT_NO_TIME: none came */
+    enum tls_detail detail; /* of a handshake, where one failed */
+    uint64_t total;         /* microseconds */
+    uint64_t first_byte;    /* microseconds; FLIGHT_NO_TIME: none came */
 };
 
 /*
@@ -244,6 +246,7 @@ struct flight_entry {
     uint64_t since;  /* of the step; microseconds of the monotonic clock */
     uint16_t status; /* of a finished one, as what follows */
     enum reason reason;
+    enum tls_detail detail;
     uint64_t total;
     uint64_t first_byte;
     bool has_query;

@@ -109,6 +109,7 @@ static const struct flight_outcome BAD = {.route = FLIGHT_NONE,
                                           .endpoint = FLIGHT_NONE,
                                           .status = 404,
                                           .reason = REASON_NO_ROUTE,
+                                          .detail = TLS_DETAIL_COUNT - 1,
                                           .first_byte = FLIGHT_NO_TIME};
 
 static void an_exchange_in_flight_is_told_with_its_step_and_attempt(void **state)
@@ -153,6 +154,7 @@ static void finished_exchanges_are_kept_until_others_take_their_place(void **sta
         assert_true(entry.number > RECENT + 3 && entry.number <= 2 * RECENT + 3);
         expect_number(&entry, (unsigned)entry.number);
         assert_int_equal(entry.status, 200);
+        assert_int_equal(entry.detail, TLS_DETAIL_NONE);
         assert_int_equal(entry.total, 77);
         assert_int_equal(entry.first_byte, 7);
         assert_int_equal(entry.route, 2);
@@ -177,6 +179,7 @@ static void failures_outlive_the_successes_after_them_and_are_told_once(void **s
     assert_true(flight_read(&fixture.view, FLIGHT_FAILED, 0, &entry));
     expect_number(&entry, 1);
     assert_int_equal(entry.reason, REASON_NO_ROUTE);
+    assert_int_equal(entry.detail, TLS_DETAIL_COUNT - 1);
     assert_int_equal(entry.status, 404);
     assert_int_equal(entry.route, FLIGHT_NONE);
     assert_int_equal(entry.endpoint, FLIGHT_NONE);
@@ -297,6 +300,7 @@ static void a_hostile_owner_cannot_lead_its_readers_astray(void **state)
             assert_true(entry.route == FLIGHT_NONE || entry.route < 4);
             assert_true(entry.endpoint == FLIGHT_NONE || entry.endpoint < 3);
             assert_true(entry.reason < REASON_COUNT && entry.status < 1000);
+            assert_true(entry.detail < TLS_DETAIL_COUNT);
             assert_true((size_t)(entry.id_size + entry.method_size + entry.host_size +
                                  entry.path_size) <= FLIGHT_TEXT_MAX);
         }

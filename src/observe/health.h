@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "config/generation.h"
+#include "net/tls_detail.h"
 
 enum health_state {
     HEALTH_UNKNOWN, /* not checked yet, or never: counts as up */
@@ -18,8 +19,12 @@ enum health_state {
     HEALTH_DOWN,
 };
 
-/* Is told that an endpoint, an index of the generation, has changed its state. */
-typedef void health_listener(void *context, uint32_t endpoint, enum health_state state);
+/*
+ * Is told that an endpoint, an index of the generation, has changed its state; the detail is that
+ * of the handshake that the last check failed of, if it was one.
+ */
+typedef void health_listener(void *context, uint32_t endpoint, enum health_state state,
+                             enum tls_detail detail);
 
 /* A worker's view. All zero: no controller. */
 struct health_view {

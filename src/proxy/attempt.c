@@ -39,6 +39,7 @@ void attempt_begin(struct exchange *exchange)
     ASSERT(attempt->lease.connection == NULL);
     uint64_t timeout = exchange->route->try_timeout;
     attempt->reason = REASON_NONE;
+    attempt->detail = TLS_DETAIL_NONE;
     attempt->body_gated = false;
     attempt->own_failure = false;
     attempt->unproven = false;
@@ -122,6 +123,9 @@ void attempt_lose(struct exchange *exchange, enum reason reason)
     bool unwritten = stream == NULL || stream->ops->is_unwritten(stream) || unprocessed;
     metrics_upstream_failure(exchange->proxy->metrics, exchange->route->upstream, reason);
     note_endpoint(exchange, reason);
+    if (attempt->lease.connection != NULL) {
+        attempt->detail = attempt->lease.connection->session.detail;
+    }
     attempt_end(exchange, false);
     attempt->fresh_wanted = stale && !attempt->stale_retried;
     attempt->unprocessed = unprocessed;
@@ -232,6 +236,7 @@ static enum status lease(struct exchange *exchange)
                    span_of(preface, make_preface(exchange, preface)), &attempt->lease);
     if (status == ERROR) {
         attempt->own_failure = is_our_own(pool->lease_error);
+        attempt->detail = pool->lease_detail;
         return lost(exchange, pool->lease_reason);
     }
     if (status == AGAIN) {

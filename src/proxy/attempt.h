@@ -31,6 +31,7 @@ enum attempt_step {
 struct attempt {
     enum attempt_step step;
     enum reason reason;        /* when LOST */
+    enum tls_detail detail;    /* when LOST: what TLS knows of it */
     struct endpoint *endpoint; /* stays known after the attempt, for the log */
     struct pool_lease lease;   /* of the upstream connection */
     bool fresh_wanted;         /* a stale connection was just met: connect anew */

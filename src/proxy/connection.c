@@ -31,6 +31,7 @@ static void record_failure(struct proxy *proxy, const struct connection *connect
     struct refused_request refused = {.peer = &connection->peer,
                                       .listener = connection->listener,
                                       .reason = connection->session.failure,
+                                      .detail = connection->session.detail,
                                       .began = connection->since};
     if (refused.reason == REASON_NONE) {
         return;

@@ -270,6 +270,7 @@ struct refused_request {
     uint64_t began;          /* its first byte, or the connection's accept */
     struct span tls_version; /* of a handshake that failed, as far as it had come; or empty */
     struct span sni;
+    enum tls_detail detail; /* what more is known of why it failed */
 };
 
 /* The record and the counts of such a one, as of any other without an answer. exchange_record.c */

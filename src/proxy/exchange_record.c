@@ -66,6 +66,13 @@ void exchange_note_request(struct exchange *exchange)
     flight_describe(exchange->proxy->flight, exchange->flight, &request);
 }
 
+/* Of the last attempt's handshake, where that is what the request failed of. */
+static enum tls_detail detail_of(const struct exchange *exchange)
+{
+    const struct attempt *attempt = &exchange->attempt;
+    return exchange->reason == attempt->reason ? attempt->detail : TLS_DETAIL_NONE;
+}
+
 static void end_flight(const struct exchange *exchange, uint64_t total)
 {
     const struct endpoint *endpoint = exchange->attempt.endpoint;
@@ -75,6 +82,7 @@ static void end_flight(const struct exchange *exchange, uint64_t total)
         .attempts = exchange->attempt.count,
         .status = exchange->status,
         .reason = exchange->reason,
+        .detail = detail_of(exchange),
         .total = total,
         .first_byte = exchange->first_byte_time,
     };
@@ -149,6 +157,7 @@ static void write_access_record(const struct exchange *exchange, uint64_t total)
         .protocol = protocol_name(request->version),
         .status = exchange->status,
         .reason = exchange->reason,
+        .detail = detail_of(exchange),
         .grpc_status = grpc_call_outcome(exchange),
         .attempts = exchange->attempt.count,
         .bytes_in = exchange->client->bytes_in,
@@ -204,6 +213,7 @@ void exchange_record_failure(struct proxy *proxy, const struct refused_request *
         .total = total,
         .tls_version = refused->tls_version,
         .sni = refused->sni,
+        .detail = refused->detail,
     };
     access_log_write(proxy->access_log, &record);
     metrics_failure(proxy->metrics, refused->reason);

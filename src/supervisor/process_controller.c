@@ -186,16 +186,18 @@ static void on_foreign(void *context, struct io_socket *socket)
     }
 }
 
-static void on_health(void *context, uint32_t endpoint, enum health_state state)
+static void on_health(void *context, uint32_t endpoint, enum health_state state,
+                      enum tls_detail detail)
 {
     const struct control *control = (const struct control *)context;
     const struct generation *generation = &control->process->generation;
     const struct generation_endpoint *target = generation_endpoint(generation, endpoint);
     const struct generation_upstream *upstream = generation_upstream(generation, target->upstream);
     bool up = state == HEALTH_UP;
-    log_message(up ? LOG_INFO : LOG_WARNING, "endpoint %.*s of upstream \"%.*s\" is %s",
+    log_message(up ? LOG_INFO : LOG_WARNING, "endpoint %.*s of upstream \"%.*s\" is %s%s%s",
                 SPAN_ARGS(generation_text(generation, target->text)),
-                SPAN_ARGS(generation_text(generation, upstream->name)), up ? "up" : "down");
+                SPAN_ARGS(generation_text(generation, upstream->name)), up ? "up" : "down",
+                detail == TLS_DETAIL_NONE ? "" : ": TLS: ", tls_detail_text(detail));
 }
 
 static void on_trouble(void *context, enum controller_trouble trouble, int error)

@@ -239,6 +239,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     if (status == ERROR) {
         pool->lease_error = connection->session.transport.socket.error;
         pool->lease_reason = connection->dialing.reason;
+        pool->lease_detail = connection->session.detail;
         free_slot(pool, connection);
         return ERROR;
     }
@@ -247,6 +248,7 @@ enum status pool_lease(struct pool *pool, struct endpoint *endpoint, bool fresh,
     if (status == OK && stream == NULL) {
         pool->lease_error = 0;
         pool->lease_reason = connection->reason;
+        pool->lease_detail = TLS_DETAIL_NONE;
         free_slot(pool, connection);
         return ERROR;
     }

@@ -71,8 +71,9 @@ struct pool {
     struct stream *(*start)(struct pool_connection *connection);
     int lease_error; /* errno behind the last ERROR of pool_lease; 0: what it says is its reason */
     enum reason lease_reason;
-    uint32_t streams_free; /* of shared connections, since the last pool_places */
-    uint8_t socket_kind;   /* of its connections' sockets and timers; set before the first lease */
+    enum tls_detail lease_detail; /* what TLS knows of it */
+    uint32_t streams_free;        /* of shared connections, since the last pool_places */
+    uint8_t socket_kind; /* of its connections' sockets and timers; set before the first lease */
     uint8_t timer_kind;
 };
 

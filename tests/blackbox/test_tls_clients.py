@@ -13,7 +13,7 @@ from test_tls import ask, context_of, secure, tls
 TOLD = ('X-Client-Verify', 'X-Client-Fingerprint', 'X-Client-Subject', 'X-Client-SAN')
 CLAIMS = [(name.replace('-', mark, 1), 'a lie') for name in TOLD for mark in '-_']
 LOG = """access-log "stdout" {
-    fields "status" "reason" "hint" "tls_version" "tls_cipher" "tls_resumed" "sni" "client_subject" \\
+    fields "status" "reason" "hint" "detail" "tls_version" "tls_cipher" "tls_resumed" "sni" "client_subject" \\
         "client_fingerprint" "client_verified"
 }"""
 
@@ -110,12 +110,13 @@ def test_a_failed_handshake_tells_what_was_known_by_then(sentinel, echo, authori
     with proxy.connect() as client:
         client.send(b'\0' * 64)
         assert client.ended(5)
-    known = {reason: [proxy.logged(reason)[name] for name in ('sni', 'tls_version', 'tls_cipher')]
+    known = {reason: [proxy.logged(reason).get(name)
+                      for name in ('sni', 'tls_version', 'tls_cipher', 'detail')]
              for reason in ('tls_refused', 'tls_unknown_name', 'tls_no_common', 'tls_protocol')}
-    assert known == {'tls_refused': ['x.b.example', 'TLSv1.3', None],
-                     'tls_unknown_name': ['nobody.example', None, None],
-                     'tls_no_common': [None, None, None],
-                     'tls_protocol': [None, None, None]}
+    assert known == {'tls_refused': ['x.b.example', 'TLSv1.3', None, 'alert unknown_ca (48)'],
+                     'tls_unknown_name': ['nobody.example', None, None, None],
+                     'tls_no_common': [None, None, None, 'unsupported protocol'],
+                     'tls_protocol': [None, None, None, 'wrong version number']}
 
 
 def curl_as(proxy, authority, http, version, user):
@@ -142,13 +143,15 @@ def test_curl_is_let_in_by_its_certificate(sentinel, echo, authority, mode, http
         assert curl_as(proxy, authority, http, version, None) == (0, f'200 {http}')
         assert told(echo.requests[-1]) == {'X-Client-Verify': 'NONE'}
         let_in = 2
-    refused = [('old', 'tls_bad_certificate'), ('stranger', 'tls_bad_certificate')]
+    refused = [('old', 'tls_bad_certificate', 'certificate has expired'),
+               ('stranger', 'tls_bad_certificate', 'unable to get local issuer certificate')]
     if mode == 'required':
-        refused.append((None, 'tls_no_certificate'))
-    for count, (user, reason) in enumerate(refused, let_in + 1):
+        refused.append((None, 'tls_no_certificate', 'peer did not return a certificate'))
+    for count, (user, reason, detail) in enumerate(refused, let_in + 1):
         code, out = curl_as(proxy, authority, http, version, user)
         assert code != 0 and out.startswith('000'), (user, code, out)
-        assert proxy.log_records(count)[-1]['reason'] == reason
+        record = proxy.log_records(count)[-1]
+        assert (record['reason'], record['detail']) == (reason, detail)
     assert len(echo.requests) == let_in, 'nobody else came through'
 
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness.certificates import Authority
+from harness.certificates import Authority, make
 from harness.checks import assert_own_answer
 from harness.origins import EchoOrigin, read_request, read_to_end, response, ScriptedOrigin
 from harness.proxy import command
@@ -147,12 +147,14 @@ def test_the_name_of_a_target_is_asked_for(sentinel, tls_origin, authority):
     assert server.sessions[-1][0] == 'localhost'
 
 
-@pytest.mark.parametrize('names,days', [('other.test IP:127.0.0.2', 30), (ADDRESS, -1)])
-def test_a_certificate_that_does_not_hold_is_refused(sentinel, tls_origin, authority, names, days):
+@pytest.mark.parametrize('names,days,detail', [
+    ('other.test IP:127.0.0.2', 30, 'IP address mismatch'), (ADDRESS, -1, 'certificate has expired')])
+def test_a_certificate_that_does_not_hold_is_refused(sentinel, tls_origin, authority, names, days,
+                                                     detail):
     server = tls_origin(names, days)
     proxy = sentinel(server, upstream=trusting(authority))
     assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
-    proxy.logged('upstream_tls_certificate')
+    assert proxy.logged('upstream_tls_certificate')['detail'] == detail
     assert server.requests == []
     assert proxy.metric('sentinel_upstream_failures_total',
                         reason='upstream_tls_certificate') >= 1
@@ -163,10 +165,52 @@ def test_a_certificate_of_somebody_else_is_refused_by_default(sentinel, tls_orig
     server = tls_origin()
     proxy = sentinel(server, upstream=trusting(other))
     assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    detail = proxy.logged('upstream_tls_certificate')['detail']
+    assert detail == 'unable to get local issuer certificate'
     # The system's bundle does not know it, either.
     proxy = sentinel(server, upstream='tls {\n}')
     assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
     assert server.requests == []
+
+
+def test_why_a_certificate_does_not_hold_is_told_where_operators_look(sentinel, tls_origin,
+                                                                      authority, tmp_path):
+    alone = tls_origin(context=server_context(make(tmp_path, 'alone', 'localhost')), name='alone')
+    proxy = sentinel(f'localhost:{alone.port}', upstream=trusting(authority))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    assert proxy.logged('upstream_tls_certificate')['detail'] == 'self-signed certificate'
+    failure, = proxy.recent('--failures')
+    assert failure['detail'] == 'self-signed certificate'
+    table = command('recent', '--control-socket', proxy.socket).stdout
+    assert 'upstream_tls_certificate: self-signed certificate' in table
+    named = tls_origin('other.test')
+    proxy = sentinel(f'localhost:{named.port}', upstream=trusting(authority))
+    assert_own_answer(proxy.request(), 502, 'upstream_tls_certificate')
+    assert proxy.logged('upstream_tls_certificate')['detail'] == 'hostname mismatch'
+
+
+def test_the_detail_is_that_of_the_last_attempt(sentinel, tls_origin, origin, authority):
+    old = tls_origin(days=-1)
+    gone = origin([b''])
+    gone.stop()
+    proxy = sentinel(old, gone, upstream=trusting(authority),
+                     policies='retry-policy {\nmax-attempts 2\n}')
+    details = {'upstream_tls_certificate': 'certificate has expired', 'connect_failed': None}
+    for _ in range(2):
+        assert proxy.request().status == 502
+    records = proxy.log_records(2)
+    assert {record['reason']: record.get('detail') for record in records} == details
+    assert [record['attempts'] for record in records] == [2, 2]
+
+
+def test_what_worked_in_the_end_has_no_detail(sentinel, tls_origin, authority):
+    good, old = tls_origin(name='good'), tls_origin(days=-1)
+    proxy = sentinel(old, good, upstream=trusting(authority))
+    for _ in range(2):
+        assert proxy.request().status == 200
+    records = proxy.log_records(2)
+    assert {record['attempts'] for record in records} == {1, 2}
+    assert not any('detail' in record for record in records)
 
 
 def test_another_endpoint_is_tried_and_the_bad_one_ejected(sentinel, tls_origin, authority):
@@ -209,7 +253,9 @@ def test_an_endpoint_that_refuses_us_is_502_with_its_reason(sentinel, tls_origin
     server = tls_origin(context=context)
     proxy = sentinel(server, upstream=trusting(authority) + f'\nhttp-version "{http}"')
     assert_own_answer(proxy.request(), 502, 'upstream_tls_refused')
-    proxy.logged('upstream_tls_refused')
+    detail = proxy.logged('upstream_tls_refused')['detail']
+    assert detail == ('alert handshake_failure (40)' if version == ssl.TLSVersion.TLSv1_2
+                      else 'alert certificate_required (116)')
     assert server.requests == []
 
 
@@ -295,7 +341,7 @@ def test_a_plain_endpoint_is_no_tls_endpoint(sentinel, origin, authority):
     plain = origin([b'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n', read_to_end])
     proxy = sentinel(plain, upstream=trusting(authority), timeouts='connect "500ms"')
     assert_own_answer(proxy.request(), 502, 'upstream_tls_failed')
-    proxy.logged('upstream_tls_failed')
+    assert proxy.logged('upstream_tls_failed')['detail'] == 'wrong version number'
     # One that accepts and says nothing costs the time to connect.
     proxy = sentinel(server, upstream=trusting(authority), timeouts='connect "300ms"')
     assert_own_answer(proxy.request(), 502, 'connect_timeout')
@@ -330,6 +376,8 @@ def test_checks_speak_tls_and_show_their_certificate(sentinel, tls_origin, autho
              'the endpoint whose certificate does not hold being down')
     assert proxy.metric('sentinel_endpoint_up', endpoint=good.address) == 1
     assert bad.requests == []
+    wait_for(lambda: f'endpoint {bad.address} of upstream "backend" is down: TLS: IP address mismatch'
+             in proxy.stderr(), 10, 'the line that says why')
     wait_for(lambda: any(resumed for _, resumed, _ in good.sessions), 10, 'a resumed session')
 
 

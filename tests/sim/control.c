@@ -164,9 +164,11 @@ static void look_at_endpoint(struct control *control, uint32_t endpoint)
     }
 }
 
-static void on_health(void *context, uint32_t endpoint, enum health_state state)
+static void on_health(void *context, uint32_t endpoint, enum health_state state,
+                      enum tls_detail detail)
 {
     struct control *control = context;
+    ASSERT(detail == TLS_DETAIL_NONE); /* nobody speaks TLS here */
     ASSERT(endpoint < CHECKED_MAX);
     control->judged[endpoint].told = state;
     if (endpoint == 0 && control->view.calm && state == HEALTH_DOWN) {
