@@ -147,11 +147,18 @@ void listeners_stop(struct listeners *listeners)
     listeners->count = 0;
 }
 
-/* Whether it had to be told to listen again; the port stayed its own. */
+/*
+ * Whether it had to be told to listen again; the port stayed its own. Connections inherit a time to
+ * linger, for which who closes one would have to wait.
+ */
 static bool mend(int fd, int *error)
 {
+    const struct linger none = {0};
     int listens = 0;
     socklen_t size = sizeof(listens);
+    if (fd >= 0) {
+        (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+    }
     if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens != 0) {
         return false;
     }

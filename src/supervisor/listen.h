@@ -41,9 +41,10 @@ void listeners_init(struct listeners *listeners);
 void listeners_stop(struct listeners *listeners);
 
 /*
- * Makes those of TCP listen again that do not any more, and logs it. All processes share these
- * sockets, and one that was taken over can disconnect them (connect to AF_UNSPEC), for the others
- * and its successors, too. For now and then; each look is a call for each.
+ * Makes those of TCP listen again that do not any more, and logs it; takes a time to linger from
+ * all. All processes share these sockets, and what one that was taken over does to them (connect to
+ * AF_UNSPEC, SO_LINGER) it does to the others and its successors, too. For now and then; each look
+ * is two calls for each.
  */
 void listeners_mend(const struct listeners *listeners, const struct generation *generation);
 

@@ -38,6 +38,14 @@ static void disconnect(int fd)
     (void)close(copy);
 }
 
+static bool lingers(int fd)
+{
+    struct linger linger = {0};
+    socklen_t size = sizeof(linger);
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size), 0);
+    return linger.l_onoff != 0;
+}
+
 static void a_listener_that_a_process_has_shut_listens_again_on_its_port(void **state)
 {
     struct fixture_generation compiled;
@@ -63,6 +71,11 @@ static void a_listener_that_a_process_has_shut_listens_again_on_its_port(void **
         listeners_mend(&listeners, &compiled.generation);
         assert_true(is_served(&address));
     }
+    const struct linger hour = {1, 3600};
+    assert_int_equal(setsockopt(listeners.fds[0], SOL_SOCKET, SO_LINGER, &hour, sizeof(hour)), 0);
+    assert_true(lingers(listeners.fds[0]));
+    listeners_mend(&listeners, &compiled.generation);
+    assert_false(lingers(listeners.fds[0]));
     listeners_stop(&listeners);
     listeners_mend(&listeners, &compiled.generation); /* what is closed on purpose stays so */
     listeners_close(&listeners);

@@ -3,6 +3,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -25,6 +27,7 @@ enum argument {
     OWN_STATE,
     FLAGS,
     ONE_WAY,
+    OPTION,
 };
 
 struct row {
@@ -126,6 +129,14 @@ static int add_descriptor_commands(scmp_filter_ctx filter, int call)
     return result;
 }
 
+static int add_options(scmp_filter_ctx filter, int call)
+{
+    const struct rule no_delay = {2, {equal(1, IPPROTO_TCP), equal(2, TCP_NODELAY)}};
+    const struct rule linger = {2, {equal(1, SOL_SOCKET), equal(2, SO_LINGER)}};
+    int result = add(filter, call, &no_delay);
+    return result != 0 ? result : add(filter, call, &linger);
+}
+
 /* Where the flags of opening stand: open has them one place before openat. */
 static struct rule reading(int call)
 {
@@ -173,6 +184,8 @@ static int add_row(scmp_filter_ctx filter, const struct row *row,
     case ONE_WAY:
         rule = one(equal(1, SHUT_WR));
         break;
+    case OPTION:
+        return add_options(filter, row->call);
     case OWN_STATE:
         return add_descriptor_commands(filter, row->call);
     }

@@ -64,7 +64,7 @@ static void a_local_socket_is_for_those_with_a_local_endpoint(void **state)
     assert_true(was_ended(make_socket(PROCESS_LOGGER, "unix:/run/none", AF_UNIX, SOCK_STREAM)));
 }
 
-enum attack { CLEAR_FLAGS, SHUT_BOTH, SHUT_READING, SHUT_WRITING };
+enum attack { CLEAR_FLAGS, SHRINK_BUFFER, SHUT_BOTH, SHUT_READING, SHUT_WRITING };
 
 /* The wait status of a process of this role that does so to a listening socket which we share. */
 static int attack_listener(enum process_role role, int listener, enum attack attack)
@@ -77,7 +77,11 @@ static int attack_listener(enum process_role role, int listener, enum attack att
         if (sandbox_enter(role, &compiled.generation) != OK) {
             _exit(NOT_ENTERED);
         }
-        int done = attack == CLEAR_FLAGS    ? fcntl(listener, F_SETFL, 0)
+        const int size = 1;
+        const socklen_t room = sizeof(size);
+        int done = attack == CLEAR_FLAGS ? fcntl(listener, F_SETFL, 0)
+                   : attack == SHRINK_BUFFER
+                       ? setsockopt(listener, SOL_SOCKET, SO_RCVBUF, &size, room)
                    : attack == SHUT_BOTH    ? shutdown(listener, SHUT_RDWR)
                    : attack == SHUT_READING ? shutdown(listener, SHUT_RD)
                                             : shutdown(listener, SHUT_WR);
@@ -101,7 +105,7 @@ static bool is_served(int listener)
 }
 
 /* All workers and their successors have the same: what one does to it is done to all. */
-static void a_shared_listener_is_neither_shut_nor_made_to_block(void **state)
+static void a_shared_listener_is_neither_shut_nor_changed(void **state)
 {
     static const enum process_role roles[] = {PROCESS_WORKER, PROCESS_CONTROLLER};
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -117,6 +121,7 @@ static void a_shared_listener_is_neither_shut_nor_made_to_block(void **state)
     assert_int_equal(listen(listener, 16), 0);
     for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++) {
         assert_true(was_ended(attack_listener(roles[i], listener, CLEAR_FLAGS)));
+        assert_true(was_ended(attack_listener(roles[i], listener, SHRINK_BUFFER)));
         assert_true(was_ended(attack_listener(roles[i], listener, SHUT_BOTH)));
         assert_true(was_ended(attack_listener(roles[i], listener, SHUT_READING)));
         (void)attack_listener(roles[i], listener, SHUT_WRITING); /* refused or without effect */
@@ -129,7 +134,7 @@ static void a_shared_listener_is_neither_shut_nor_made_to_block(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_shared_listener_is_neither_shut_nor_made_to_block),
+        cmocka_unit_test(a_shared_listener_is_neither_shut_nor_changed),
         cmocka_unit_test(a_local_socket_is_for_those_with_a_local_endpoint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
