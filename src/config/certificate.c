@@ -511,20 +511,75 @@ enum status certificate_read_key(const struct certificate *certificate, struct s
 
 /* ---- Those who sign ---- */
 
+/*
+ * Whether chains can end at it. The library asks for names and key identifiers only: a host's own
+ * certificate that signs itself is trusted without any right to sign.
+ */
+static bool is_root(X509 *x509)
+{
+    return (X509_get_extension_flags(x509) & EXFLAG_SS) != 0;
+}
+
+static bool has_issuer(const STACK_OF(X509) * bundle, X509 *x509)
+{
+    for (int i = 0; i < sk_X509_num(bundle); i++) {
+        if (X509_check_issued(sk_X509_value(bundle, i), x509) == X509_V_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * A chain that ends below a root is not believed, though each certificate of the bundle were in it:
+ * that would take X509_V_FLAG_PARTIAL_CHAIN, which nobody sets who does not ask for it.
+ */
+static void check_roots(const STACK_OF(X509) * bundle, struct findings *findings)
+{
+    int roots = 0;
+    int orphans = 0;
+    int first = 0;
+    for (int i = 0; i < sk_X509_num(bundle); i++) {
+        X509 *x509 = sk_X509_value(bundle, i);
+        if (is_root(x509)) {
+            roots++;
+        } else if (!has_issuer(bundle, x509)) {
+            first = orphans == 0 ? i + 1 : first;
+            orphans++;
+        }
+    }
+    if (roots == 0) {
+        findings_add(findings, FINDING_ERROR,
+                     "append the root that they lead to: openssl x509 -noout -issuer says whose it "
+                     "is",
+                     "holds no root, that is, no certificate that signs itself: nobody would be "
+                     "trusted");
+    } else if (orphans > 0) {
+        findings_add(findings, FINDING_WARNING,
+                     "append its issuer, up to the root, or leave it out",
+                     "holds certificate %d without the one that issued it%s: nobody is trusted "
+                     "by it",
+                     first, orphans > 1 ? ", and others so" : "");
+    }
+}
+
 enum status certificate_read_authorities(struct span pem, uint64_t now, struct arena *arena,
                                          struct span *text, struct findings *findings)
 {
     BIO *in = open_text(pem);
     BIO *out = BIO_new(BIO_s_mem());
+    STACK_OF(X509) *bundle = sk_X509_new_null();
     uint32_t count = 0;
     uint32_t expired = 0;
-    bool written = in != NULL && out != NULL;
+    bool written = in != NULL && out != NULL && bundle != NULL;
     X509 *x509 = NULL;
     while (written && (x509 = PEM_read_bio_X509(in, NULL, NULL, NULL)) != NULL) {
         expired += seconds_of(X509_get0_notAfter(x509)) <= now;
         count++;
-        written = PEM_write_bio_X509(out, x509) == 1;
-        X509_free(x509);
+        written = PEM_write_bio_X509(out, x509) == 1 && sk_X509_push(bundle, x509) > 0;
+        if (!written) {
+            X509_free(x509);
+        }
     }
     bool whole = is_end_of_pem();
     struct span copy = written && whole && count > 0 ? copy_out(out, arena) : SPAN_EMPTY;
@@ -540,6 +595,11 @@ enum status certificate_read_authorities(struct span pem, uint64_t now, struct a
         findings_add(findings, FINDING_WARNING, "whatever they have signed will be refused",
                      "holds only certificates that have expired");
     }
+    if (whole && count > 0 && written) {
+        check_roots(bundle, findings);
+    }
+    sk_X509_pop_free(bundle, X509_free);
+    ERR_clear_error();
     if (copy.size == 0) {
         return ERROR;
     }

@@ -87,7 +87,10 @@ NODISCARD enum status certificate_read_ocsp(const struct certificate *certificat
                                             uint64_t now, uint64_t *until,
                                             struct findings *findings);
 
-/* Reads a bundle of CAs; *text is PEM of all of them, in the arena. None at all is an error. */
+/*
+ * Reads a bundle of CAs; *text is PEM of all of them, in the arena. None at all is an error, and so
+ * is none that signs itself: chains end nowhere else.
+ */
 NODISCARD enum status certificate_read_authorities(struct span pem, uint64_t now,
                                                    struct arena *arena, struct span *text,
                                                    struct findings *findings);

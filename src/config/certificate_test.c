@@ -353,6 +353,96 @@ static void a_bundle_holds_at_least_one_certificate(void **state)
     assert_found(fixture, FINDING_WARNING, "holds only certificates that have expired");
 }
 
+/* Reads a bundle of these; NULL ends them. The findings are the last ones. */
+static enum status read_bundle(struct fixture *fixture, const struct made *const *certificates)
+{
+    struct span text = SPAN_EMPTY;
+    const char *pem = "";
+    for (size_t i = 0; certificates[i] != NULL; i++) {
+        pem = joined(&fixture->maker, pem, pem_of(&fixture->maker, certificates[i]));
+    }
+    fixture->findings.count = 0;
+    return certificate_read_authorities(span_of_string(pem), MAKER_NOW, &fixture->arena, &text,
+                                        &fixture->findings);
+}
+
+/* Whether OpenSSL, as it is set up here, believes the host by such a bundle. */
+static bool is_believed(const struct made *host, const struct made *const *bundle,
+                        const struct made *shown)
+{
+    X509_STORE *store = X509_STORE_new();
+    STACK_OF(X509) *chain = sk_X509_new_null();
+    X509_STORE_CTX *context = X509_STORE_CTX_new();
+    assert_true(store != NULL && chain != NULL && context != NULL);
+    for (size_t i = 0; bundle[i] != NULL; i++) {
+        assert_int_equal(X509_STORE_add_cert(store, bundle[i]->x509), 1);
+    }
+    assert_true(sk_X509_push(chain, shown->x509) > 0);
+    assert_int_equal(X509_STORE_CTX_init(context, store, host->x509, chain), 1);
+    X509_VERIFY_PARAM_set_time(X509_STORE_CTX_get0_param(context), (time_t)MAKER_NOW);
+    bool believed = X509_verify_cert(context) == 1;
+    X509_STORE_CTX_free(context);
+    sk_X509_free(chain);
+    X509_STORE_free(store);
+    return believed;
+}
+
+static void what_no_chain_can_end_at_is_no_bundle(void **state)
+{
+    struct fixture *fixture = *state;
+    struct maker *maker = &fixture->maker;
+    const struct made *root = fixture->root;
+    const struct made *between =
+        make(maker, (struct recipe){.name = "between", .from = root, .is_ca = true});
+    const struct made *below =
+        make(maker, (struct recipe){.name = "below", .from = between, .is_ca = true});
+    const struct made *host =
+        make(maker, (struct recipe){.name = "host", .alternatives = "DNS:a.test", .from = between});
+    const struct made *alone =
+        make(maker, (struct recipe){.name = "alone", .alternatives = "DNS:a.test"});
+    const struct made *const lacking[][4] = {{between}, {below, between}, {host}, {host, between}};
+    const struct made *const enough[][4] = {{root}, {between, root}, {below, between, root}};
+    for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++) {
+        assert_int_equal(read_bundle(fixture, lacking[i]), OK);
+        assert_found(fixture, FINDING_ERROR,
+                     "holds no root, that is, no certificate that signs itself: nobody would be "
+                     "trusted");
+        assert_false(is_believed(host, lacking[i], between));
+    }
+    for (size_t i = 0; i < sizeof(enough) / sizeof(enough[0]); i++) {
+        assert_int_equal(read_bundle(fixture, enough[i]), OK);
+        assert_int_equal(fixture->findings.count, 0);
+        assert_true(is_believed(host, enough[i], between));
+    }
+    /* A host's own certificate may be trusted as such, if nobody else has signed it. */
+    assert_int_equal(read_bundle(fixture, (const struct made *const[]){alone, NULL}), OK);
+    assert_int_equal(fixture->findings.count, 0);
+    assert_true(is_believed(alone, (const struct made *const[]){alone, NULL}, between));
+}
+
+static void a_part_of_a_bundle_that_leads_nowhere_is_told(void **state)
+{
+    struct fixture *fixture = *state;
+    struct maker *maker = &fixture->maker;
+    const struct made *other = make(maker, (struct recipe){.name = "other", .is_ca = true});
+    const struct made *lost =
+        make(maker, (struct recipe){.name = "lost", .from = other, .is_ca = true});
+    const struct made *below =
+        make(maker, (struct recipe){.name = "below", .from = lost, .is_ca = true});
+    const struct made *host =
+        make(maker, (struct recipe){.name = "host", .alternatives = "DNS:a.test", .from = lost});
+    const struct made *const one[] = {fixture->root, below, lost, NULL};
+    assert_int_equal(read_bundle(fixture, one), OK);
+    assert_found(fixture, FINDING_WARNING,
+                 "holds certificate 3 without the one that issued it: nobody is trusted by it");
+    assert_false(is_believed(host, one, lost));
+    assert_int_equal(
+        read_bundle(fixture, (const struct made *const[]){lost, fixture->root, lost, NULL}), OK);
+    assert_found(fixture, FINDING_WARNING,
+                 "holds certificate 1 without the one that issued it, and others so: nobody is "
+                 "trusted by it");
+}
+
 /* ---- OCSP ---- */
 
 struct answer {
@@ -507,6 +597,8 @@ int main(void)
         TEST(an_encrypted_key_is_refused_without_asking_for_its_passphrase),
         TEST(only_certificates_of_a_file_are_passed_on),
         TEST(a_bundle_holds_at_least_one_certificate),
+        TEST(what_no_chain_can_end_at_is_no_bundle),
+        TEST(a_part_of_a_bundle_that_leads_nowhere_is_told),
         TEST(a_response_is_stapled_only_where_a_client_would_believe_it),
         TEST(a_response_that_would_do_harm_is_left_out_with_a_warning),
         TEST(what_is_no_response_is_refused),

@@ -430,6 +430,24 @@ static void clients_are_never_believed_without_who_signs_them(void **state)
     assert_refused(fixture, "/empty.pem holds no certificate: nobody would be trusted");
 }
 
+static void a_bundle_without_a_root_is_refused_at_its_place(void **state)
+{
+    struct fixture *fixture = *state;
+    struct maker *maker = &fixture->maker;
+    const struct made *root = make(maker, (struct recipe){.name = "Root", .is_ca = true});
+    const struct made *between =
+        make(maker, (struct recipe){.name = "between", .from = root, .is_ca = true});
+    add_file("/between.pem", pem_of(maker, between));
+    compile_listener(fixture,
+                     "certificate \"rsa.pem\"; client-auth \"required\" ca=\"/between.pem\"");
+    assert_refused(fixture, "/etc/s/t.kdl:2:50: error: /between.pem holds no root");
+    compile_upstream(fixture, "ca \"/between.pem\"");
+    assert_refused(fixture, ": error: /between.pem holds no root");
+    add_file("/both.pem", joined(maker, pem_of(maker, between), pem_of(maker, root)));
+    compile_upstream(fixture, "ca \"/both.pem\"");
+    assert_good(fixture);
+}
+
 static void hosts_have_their_certificates_once_and_these_are_for_them(void **state)
 {
     struct fixture *fixture = *state;
@@ -592,6 +610,7 @@ int main(void)
         TEST(the_controller_gets_the_keys_of_health_checks_only),
         TEST(keys_of_every_kind_take_no_more_than_their_bound),
         TEST(an_upstream_trusts_the_bundle_or_the_system),
+        TEST(a_bundle_without_a_root_is_refused_at_its_place),
         TEST(trust_in_anybody_is_said_loudly),
         TEST(files_that_cannot_be_read_are_named),
         TEST(everything_wrong_is_told_in_one_run),
