@@ -265,7 +265,8 @@ static enum status read_response(struct stream *base, struct arena *arena, enum 
         return OK;
     }
     if (stream->broken || wire->dead) {
-        base->unprocessed = stream->error_code == NGHTTP2_REFUSED_STREAM;
+        bool unsent = stream->id == 0 && stream->refusal == REASON_NONE;
+        base->unprocessed = unsent || stream->error_code == NGHTTP2_REFUSED_STREAM;
         *reason = stream->refusal != REASON_NONE ? stream->refusal
                   : base->failure != REASON_NONE ? REASON_BAD_RESPONSE
                   : wire->refused                ? REASON_UPSTREAM_TLS_REFUSED

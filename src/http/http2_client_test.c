@@ -60,8 +60,8 @@ static void ask(struct stream *stream)
     assert_int_equal(stream->ops->write_request(stream, &message), OK);
 }
 
-/* A connection with requests on all streams, and nothing queued. */
-static void begin(struct fixture *it)
+/* A connection with its first stream. */
+static void start(struct fixture *it)
 {
     memset(it, 0, sizeof(*it));
     it->room = SIZE_MAX;
@@ -69,8 +69,19 @@ static void begin(struct fixture *it)
     struct session *session = &it->session.session;
     http2_stage_session(&it->stage, &it->session, &STUB);
     session->transport.socket.ready = IO_WRITABLE;
-    for (int i = 0; i < STREAMS; i++) {
-        it->streams[i] = i == 0 ? http2_client_start(session) : session->ops->open_stream(session);
+    it->streams[0] = http2_client_start(session);
+    assert_non_null(it->streams[0]);
+    it->streams[0]->holder = it;
+}
+
+/* A connection with requests on all streams, and nothing queued. */
+static void begin(struct fixture *it)
+{
+    start(it);
+    struct session *session = &it->session.session;
+    ask(it->streams[0]);
+    for (int i = 1; i < STREAMS; i++) {
+        it->streams[i] = session->ops->open_stream(session);
         assert_non_null(it->streams[i]);
         it->streams[i]->holder = it;
         ask(it->streams[i]);
@@ -115,6 +126,15 @@ static int woken(struct fixture *it)
     return count;
 }
 
+static enum reason why_lost(struct stream *stream)
+{
+    struct response_head head;
+    struct arena arena = {0};
+    enum reason reason = REASON_NONE;
+    assert_int_equal(stream->ops->read_response(stream, &arena, METHOD_GET, &head, &reason), ERROR);
+    return reason;
+}
+
 /* Two others are held: the reset of the first one waits for the next run. */
 static void whoever_finds_the_peer_gone_when_giving_back_leaves_word(void **state)
 {
@@ -126,13 +146,7 @@ static void whoever_finds_the_peer_gone_when_giving_back_leaves_word(void **stat
     give_back(&it, 1); /* now there is one other: it is sent at once */
     assert_int_equal(woken(&it), 1);
     assert_true(it.streams[2]->ops->is_broken(it.streams[2]));
-    struct response_head head;
-    enum reason reason = REASON_NONE;
-    struct arena arena = {0};
-    assert_int_equal(
-        it.streams[2]->ops->read_response(it.streams[2], &arena, METHOD_GET, &head, &reason),
-        ERROR);
-    assert_int_equal(reason, REASON_UPSTREAM_CLOSED);
+    assert_int_equal(why_lost(it.streams[2]), REASON_UPSTREAM_CLOSED);
     end(&it);
 }
 
@@ -168,11 +182,50 @@ static void a_request_is_written_as_soon_as_a_byte_of_it_left(void **state)
     end(&it);
 }
 
+/* Such as one to open a tunnel: nothing of it was sent, so that it may go elsewhere. */
+static void a_request_that_waits_for_settings_was_not_looked_at(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    const struct switching switching = {.protocol = SPAN("websocket")};
+    const struct request_message message = {.method = SPAN("GET"),
+                                            .path = SPAN("/"),
+                                            .host = SPAN("a.test"),
+                                            .framing = FRAMING_TUNNEL,
+                                            .switching = &switching};
+    start(&it);
+    struct stream *stream = it.streams[0];
+    it.gone = true;
+    assert_int_equal(stream->ops->write_request(stream, &message), AGAIN);
+    it.session.session.ops->run(&it.session.session);
+    assert_int_equal(stream->ops->write_request(stream, &message), OK);
+    assert_int_equal(why_lost(stream), REASON_UPSTREAM_CLOSED);
+    assert_true(stream->unprocessed);
+    end(&it);
+}
+
+static void a_request_that_left_may_have_been_looked_at(void **state)
+{
+    (void)state;
+    static struct fixture it;
+    begin(&it);
+    it.gone = true;
+    it.session.session.transport.socket.ready |= IO_READABLE;
+    it.session.session.ops->run(&it.session.session);
+    give_back(&it, 0);
+    (void)woken(&it);
+    assert_int_equal(why_lost(it.streams[1]), REASON_UPSTREAM_CLOSED);
+    assert_false(it.streams[1]->unprocessed);
+    end(&it);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whoever_finds_the_peer_gone_when_giving_back_leaves_word),
         cmocka_unit_test(a_request_is_written_as_soon_as_a_byte_of_it_left),
+        cmocka_unit_test(a_request_that_waits_for_settings_was_not_looked_at),
+        cmocka_unit_test(a_request_that_left_may_have_been_looked_at),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
