@@ -79,9 +79,11 @@ static int read_filters(const struct cli_arguments *arguments, struct recent_fil
     if (filters->status != NULL && !is_status(filters->status)) {
         return refuse("--status", "wants a status such as 503, or 5xx");
     }
+    /* It is compared as it is written: 01 would be nobody's number. */
     if (filters->worker != NULL &&
-        !span_to_u64(span_of_string(filters->worker), UINT32_MAX, &worker)) {
-        return refuse("--worker", "wants a number");
+        (!span_to_u64(span_of_string(filters->worker), UINT32_MAX, &worker) ||
+         (filters->worker[0] == '0' && filters->worker[1] != '\0'))) {
+        return refuse("--worker", "wants a number such as 0 or 12");
     }
     if (values[CLI_LIMIT] != NULL &&
         (!span_to_u64(span_of_string(values[CLI_LIMIT]), RECENT_LIMIT_MAX, &limit) || limit == 0)) {

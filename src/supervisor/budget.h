@@ -6,7 +6,9 @@
  * hands it over, `sentinel check` prints it. Pure.
  *
  * Not in it: the kernel's side of a connection (socket buffers, TCP memory; see tcp_mem(5)), the
- * page cache of log files, and the compiler, which is gone before the first worker starts.
+ * page cache of log files, the compiler, which is gone before the first worker starts, and segments
+ * of processes that have ended, which are kept until the logger and the controller, or their
+ * successors, have taken what is in them: moments, but at most 24 of them.
  *
  * Memory that several processes map is counted once. One generation of the configuration is alive
  * at a time.

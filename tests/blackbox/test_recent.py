@@ -460,7 +460,7 @@ def test_a_wrong_answer_is_an_error(tmp_path, body, words):
 
 @pytest.mark.parametrize('words', [
     ['--status', '5x'], ['--status', '600'], ['--limit', '0'], ['--limit', '10001'],
-    ['--worker', 'x'], ['--failures', '--crashes'], ['--in-flight', '--status', '500'],
+    ['--worker', 'x'], ['--worker', '01'], ['--failures', '--crashes'], ['--in-flight', '--status', '500'],
     ['--crashes', '--route', 'x'], ['--nonsense'], ['--route'], ['extra'],
     ['--reason', 'no_rout'], ['--client', '127.0.1'], ['--client', '127.0.0.1/8'],
 ])
