@@ -115,7 +115,7 @@ static void read_heads(struct http1_session *session)
         if (status == OK) {
             continue; /* the scan refuses a head before the inbox is full: this ends */
         }
-        if (wire->session.step == SESSION_HEAD) {
+        if (http1_wire_pending(wire).size > 0) { /* else it was a part of a goodbye that had come */
             hand_out(session, REASON_CLIENT_CLOSED);
         } else {
             close_quietly(session);

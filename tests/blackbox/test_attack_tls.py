@@ -140,6 +140,25 @@ def test_a_client_whose_bytes_come_one_by_one_is_served(sentinel, echo, authorit
     assert [request.target for request in echo.requests] == ['/', '/again']
 
 
+def test_a_goodbye_in_pieces_between_requests_is_no_request(sentinel, echo, authority):
+    proxy = sentinel(echo, listener=tls(authority))
+    client = Piecemeal(proxy, context_of(authority), 65536)
+    try:
+        assert ask(client)[0] == 200
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.tls.unwrap()
+        goodbye = client.out.read()
+        client.raw.sendall(goodbye[:3])
+        with secure(proxy, context_of(authority)) as other:
+            assert ask(other)[0] == 200  # by then the worker has seen the first piece
+        client.raw.sendall(goodbye[3:])
+        while client.raw.recv(65536):  # to its end, which is no reset
+            pass
+    finally:
+        client.raw.close()
+    assert [record['reason'] for record in proxy.log_records(2)] == [None, None]
+
+
 def test_a_body_in_records_of_one_byte_arrives_and_holds_nobody_up(sentinel, echo, authority):
     size = 20000
     proxy = sentinel(echo, listener=tls(authority))
