@@ -1,13 +1,18 @@
 /*
- * A toy for the simulator that behaves as TLS does, without secrecy: records, a handshake of one
- * message each way, names that choose a certificate, an end that is told. What a real library is
- * strict about it is strict about, too: a record that could not be written out must be offered
- * again, which is asserted here byte by byte.
+ * A toy for the simulator that behaves as TLS does, without secrecy: records, a handshake of three
+ * messages, names that choose a certificate, an end that is told. What a real library is strict
+ * about it is strict about, too: a record that could not be written out must be offered again,
+ * which is asserted here byte by byte. And what it does to its callers it does as well: it reads
+ * ahead, so that bytes stand here of which the socket knows nothing any more, a record's part
+ * among them; it holds buffers only while something stands in them, from memory that has an end;
+ * a peer that has gone leaves what it had said.
  *
  *     record     type, length (two bytes), payload, each of its bytes changed
- *     HELLO      of the client: the name; of the server: its protocol, and a hash of who it is
+ *     HELLO      of the client: a set of protocols (a bit each; none: it does not ask), and the
+ *                name; of the server: the protocol
+ *     FINISHED   of the client, the protocol again: from now on there is data
  *     DATA       1 to RECORD_MAX bytes
- *     GOODBYE    no more from this side
+ *     GOODBYE    no more from this side; before the handshake's end: a refusal
  */
 #include <stdlib.h>
 
@@ -16,12 +21,21 @@
 #include "base/slab.h"
 #include "net/tls.h"
 
-enum { HEADER = 3, RECORD_MAX = 1024, MASK = 0x5a };
+enum { HEADER = 3, RECORD_MAX = 1024, INBOX_MAX = 2 * (HEADER + RECORD_MAX), MASK = 0x5a };
 
-enum record { RECORD_HELLO = 0x16, RECORD_DATA = 0x17, RECORD_GOODBYE = 0x15 };
+enum record {
+    RECORD_FINISHED = 0x14,
+    RECORD_GOODBYE = 0x15,
+    RECORD_HELLO = 0x16,
+    RECORD_DATA = 0x17,
+};
 
 struct tls_engine {
     struct slab connections;
+    struct slab buffers; /* INBOX_MAX bytes each: two for a connection, while it needs them */
+    uint64_t heap_max;
+    uint32_t shaking; /* connections in their handshake */
+    uint32_t hosts;
 };
 
 struct host {
@@ -35,11 +49,12 @@ struct tls_server {
     struct host *hosts; /* owned; the default last */
     uint32_t host_count;
     bool has_fallback;
-    enum tls_alpn alpn;
+    enum tls_alpn alpn[2];
 };
 
 struct tls_client {
     struct tls_engine *engine;
+    uint8_t offers; /* a bit for each protocol */
 };
 
 struct tls {
@@ -47,19 +62,23 @@ struct tls {
     const struct tls_server *server; /* NULL: we are the client */
     const struct host *host;
     struct span early;
+    enum tls_failure failure; /* why it is broken, during its handshake */
     enum tls_alpn alpn;
+    uint8_t offers;
+    bool answered; /* a client's: FINISHED is on its way */
     bool established;
     bool ended;
     bool cut; /* ended without a GOODBYE */
     bool broken;
+    bool mute; /* nothing more can be written */
     bool said_goodbye;
     uint8_t name[TLS_HOST_NAME_MAX];
     size_t name_size;
-    uint8_t in[HEADER + RECORD_MAX];
-    size_t in_size; /* of a record that has come in part, or wholly */
-    size_t in_read; /* of its payload */
-    uint8_t out[HEADER + RECORD_MAX];
-    size_t out_size; /* of a record that waits */
+    uint8_t *in; /* of the engine's buffers; NULL: nothing has come */
+    size_t in_size;
+    size_t in_read; /* of the first record's payload */
+    uint8_t *out;   /* likewise; NULL: nothing waits */
+    size_t out_size;
     size_t out_sent;
 };
 
@@ -67,15 +86,20 @@ struct tls {
 
 uint64_t tls_engine_bytes(uint32_t connections)
 {
-    return sizeof(struct tls_engine) + slab_bytes(sizeof(struct tls), connections);
+    return sizeof(struct tls_engine) + slab_bytes(sizeof(struct tls), connections) +
+           slab_bytes(INBOX_MAX, 2 * connections);
 }
 
 struct tls_engine *tls_engine_create(uint32_t connections, uint64_t heap_max)
 {
-    (void)heap_max;
     struct tls_engine *engine = calloc(1, sizeof(*engine));
-    if (engine != NULL && !slab_init(&engine->connections, sizeof(struct tls), connections)) {
-        free(engine);
+    if (engine == NULL) {
+        return NULL;
+    }
+    engine->heap_max = heap_max;
+    if (!slab_init(&engine->connections, sizeof(struct tls), connections) ||
+        !slab_init(&engine->buffers, INBOX_MAX, 2 * connections)) {
+        tls_engine_destroy(engine);
         return NULL;
     }
     return engine;
@@ -84,6 +108,7 @@ struct tls_engine *tls_engine_create(uint32_t connections, uint64_t heap_max)
 void tls_engine_destroy(struct tls_engine *engine)
 {
     if (engine != NULL) {
+        slab_deinit(&engine->buffers);
         slab_deinit(&engine->connections);
         free(engine);
     }
@@ -94,10 +119,18 @@ void tls_engine_set_ticket_keys(struct tls_engine *engine, const struct ticket_k
     (void)engine, (void)keys;
 }
 
+/* As much as the library would take, by the figures that memory is planned with. */
 uint64_t tls_engine_heap(const struct tls_engine *engine)
 {
-    (void)engine;
-    return 0;
+    return TLS_HEAP_BASE + (uint64_t)engine->hosts * TLS_HEAP_HOST +
+           (uint64_t)engine->connections.in_use * TLS_HEAP_IDLE +
+           (uint64_t)engine->shaking * (TLS_HEAP_HANDSHAKE - TLS_HEAP_BUSY) +
+           (uint64_t)engine->buffers.in_use * (TLS_HEAP_BUSY / 2);
+}
+
+static bool has_memory(const struct tls_engine *engine)
+{
+    return tls_engine_heap(engine) < engine->heap_max;
 }
 
 uint32_t tls_engine_connections(const struct tls_engine *engine)
@@ -112,7 +145,9 @@ static bool copy_host(struct host *host, const struct tls_host *source)
     if (host->pattern == NULL) {
         return false;
     }
-    memcpy(host->pattern, source->pattern.data, host->size);
+    if (host->size > 0) {
+        memcpy(host->pattern, source->pattern.data, host->size);
+    }
     uint32_t state = HASH_FAST_SEED;
     for (uint32_t i = 0; i < source->count; i++) {
         state ^= hash_fast(source->identities[i].chain_pem);
@@ -135,7 +170,7 @@ struct tls_server *tls_server_create(struct tls_engine *engine,
                                   .hosts = calloc(settings->host_count + 1U, sizeof(struct host)),
                                   .host_count = settings->host_count,
                                   .has_fallback = settings->fallback != NULL,
-                                  .alpn = settings->alpn[0]};
+                                  .alpn = {settings->alpn[0], settings->alpn[1]}};
     bool good = server->hosts != NULL;
     for (uint32_t i = 0; good && i < settings->host_count; i++) {
         good = copy_host(&server->hosts[i], &settings->hosts[i]);
@@ -147,6 +182,7 @@ struct tls_server *tls_server_create(struct tls_engine *engine,
         tls_server_destroy(server);
         return NULL;
     }
+    engine->hosts += server->host_count + 1;
     return server;
 }
 
@@ -162,15 +198,20 @@ void tls_server_destroy(struct tls_server *server)
     free(server);
 }
 
+static uint8_t bit_of(enum tls_alpn alpn)
+{
+    return (uint8_t)(alpn == TLS_ALPN_NONE ? 0U : 1U << (unsigned)alpn);
+}
+
 struct tls_client *tls_client_create(struct tls_engine *engine,
                                      const struct tls_client_settings *settings,
                                      char error[TLS_ERROR_MAX])
 {
-    (void)settings;
     struct tls_client *client = calloc(1, sizeof(*client));
     error[0] = '\0';
     if (client != NULL) {
         client->engine = engine;
+        client->offers = (uint8_t)(bit_of(settings->alpn[0]) | bit_of(settings->alpn[1]));
     }
     return client;
 }
@@ -186,6 +227,26 @@ void tls_resumption_drop(struct tls_resumption *resumption)
 }
 
 /* ---- Records ---- */
+
+static enum status fail(struct tls *tls, enum tls_failure why)
+{
+    tls->broken = true;
+    tls->failure = why;
+    return ERROR;
+}
+
+static uint8_t *take_buffer(struct tls *tls)
+{
+    return has_memory(tls->engine) ? slab_acquire(&tls->engine->buffers) : NULL;
+}
+
+static void give_buffer(struct tls *tls, uint8_t **buffer)
+{
+    if (*buffer != NULL) {
+        slab_release(&tls->engine->buffers, *buffer);
+        *buffer = NULL;
+    }
+}
 
 /* Bytes of the transport, what came early first. */
 static enum status receive(struct transport *transport, uint8_t *data, size_t size, size_t *got)
@@ -205,37 +266,59 @@ static size_t record_size(const struct tls *tls)
     return tls->in_size < HEADER ? HEADER : HEADER + ((size_t)tls->in[1] << 8 | tls->in[2]);
 }
 
-/* OK: a whole record stands in `in`. */
+static bool is_record(const struct tls *tls)
+{
+    return tls->in_size == 0 || (tls->in[0] >= RECORD_FINISHED && tls->in[0] <= RECORD_DATA &&
+                                 record_size(tls) <= HEADER + RECORD_MAX);
+}
+
+/* OK: a whole record stands at the front of `in`. As much is read as has room. */
 static enum status read_record(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    while (tls->in_size < HEADER || tls->in_size < record_size(tls)) {
-        if (record_size(tls) > sizeof(tls->in)) {
-            tls->broken = true;
-            return ERROR;
-        }
+    if (tls->in == NULL && (tls->in = take_buffer(tls)) == NULL) {
+        return fail(tls, TLS_FAILURE_MEMORY);
+    }
+    while (is_record(tls) && (tls->in_size < HEADER || tls->in_size < record_size(tls))) {
         size_t got = 0;
         enum status status =
-            receive(transport, tls->in + tls->in_size, record_size(tls) - tls->in_size, &got);
+            receive(transport, tls->in + tls->in_size, INBOX_MAX - tls->in_size, &got);
         if (status != OK) {
             tls->cut = status != AGAIN;
             tls->ended = tls->ended || tls->cut;
+            if (tls->in_size == 0) {
+                give_buffer(tls, &tls->in);
+            }
             return status == AGAIN ? AGAIN : ERROR;
         }
         tls->in_size += got;
     }
-    return OK;
+    return is_record(tls) ? OK : fail(tls, TLS_FAILURE_PROTOCOL);
 }
 
 static void drop_record(struct tls *tls)
 {
-    tls->in_size = 0;
+    size_t size = record_size(tls);
+    tls->in_size -= size;
     tls->in_read = 0;
+    memmove(tls->in, tls->in + size, tls->in_size);
+    if (tls->in_size == 0) {
+        give_buffer(tls, &tls->in);
+    }
 }
 
-static void put_record(struct tls *tls, enum record type, struct span payload)
+static size_t payload_size(const struct tls *tls)
 {
-    ASSERT(tls->out_size == 0 && payload.size <= RECORD_MAX);
+    return record_size(tls) - HEADER;
+}
+
+static bool put_record(struct tls *tls, enum record type, struct span payload)
+{
+    ASSERT(tls->out == NULL && payload.size <= RECORD_MAX);
+    tls->out = take_buffer(tls);
+    if (tls->out == NULL) {
+        return false;
+    }
     tls->out[0] = (uint8_t)type;
     tls->out[1] = (uint8_t)(payload.size >> 8);
     tls->out[2] = (uint8_t)payload.size;
@@ -244,83 +327,124 @@ static void put_record(struct tls *tls, enum record type, struct span payload)
     }
     tls->out_size = HEADER + payload.size;
     tls->out_sent = 0;
+    return true;
 }
 
 static enum status send_record(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    while (tls->out_sent < tls->out_size) {
+    while (tls->out != NULL && tls->out_sent < tls->out_size) {
         struct iovec piece = {tls->out + tls->out_sent, tls->out_size - tls->out_sent};
         size_t put = 0;
         enum status status = io_write(transport->io, &transport->socket, &piece, 1, &put);
         if (status != OK) {
-            tls->broken = tls->broken || status == ERROR;
             return status;
         }
         tls->out_sent += put;
     }
-    tls->out_size = 0;
+    give_buffer(tls, &tls->out);
     return OK;
 }
 
 /* ---- A connection's bytes ---- */
 
+/* Also of a record that has come in part. */
 static bool sim_has_buffered(const struct transport *transport)
 {
     const struct tls *tls = transport->tls;
-    return !tls->ended && tls->in_size >= HEADER && tls->in_size == record_size(tls);
+    return !tls->ended && tls->in_size > 0;
 }
 
 /* Makes sure that a DATA record with unread bytes stands in `in`. */
 static enum status next_data(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    if (tls->ended || tls->broken) {
-        return tls->cut || tls->broken ? ERROR : END;
-    }
     enum status status = read_record(transport);
     if (status != OK) {
         return status;
     }
-    if (tls->in[0] == RECORD_GOODBYE) {
+    if (tls->in[0] == RECORD_GOODBYE && payload_size(tls) == 0) {
         tls->ended = true;
         return END;
     }
-    tls->broken = tls->in[0] != RECORD_DATA || tls->in_size == HEADER;
-    return tls->broken ? ERROR : OK;
+    bool good = tls->in[0] == RECORD_DATA && payload_size(tls) > 0;
+    return good ? OK : fail(tls, TLS_FAILURE_PROTOCOL);
 }
 
-static enum status sim_read(struct transport *transport, void *data, size_t size, size_t *got)
+/* What of the record's payload has room. */
+static size_t take_data(struct tls *tls, uint8_t *data, size_t size)
 {
-    struct tls *tls = transport->tls;
-    enum status status = next_data(transport);
-    if (status != OK) {
-        return status;
-    }
-    size_t left = tls->in_size - HEADER - tls->in_read;
+    size_t left = payload_size(tls) - tls->in_read;
     size_t part = left < size ? left : size;
     for (size_t i = 0; i < part; i++) {
-        ((uint8_t *)data)[i] = tls->in[HEADER + tls->in_read + i] ^ MASK;
+        data[i] = tls->in[HEADER + tls->in_read + i] ^ MASK;
     }
     tls->in_read += part;
     if (part == left) {
         drop_record(tls);
     }
-    *got = part;
+    return part;
+}
+
+static enum status sim_read(struct transport *transport, void *data, size_t size, size_t *got)
+{
+    struct tls *tls = transport->tls;
+    enum status status = AGAIN;
+    size_t sum = 0;
+    ASSERT(tls->established && size > 0);
+    if (tls->ended || tls->broken) {
+        return tls->cut || tls->broken ? ERROR : END;
+    }
+    while (sum < size && transport_may_read(transport)) {
+        status = next_data(transport);
+        if (status != OK) {
+            break; /* an end, or a failure, shows the next time, too */
+        }
+        sum += take_data(tls, (uint8_t *)data + sum, size - sum);
+    }
+    if (sum == 0) {
+        return status;
+    }
+    *got = sum;
     return OK;
 }
 
-/* The front of the pieces, up to a record's worth. */
-static size_t gather(const struct iovec *pieces, int count, uint8_t *into)
+/* What stands behind the first `skip` bytes of the pieces, up to a record's worth. */
+static size_t gather(const struct iovec *pieces, int count, size_t skip, uint8_t *into)
 {
     size_t size = 0;
     for (int i = 0; i < count; i++) {
-        size_t room = RECORD_MAX - size;
-        size_t part = pieces[i].iov_len < room ? pieces[i].iov_len : room;
-        memcpy(into + size, pieces[i].iov_base, part);
+        size_t over = skip < pieces[i].iov_len ? skip : pieces[i].iov_len;
+        size_t left = pieces[i].iov_len - over;
+        size_t part = left < RECORD_MAX - size ? left : RECORD_MAX - size;
+        if (part > 0) {
+            memcpy(into + size, (const uint8_t *)pieces[i].iov_base + over, part);
+        }
+        skip -= over;
         size += part;
     }
     return size;
+}
+
+/* One record more, or the one that waits; its payload's bytes, which must be what is offered. */
+static enum status write_record(struct transport *transport, struct span front, size_t *put)
+{
+    struct tls *tls = transport->tls;
+    if (tls->out == NULL && !put_record(tls, RECORD_DATA, front)) {
+        return fail(tls, TLS_FAILURE_MEMORY);
+    }
+    const size_t payload = tls->out_size - HEADER;
+    ASSERT(front.size >= payload); /* no shorter, and the same */
+    for (size_t i = 0; i < payload; i++) {
+        ASSERT((front.data[i] ^ MASK) == tls->out[HEADER + i]);
+    }
+    enum status status = send_record(transport);
+    if (status == ERROR) { /* what had come is still to be read */
+        tls->mute = true;
+        transport->socket.ready |= IO_READABLE;
+    }
+    *put = status == OK ? payload : 0;
+    return status;
 }
 
 static enum status sim_write(struct transport *transport, const struct iovec *pieces, int count,
@@ -328,32 +452,37 @@ static enum status sim_write(struct transport *transport, const struct iovec *pi
 {
     struct tls *tls = transport->tls;
     uint8_t front[RECORD_MAX];
-    if (tls->broken || tls->said_goodbye) {
+    size_t sum = 0;
+    ASSERT(tls->established && count > 0);
+    if (tls->broken || tls->mute || tls->said_goodbye) {
         return ERROR;
     }
-    size_t size = gather(pieces, count, front);
-    if (tls->out_size == 0) {
-        put_record(tls, RECORD_DATA, span_of(front, size));
+    size_t size = gather(pieces, count, 0, front);
+    while (size > 0) {
+        size_t part = 0;
+        enum status status = write_record(transport, span_of(front, size), &part);
+        if (status != OK) {
+            if (sum == 0) {
+                return status;
+            }
+            break; /* a failure shows the next time, too */
+        }
+        sum += part;
+        size = gather(pieces, count, sum, front);
     }
-    const size_t payload = tls->out_size - HEADER;
-    ASSERT(size >= payload); /* no shorter, and the same */
-    for (size_t i = 0; i < payload; i++) {
-        ASSERT((front[i] ^ MASK) == tls->out[HEADER + i]);
-    }
-    enum status status = send_record(transport);
-    if (status == OK) {
-        *put = payload;
-    }
-    return status;
+    *put = sum;
+    return sum > 0 ? OK : AGAIN;
 }
 
+/* Tried once: where the socket is full FIN goes without it. */
 static void say_goodbye(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    if (tls->established && !tls->broken && !tls->said_goodbye && tls->out_size == 0) {
+    if (tls->established && !tls->broken && !tls->mute && !tls->said_goodbye) {
         tls->said_goodbye = true;
-        put_record(tls, RECORD_GOODBYE, SPAN_EMPTY);
-        (void)send_record(transport);
+        if (tls->out == NULL && put_record(tls, RECORD_GOODBYE, SPAN_EMPTY)) {
+            (void)send_record(transport);
+        }
     }
 }
 
@@ -366,6 +495,9 @@ static void sim_shutdown(struct transport *transport)
 void tls_abandon(struct transport *transport)
 {
     struct tls *tls = transport->tls;
+    give_buffer(tls, &tls->in);
+    give_buffer(tls, &tls->out);
+    tls->engine->shaking -= tls->established ? 0 : 1;
     transport_restore_tcp(transport);
     slab_release(&tls->engine->connections, tls);
 }
@@ -400,9 +532,10 @@ static const struct transport_ops TLS = {
 static struct tls *begin(struct transport *transport, struct tls_engine *engine)
 {
     ASSERT(transport_is_open(transport) && transport->tls == NULL);
-    struct tls *tls = slab_acquire(&engine->connections);
+    struct tls *tls = has_memory(engine) ? slab_acquire(&engine->connections) : NULL;
     if (tls != NULL) {
         *tls = (struct tls){.engine = engine};
+        engine->shaking++;
         transport->tls = tls;
         transport->ops = &TLS;
     }
@@ -428,12 +561,18 @@ bool tls_begin_client(struct transport *transport, struct tls_client *client,
     if (tls == NULL) {
         return false;
     }
-    ASSERT(peer->server_name.size <= sizeof(tls->name));
-    if (peer->server_name.size > 0) {
-        memcpy(tls->name, peer->server_name.data, peer->server_name.size);
-    }
+    uint8_t hello[1 + TLS_HOST_NAME_MAX] = {client->offers};
+    ASSERT(peer->server_name.size <= TLS_HOST_NAME_MAX);
+    tls->offers = client->offers;
     tls->name_size = peer->server_name.size;
-    put_record(tls, RECORD_HELLO, span_of(tls->name, tls->name_size));
+    if (tls->name_size > 0) {
+        memcpy(tls->name, peer->server_name.data, tls->name_size);
+        memcpy(hello + 1, peer->server_name.data, tls->name_size);
+    }
+    if (!put_record(tls, RECORD_HELLO, span_of(hello, 1 + tls->name_size))) {
+        tls_abandon(transport);
+        return false;
+    }
     return true;
 }
 
@@ -456,65 +595,125 @@ static const struct host *find_host(const struct tls_server *server, struct span
     return best;
 }
 
-static enum status fail(struct tls *tls, enum tls_failure why, enum tls_failure *failure)
+/* What a client asked for, in our order. False: nothing of that. */
+static bool choose_alpn(struct tls *tls)
 {
-    tls->broken = true;
-    *failure = why;
-    return ERROR;
+    for (int i = 0; i < 2 && tls->offers != 0; i++) {
+        if ((tls->offers & bit_of(tls->server->alpn[i])) != 0) {
+            tls->alpn = tls->server->alpn[i];
+            return true;
+        }
+    }
+    return tls->offers == 0 || tls->server->alpn[0] == TLS_ALPN_NONE;
 }
 
-/* What the peer's hello says; what the server answers. */
-static enum status take_hello(struct tls *tls, enum tls_failure *failure)
+/* The record that is due: OK, it stands in `in`. */
+static enum status expect(struct transport *transport, enum record type, size_t least, size_t most)
 {
-    struct span payload = span_of(tls->in + HEADER, tls->in_size - HEADER);
-    if (tls->in[0] != RECORD_HELLO || payload.size > sizeof(tls->name)) {
-        return fail(tls, TLS_FAILURE_PROTOCOL, failure);
+    struct tls *tls = transport->tls;
+    enum status status = read_record(transport);
+    if (status == ERROR) {
+        return ERROR;
     }
-    if (tls->server == NULL) {
-        if (payload.size != 1) {
-            return fail(tls, TLS_FAILURE_PROTOCOL, failure);
-        }
-        tls->alpn = (enum tls_alpn)(payload.data[0] ^ MASK);
-        return OK;
+    if (tls->in_size > 0 && tls->in[0] == RECORD_GOODBYE) {
+        return status == OK ? fail(tls, TLS_FAILURE_REFUSED) : status;
     }
-    for (size_t i = 0; i < payload.size; i++) {
-        tls->name[i] = payload.data[i] ^ MASK;
+    bool good = payload_size(tls) >= least && payload_size(tls) <= most;
+    bool other = tls->in_size > 0 && tls->in[0] != (uint8_t)type;
+    return other || (status == OK && !good) ? fail(tls, TLS_FAILURE_PROTOCOL) : status;
+}
+
+/* What the client's hello says; what the server answers. */
+static enum status take_client_hello(struct tls *tls)
+{
+    tls->offers = tls->in[HEADER] ^ MASK;
+    tls->name_size = payload_size(tls) - 1;
+    for (size_t i = 0; i < tls->name_size; i++) {
+        tls->name[i] = tls->in[HEADER + 1 + i] ^ MASK;
     }
-    tls->name_size = payload.size;
+    drop_record(tls);
     tls->host = find_host(tls->server, span_of(tls->name, tls->name_size));
     if (tls->host == NULL) {
-        return fail(tls, TLS_FAILURE_UNKNOWN_NAME, failure);
+        return fail(tls, TLS_FAILURE_UNKNOWN_NAME);
     }
-    tls->alpn = tls->server->alpn;
-    uint8_t answer = (uint8_t)tls->alpn;
-    put_record(tls, RECORD_HELLO, span_of(&answer, 1));
-    return OK;
+    if (!choose_alpn(tls)) {
+        return fail(tls, TLS_FAILURE_NO_ALPN);
+    }
+    const uint8_t answer = (uint8_t)tls->alpn;
+    return put_record(tls, RECORD_HELLO, span_of(&answer, 1)) ? OK : fail(tls, TLS_FAILURE_MEMORY);
+}
+
+static enum status take_server_hello(struct tls *tls)
+{
+    const uint8_t answer = tls->in[HEADER] ^ MASK;
+    bool good = answer == TLS_ALPN_NONE ||
+                (answer <= TLS_ALPN_HTTP2 && (tls->offers & bit_of((enum tls_alpn)answer)) != 0);
+    drop_record(tls);
+    if (!good) {
+        return fail(tls, TLS_FAILURE_PROTOCOL);
+    }
+    tls->alpn = (enum tls_alpn)answer;
+    tls->answered = true;
+    return put_record(tls, RECORD_FINISHED, span_of(&answer, 1)) ? OK
+                                                                 : fail(tls, TLS_FAILURE_MEMORY);
+}
+
+static enum status shake_as_server(struct transport *transport)
+{
+    struct tls *tls = transport->tls;
+    enum status status = OK;
+    if (tls->host == NULL) {
+        status = expect(transport, RECORD_HELLO, 1, 1 + sizeof(tls->name));
+        if (tls->in_size > 0 && tls->in[0] >= 'A' && tls->in[0] <= 'Z') {
+            return fail(tls, TLS_FAILURE_PLAIN_HTTP);
+        }
+        status = status == OK ? take_client_hello(tls) : status;
+    }
+    status = status == OK ? send_record(transport) : status;
+    status = status == OK ? expect(transport, RECORD_FINISHED, 1, 1) : status;
+    if (status == OK) {
+        bool same = (tls->in[HEADER] ^ MASK) == tls->alpn;
+        drop_record(tls);
+        status = same ? OK : fail(tls, TLS_FAILURE_PROTOCOL);
+    }
+    return status;
+}
+
+static enum status shake_as_client(struct transport *transport)
+{
+    struct tls *tls = transport->tls;
+    enum status status = send_record(transport);
+    if (status == OK && !tls->answered) {
+        status = expect(transport, RECORD_HELLO, 1, 1);
+        status = status == OK ? take_server_hello(tls) : status;
+        status = status == OK ? send_record(transport) : status;
+    }
+    return status;
 }
 
 enum status tls_handshake(struct transport *transport, enum tls_failure *failure)
 {
     struct tls *tls = transport->tls;
     ASSERT(!tls->established && !tls->broken);
-    bool is_server = tls->server != NULL;
-    enum status status = is_server && tls->host == NULL ? OK : send_record(transport);
-    if (status == OK && (!is_server || tls->host == NULL)) {
-        status = read_record(transport);
-        bool plain = tls->in_size > 0 && tls->in[0] >= 'A' && tls->in[0] <= 'Z';
-        if (status == ERROR || (plain && is_server)) {
-            return fail(tls, plain ? TLS_FAILURE_PLAIN_HTTP : TLS_FAILURE_CLOSED, failure);
-        }
-        if (status == OK && take_hello(tls, failure) != OK) {
-            return ERROR;
-        }
-        if (status == OK) {
-            drop_record(tls);
-            status = tls->early.size == 0 ? send_record(transport) : ERROR; /* lent for this call */
-        }
+    tls->failure = TLS_FAILURE_CLOSED;
+    enum status status =
+        tls->server != NULL ? shake_as_server(transport) : shake_as_client(transport);
+    if (status == AGAIN && tls->early.size > 0) { /* lent for this call only */
+        status = fail(tls, TLS_FAILURE_PROTOCOL);
     }
     if (status == ERROR) {
-        return fail(tls, TLS_FAILURE_CLOSED, failure);
+        bool alerts = tls->failure == TLS_FAILURE_PROTOCOL ||
+                      tls->failure == TLS_FAILURE_UNKNOWN_NAME ||
+                      tls->failure == TLS_FAILURE_NO_ALPN;
+        tls->broken = true;
+        if (alerts && tls->out == NULL && put_record(tls, RECORD_GOODBYE, SPAN_EMPTY)) {
+            (void)send_record(transport);
+        }
+        *failure = tls->failure;
+    } else if (status == OK) {
+        tls->established = true;
+        tls->engine->shaking--;
     }
-    tls->established = status == OK;
     return status;
 }
 
@@ -527,8 +726,9 @@ enum tls_detail tls_failure_detail(const struct transport *transport)
 void tls_describe(const struct transport *transport, struct tls_info *info)
 {
     const struct tls *tls = transport->tls;
-    *info = (struct tls_info){.version = SPAN("toy"),
-                              .cipher = SPAN("toy"),
+    bool agreed = tls->host != NULL || tls->answered;
+    *info = (struct tls_info){.version = agreed ? SPAN("toy") : SPAN_EMPTY,
+                              .cipher = agreed ? SPAN("toy") : SPAN_EMPTY,
                               .server_name = span_of(tls->name, tls->name_size),
                               .alpn = tls->alpn};
 }

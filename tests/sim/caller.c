@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "fault.h"
 
 enum {
     PATIENCE = 300 * SECOND, /* without a byte either way: every timer of a proxy is shorter */
@@ -19,7 +20,7 @@ uint32_t caller_add_exchange(struct caller *caller, enum verb verb, uint64_t siz
 {
     uint32_t number = ledger_add(&caller->world->ledger, verb, size);
     struct ledger_exchange *exchange = caller_exchange(caller, number);
-    exchange->hostile = header_is_hostile(&caller->header);
+    exchange->hostile = header_is_hostile(&caller->header) || secure_is_hostile(&caller->secure);
     if (caller->world->habits.hosts > 0) {
         exchange->client = caller->header.client;
     }
@@ -57,6 +58,12 @@ void caller_note_status(struct caller *caller, uint32_t number, uint16_t status)
     if (exchange->hostile && status < 400) {
         run_failed("exchange %u: a request that must be refused got %u", number, status);
     }
+    enum secure_kind kind = caller->secure.kind;
+    uint16_t due = kind == SECURE_PLAIN ? 400 : 421;
+    bool told = kind == SECURE_PLAIN || kind == SECURE_OTHER_NAME;
+    if (told && caller->world->habits.strict && !fault_has_struck() && status != due) {
+        run_failed("exchange %u: status %u, which should be %u", number, status, due);
+    }
 }
 
 /* ---- A connection ---- */
@@ -76,6 +83,13 @@ static void plan_connection(struct caller *caller)
         caller->silent_after = caller->header.size;
     } else if (caller->silent_after != UINT64_MAX) {
         caller->silent_after += caller->header.size;
+    }
+    bool secured = secure_draw(caller->world, &caller->prng, caller->ops->http2, &caller->secure);
+    caller->wire.secure = secured ? &caller->secure : NULL;
+    caller->secure.prefix = caller->header.size;
+    caller->secure.limit = caller->silent_after;
+    if (caller->header.kind == HEADER_CUT) {
+        secure_fall_silent(&caller->secure);
     }
 }
 
@@ -102,12 +116,21 @@ static void open_connection(struct caller *caller)
     sim_note(caller->io, "header %d%s%s%s", (int)kind, caller->header.drips ? ", drips" : "",
              caller->slow_sender ? ", sends slowly" : "",
              caller->slow_reader ? ", reads slowly" : "");
+    if (caller->world->habits.secure.on) {
+        caller->world->secured[caller->secure.kind]++;
+        sim_note(caller->io, "secured as %d, end %d after %llu, names \"%.*s\", offers %u",
+                 (int)caller->secure.kind, (int)caller->secure.end,
+                 (unsigned long long)caller->secure.end_after, SPAN_ARGS(caller->secure.name),
+                 caller->secure.offers);
+    }
 }
 
 /* Whether what is sent next is a part of a header that drips. */
 static bool is_dripping(const struct caller *caller)
 {
-    return caller->header.drips && caller->wire.sent < caller->header.size;
+    bool shakes = caller->wire.secure != NULL && !caller->secure.established;
+    return (caller->header.drips && caller->wire.sent < caller->header.size) ||
+           (caller->secure.drips && shakes);
 }
 
 static void send_some(struct caller *caller)
@@ -122,7 +145,7 @@ static void send_some(struct caller *caller)
         most = sim_magnitude(&caller->prng, 1, drips ? HEADER_PIECE_MAX : 2000);
         caller->next_send = now + sim_magnitude(&caller->prng, 100, drips ? HEADER_PAUSE : SECOND);
     }
-    if (caller->silent_after != UINT64_MAX) {
+    if (caller->silent_after != UINT64_MAX && caller->wire.secure == NULL) {
         uint64_t sent = caller->wire.sent;
         most = earliest(most, caller->silent_after > sent ? caller->silent_after - sent : 0);
     }
@@ -153,6 +176,35 @@ static void judge_header(const struct caller *caller)
     if (caller->header.kind == HEADER_GOOD &&
         (caller->header_sent_at == 0 || took > HEADER_TIMEOUT + HEADER_SLACK)) {
         run_failed("a client got an answer though its PROXY header was too slow");
+    }
+}
+
+/* When the handshake's time began, or will at the earliest. */
+static uint64_t handshake_began(const struct caller *caller)
+{
+    return caller->header_sent_at > caller->connected_at ? caller->header_sent_at
+                                                         : caller->connected_at;
+}
+
+/* Bytes come behind a handshake: whether it was in time. */
+static void judge_handshake(const struct caller *caller)
+{
+    uint64_t took = caller->secure.shaken_at - handshake_began(caller);
+    if (caller->wire.secure != NULL &&
+        (caller->secure.shaken_at == 0 || took > HANDSHAKE_TIMEOUT + HANDSHAKE_SLACK)) {
+        run_failed("a client got an answer though its handshake was too slow");
+    }
+}
+
+/* Who cannot come through his handshake is cut off. */
+static void judge_shaking(const struct caller *caller, uint64_t now)
+{
+    if (caller->wire.secure != NULL && secure_is_refused(&caller->secure) &&
+        caller->header_sent_at != 0 && !header_is_refused(&caller->header) &&
+        now > handshake_began(caller) + HANDSHAKE_TIMEOUT + HANDSHAKE_SLACK &&
+        !sim_socket_is_stalled(caller->io, &caller->wire.socket)) {
+        run_failed("a client whose handshake fails (%d) is still connected after %llu us",
+                   (int)caller->secure.kind, (unsigned long long)(now - handshake_began(caller)));
     }
 }
 
@@ -204,6 +256,7 @@ static bool receive(struct caller *caller)
         }
         if (status == OK) {
             judge_header(caller);
+            judge_handshake(caller);
         }
         if (status != OK || !take(caller, span_of(bytes, got))) {
             caller->ops->settle(caller, false);
@@ -251,6 +304,7 @@ static bool talk(struct caller *caller)
         return false;
     }
     judge_patience(caller, now);
+    judge_shaking(caller, now);
     return true;
 }
 
@@ -270,7 +324,12 @@ static uint64_t wake_time(struct caller *caller)
     if (header_is_refused(&caller->header) && io_now(caller->io) < judged_at) {
         wake = earliest(wake, judged_at);
     }
-    if ((caller->slow_sender || is_dripping(caller)) && wire_unsent(&caller->wire) > 0) {
+    judged_at = handshake_began(caller) + HANDSHAKE_TIMEOUT + HANDSHAKE_SLACK + 1;
+    if (secure_is_refused(&caller->secure) && io_now(caller->io) < judged_at) {
+        wake = earliest(wake, judged_at);
+    }
+    if ((caller->slow_sender || is_dripping(caller)) && wire_unsent(&caller->wire) > 0 &&
+        caller->next_send > io_now(caller->io)) {
         wake = earliest(wake, caller->next_send);
     }
     if (caller->slow_reader) {

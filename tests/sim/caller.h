@@ -7,11 +7,13 @@
 #define SENTINEL_TESTS_SIM_CALLER_H
 
 #include "balancer.h"
+#include "secure.h"
 
 enum caller_state { CALLER_PAUSED, CALLER_TALKING, CALLER_FINISHED };
 
 struct caller_ops {
     const char *name; /* of its node */
+    bool http2;       /* what is spoken */
 
     /* A connection is about to be made: draws what becomes of it. */
     void (*plan)(struct caller *caller);
@@ -50,6 +52,7 @@ struct caller {
     /* the connection */
     struct wire wire;
     struct header header;
+    struct secure secure;  /* GOOD where nothing is secured */
     uint64_t connected_at; /* 0: not yet, like the next */
     uint64_t header_sent_at;
     bool slow_sender;

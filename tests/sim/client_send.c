@@ -91,7 +91,7 @@ static void conclude(struct client *client)
         hostile_push(client);
     } else if (client->half_closes && !client->shut && wire_unsent(&client->caller.wire) == 0) {
         client->shut = true;
-        io_shutdown(client->caller.io, &client->caller.wire.socket);
+        wire_shutdown(&client->caller.wire);
     }
 }
 

@@ -50,6 +50,9 @@ static const struct known {
     {"multi-rough", 4, 252},
     /* What waited for SETTINGS behind a GOAWAY was not asked elsewhere. */
     {"multi-strict", 60107444, 0},
+    /* A goodbye that came in two pieces was taken for a request that its client gave up. */
+    {"secure", 16, 0},
+    {"secure", 1045, 0},
 };
 
 struct settings {

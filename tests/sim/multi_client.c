@@ -190,7 +190,8 @@ static bool is_content(struct caller *caller)
 /* A connection that is refused before the worker has seen what is spoken is told so by HTTP/1. */
 static bool is_refusal(const struct multi_client *client, struct span bytes)
 {
-    bool first = client->caller.wire.received == bytes.size && client->peer.settings_due;
+    bool first = client->caller.wire.received == bytes.size && client->peer.settings_due &&
+                 client->caller.wire.secure == NULL;
     return first && bytes.data[0] == 'H'; /* as no SETTINGS begin */
 }
 
@@ -255,6 +256,7 @@ static uint64_t wake_time(struct caller *caller)
 
 static const struct caller_ops OPS = {
     .name = "multi",
+    .http2 = true,
     .plan = plan,
     .greet = greet,
     .keep_appointments = keep_appointments,

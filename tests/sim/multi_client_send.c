@@ -29,7 +29,7 @@ static void draft_head(struct multi_client *client, const struct multi_request *
     struct prng *prng = &client->caller.prng;
     peer_draft(peer);
     peer_add(peer, ":method", "%s", verb_name(request->verb));
-    peer_add(peer, ":scheme", "http");
+    peer_add(peer, ":scheme", client->caller.wire.secure != NULL ? "https" : "http");
     peer_add(peer, ":authority", "sim.test");
     peer_add(peer, ":path", "/x/%u?%llu", request->number, (unsigned long long)prng_next(prng));
     peer_add(peer, "x-number", "%u", request->number);
@@ -99,7 +99,7 @@ static void begin_tunnel(struct multi_client *client)
     peer_draft(peer);
     peer_add(peer, ":method", "CONNECT");
     peer_add(peer, ":protocol", "toy");
-    peer_add(peer, ":scheme", "http");
+    peer_add(peer, ":scheme", caller->wire.secure != NULL ? "https" : "http");
     peer_add(peer, ":authority", "sim.test");
     peer_add(peer, ":path", "/x/%u", request->number);
     peer_add(peer, "x-number", "%u", request->number);

@@ -14,6 +14,7 @@
 #include "observe/flight_recorder.h"
 #include "observe/health.h"
 #include "proxy/worker.h"
+#include "secure.h"
 #include "world.h"
 
 enum {
@@ -59,6 +60,9 @@ struct proxy {
     uint32_t let_in[CLIENTS_MAX]; /* requests of each host that the rate let in */
     uint32_t bad_headers;         /* records of them */
     uint32_t late_headers;
+    uint32_t told[SECURE_KINDS]; /* records of handshakes that failed, by what should do so */
+    uint32_t turned_away;        /* for want of room among handshakes */
+    uint32_t starved;            /* for want of memory */
     struct proxy_worker workers[WORKERS_MAX];
 };
 
@@ -88,10 +92,28 @@ static void print_balancers(const struct habits *habits, FILE *stream)
     (void)fputs("; };", stream);
 }
 
+static void print_tls(const struct secure_habits *habits, FILE *stream)
+{
+    bool http1 = (habits->protocols & 1U << SECURE_HTTP1) != 0;
+    bool http2 = (habits->protocols & 1U << SECURE_HTTP2) != 0;
+    (void)fprintf(stream, " protocol \"https\"; tls {");
+    (void)fprintf(stream, " alpn%s%s;", http2 ? " \"h2\"" : "", http1 ? " \"http/1.1\"" : "");
+    if (habits->has_default) {
+        (void)fprintf(stream, " certificate \"sim.pem\";");
+    }
+    (void)fprintf(stream, "\n host \"sim.test\" { certificate \"sim.pem\"; }"
+                          "\n host \"other.test\" { certificate \"other.pem\"; }"
+                          "\n host \"*.wild.test\" { certificate \"wild.pem\"; }\n };");
+}
+
 static void print_listener(const struct habits *habits, FILE *stream)
 {
-    (void)fprintf(stream, "listener \"http\" {\n address \"10.1.0.1:8080\"; h2c %s;",
-                  habits->multi.clients > 0 ? "true" : "false");
+    (void)fprintf(stream, "listener \"http\" {\n address \"10.1.0.1:8080\";");
+    if (habits->secure.on) {
+        print_tls(&habits->secure, stream);
+    } else {
+        (void)fprintf(stream, " h2c %s;", habits->multi.clients > 0 ? "true" : "false");
+    }
     if (habits->proxied.on) {
         print_balancers(habits, stream);
     }
@@ -115,10 +137,13 @@ static void print_config(const struct habits *habits, FILE *stream)
                       habits->request_burst);
     }
     print_http2_limits(&habits->multi, stream);
+    if (habits->secure.on) {
+        (void)fprintf(stream, " max-handshakes %u;", habits->secure.handshakes);
+    }
     (void)fprintf(stream,
-                  " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; proxy-header %us; }\n"
-                  "}\n",
-                  HEADER_TIMEOUT / SECOND);
+                  " }\n timeouts { tunnel-idle 20s; tunnel-half-closed 10s; proxy-header %us;"
+                  " tls-handshake %us; }\n}\n",
+                  HEADER_TIMEOUT / SECOND, HANDSHAKE_TIMEOUT / SECOND);
     if (habits->multi.calls > 0) {
         (void)fputs(
             "observability { access-log \"stdout\" { fields \"client\" \"route\" \"method\""
@@ -360,6 +385,57 @@ static void check_headers(const struct proxy *proxy)
     }
 }
 
+static const struct {
+    const char *reason;
+    enum secure_kind kind;
+    bool only; /* nothing else leads to it */
+} told[] = {
+    {"tls_unknown_name", SECURE_UNKNOWN_NAME, true},
+    {"tls_no_alpn", SECURE_NO_PROTOCOL, true},
+    {"tls_protocol", SECURE_NOISE, true},
+    {"tls_refused", SECURE_ALERT, true},
+    {"tls_plain_http", SECURE_PLAIN, true},
+    {"tls_closed", SECURE_GONE, false},
+    {"tls_handshake_timeout", SECURE_SILENT, false},
+};
+
+enum { TOLD_COUNT = sizeof(told) / sizeof(told[0]) };
+
+static void note_handshake(struct proxy *proxy, struct span record)
+{
+    static const char NOTHING[] = "\"method\":null";
+    if (proxy->world->habits.strict && has_reason(record, "client_closed") &&
+        memmem(record.data, record.size, NOTHING, sizeof(NOTHING) - 1) != NULL) {
+        run_failed("a client that closed between requests has a record");
+    }
+    for (int i = 0; i < TOLD_COUNT; i++) {
+        proxy->told[told[i].kind] += has_reason(record, told[i].reason);
+    }
+    proxy->turned_away += has_reason(record, "tls_handshakes_full");
+    proxy->starved += has_reason(record, "tls_memory");
+}
+
+/* Handshakes fail for the reason that they have; where nothing else goes wrong each is told. */
+static void check_handshakes(const struct proxy *proxy)
+{
+    const struct world *world = proxy->world;
+    for (int i = 0; i < TOLD_COUNT; i++) {
+        uint32_t told_times = proxy->told[told[i].kind];
+        uint32_t drawn = world->secured[told[i].kind];
+        bool exact = world->habits.strict && !fault_has_struck();
+        if ((exact && told_times != drawn) || (told[i].only && told_times > drawn)) {
+            run_failed("%u connections have %u records of %s", drawn, told_times, told[i].reason);
+        }
+    }
+    if (proxy->turned_away > 0 && (!world->habits.secure.on || world->habits.strict)) {
+        run_failed("%u handshakes had no place, of %u", proxy->turned_away,
+                   world->habits.secure.handshakes);
+    }
+    if (proxy->starved > 0 && !proxy->hurt && !fault_has_struck()) {
+        run_failed("%u handshakes had no memory", proxy->starved);
+    }
+}
+
 /*
  * A burst, and what the rate gives in the time there was: workers count together, whoever dies
  * among them. Nobody races here, so nobody is let in uncounted.
@@ -403,6 +479,7 @@ static void read_log(struct proxy *proxy, struct proxy_worker *slot)
         count_rate(proxy, record);
         proxy->bad_headers += has_reason(record, "bad_proxy_header");
         proxy->late_headers += has_reason(record, "proxy_header_timeout");
+        note_handshake(proxy, record);
         proxy->last = sim_now(proxy->world->sim);
         sim_note(slot->io, "log %.*s", (int)record.size - 1, (const char *)record.data);
     }
@@ -484,7 +561,8 @@ bool proxy_was_hurt(const struct proxy *proxy)
 
 /*
  * Every cell of every gauge, but for the one that says "this worker accepts". Three limits tell of
- * a while ago: the log's is what its reader, another process, had left at the last turn.
+ * a while ago: the log's is what its reader, another process, had left at the last turn. The heap
+ * for TLS is never empty.
  */
 static void check_gauges(const struct proxy_worker *slot, uint32_t index)
 {
@@ -496,9 +574,9 @@ static void check_gauges(const struct proxy_worker *slot, uint32_t index)
         }
         for (uint32_t i = 0; i < metrics_series(layout, (enum metric)metric); i++) {
             uint64_t value = metrics_cell_read(slot->cells, layout->offsets[metric] + i);
-            bool lately =
-                metric == METRIC_LIMIT_UTILIZATION &&
-                (i == LIMIT_CLIENT_CONNECTIONS || i == LIMIT_RATE_TABLE || i == LIMIT_ACCESS_LOG);
+            bool lately = metric == METRIC_LIMIT_UTILIZATION &&
+                          (i == LIMIT_CLIENT_CONNECTIONS || i == LIMIT_RATE_TABLE ||
+                           i == LIMIT_ACCESS_LOG || i == LIMIT_TLS_HEAP);
             if (value != 0 && !lately) {
                 run_failed("worker %u: the gauge %s (cell %u) is left at %lld", index, info->name,
                            i, (long long)value);
@@ -537,12 +615,15 @@ static void check_flight(const struct proxy *proxy, const struct proxy_worker *s
 
 void proxy_check(struct proxy *proxy)
 {
+    for (uint32_t i = 0; i < proxy->count; i++) {
+        read_log(proxy, &proxy->workers[i]);
+    }
     check_headers(proxy);
+    check_handshakes(proxy);
     check_probes(proxy);
     check_rates(proxy);
     for (uint32_t i = 0; i < proxy->count; i++) {
         struct proxy_worker *slot = &proxy->workers[i];
-        read_log(proxy, slot);
         if (slot->worker == NULL) {
             continue;
         }

@@ -1,11 +1,12 @@
 /* The scenarios: each turns a seed into a world. */
 #include "seam.h"
+#include "tuning.h"
 
 /* Requests of one client that its origins can be slow to end: all that it ever makes. */
 enum { LINGERING_MAX = 24 };
 
 /* A well-behaved world of random size; what every scenario starts from. */
-static void base(struct prng *prng, struct habits *habits)
+void tune_base(struct prng *prng, struct habits *habits)
 {
     *habits = (struct habits){
         .clients = (uint32_t)sim_between(prng, 2, 8),
@@ -41,7 +42,7 @@ static void base(struct prng *prng, struct habits *habits)
     }
 }
 
-static void rough_network(struct prng *prng, struct sim_options *options)
+void tune_rough_network(struct prng *prng, struct sim_options *options)
 {
     options->delay_max = sim_magnitude(prng, 100, 50 * MILLISECOND);
     options->buffer_min = (uint32_t)sim_magnitude(prng, 1, 64 * 1024);
@@ -57,7 +58,7 @@ static void rough_network(struct prng *prng, struct sim_options *options)
 
 /* Some connections are reset or come to a standstill, out of 1,000, and a call fails now and then.
  */
-static void break_connections(struct sim_options *options, uint32_t reset, uint32_t stall)
+void tune_broken_connections(struct sim_options *options, uint32_t reset, uint32_t stall)
 {
     options->reset = reset;
     options->stall = stall;
@@ -77,8 +78,8 @@ static void keep_writes_whole(struct habits *habits, struct sim_options *options
 /* Clients and origins without a proxy: the actors prove each other. */
 static void tune_direct(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = 0;
     habits->http10 = 0;
     habits->aborts = 100;
@@ -87,12 +88,12 @@ static void tune_direct(struct prng *prng, struct habits *habits, struct sim_opt
     habits->half_closes = 200;
     habits->origin_fails = habits->origin_truncates = 50;
     habits->origin_slow = 100;
-    break_connections(options, 50, 20);
+    tune_broken_connections(options, 50, 20);
 }
 
 static void tune_happy(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
+    tune_base(prng, habits);
     habits->strict = true;
     options->buffer_min = (uint32_t)sim_magnitude(prng, 2048, 64 * 1024);
     options->segment_min = (uint32_t)sim_magnitude(prng, 512, 16 * 1024);
@@ -101,8 +102,8 @@ static void tune_happy(struct prng *prng, struct habits *habits, struct sim_opti
 
 static void tune_pipelining(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     options->delay_max = sim_magnitude(prng, 100, 5 * MILLISECOND);
     habits->requests = REQUESTS_MAX;
     habits->pipeline = (uint32_t)sim_between(prng, 2, REQUESTS_MAX);
@@ -114,8 +115,8 @@ static void tune_pipelining(struct prng *prng, struct habits *habits, struct sim
 
 static void tune_slow_peers(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->slow_sender = habits->slow_reader = 400;
     habits->origin_slow = 400;
     habits->silent = 100;
@@ -127,8 +128,8 @@ static void tune_slow_peers(struct prng *prng, struct habits *habits, struct sim
 
 static void tune_aborts(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->aborts = 600;
     habits->half_closes = 300;
     habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
@@ -140,8 +141,8 @@ static void tune_aborts(struct prng *prng, struct habits *habits, struct sim_opt
 static void tune_hostile_client(struct prng *prng, struct habits *habits,
                                 struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->connections = 6;
     habits->requests = 2;
     habits->hostile = 800;
@@ -154,8 +155,8 @@ static void tune_hostile_client(struct prng *prng, struct habits *habits,
 static void tune_hostile_origin(struct prng *prng, struct habits *habits,
                                 struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     if (sim_chance(prng, 300)) {
         keep_writes_whole(habits, options);
     }
@@ -176,13 +177,13 @@ static void tune_hostile_origin(struct prng *prng, struct habits *habits,
 static void tune_faulty_network(struct prng *prng, struct habits *habits,
                                 struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->origins = (uint32_t)sim_between(prng, 1, 4);
     habits->origin_refuses = 200;
     habits->attempts = (uint32_t)sim_between(prng, 1, 4);
     habits->pipeline = (uint32_t)sim_between(prng, 1, 4);
-    break_connections(options, 100, 50);
+    tune_broken_connections(options, 100, 50);
     options->connect_error = 50;
     options->connect_refused = 100;
     options->connect_blackhole = 50;
@@ -192,8 +193,8 @@ static void tune_faulty_network(struct prng *prng, struct habits *habits,
 
 static void tune_overload(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->clients = (uint32_t)sim_between(prng, 8, 32);
     habits->connections_max = (uint32_t)sim_magnitude(prng, 2, 16);
     habits->connections_per_client = (uint32_t)sim_between(prng, 1, 4);
@@ -208,8 +209,8 @@ static void tune_overload(struct prng *prng, struct habits *habits, struct sim_o
 
 static void tune_drain(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->drains = true;
     habits->workers = (uint32_t)sim_between(prng, 1, 2);
     habits->slow_reader = habits->slow_sender = habits->origin_slow = 200;
@@ -218,8 +219,8 @@ static void tune_drain(struct prng *prng, struct habits *habits, struct sim_opti
 
 static void tune_stale_pool(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->connections = 6;
     habits->requests = 3;
     habits->origin_stale = 800;
@@ -231,8 +232,8 @@ static void tune_stale_pool(struct prng *prng, struct habits *habits, struct sim
 
 static void tune_workers(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
     habits->clients = (uint32_t)sim_between(prng, 6, 16);
     habits->http10 = 0; /* a killed worker's FIN would end a body until close */
@@ -245,8 +246,8 @@ static void tune_workers(struct prng *prng, struct habits *habits, struct sim_op
 static void tune_shared_limits(struct prng *prng, struct habits *habits,
                                struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
     habits->clients = (uint32_t)sim_between(prng, 8, 32);
     habits->hosts = (uint32_t)sim_between(prng, 1, 6);
@@ -269,8 +270,8 @@ static void tune_shared_limits(struct prng *prng, struct habits *habits,
  */
 static void tune_shedding(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = (uint32_t)sim_between(prng, 1, WORKERS_MAX);
     habits->clients = (uint32_t)sim_between(prng, 12, 32);
     habits->connections = 5;
@@ -288,9 +289,9 @@ static void tune_shedding(struct prng *prng, struct habits *habits, struct sim_o
 }
 
 /* Tunnels beside requests, in workers that may drain or die. */
-static void tune_tunnels(struct prng *prng, struct habits *habits, struct sim_options *options)
+void tune_tunnels(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
+    tune_base(prng, habits);
     habits->tunnels = true;
     habits->clients = (uint32_t)sim_between(prng, 1, 4);
     habits->workers = (uint32_t)sim_between(prng, 1, 2);
@@ -299,13 +300,13 @@ static void tune_tunnels(struct prng *prng, struct habits *habits, struct sim_op
         habits->strict = true;
         return;
     }
-    rough_network(prng, options);
+    tune_rough_network(prng, options);
     habits->drains = sim_chance(prng, 300);
     habits->kills = !habits->drains && habits->workers > 1 && sim_chance(prng, 300);
     habits->aborts = sim_chance(prng, 500) ? 300 : 0;
     habits->buffer_pool = sim_chance(prng, 300) ? 256 * 1024 : habits->buffer_pool;
     if (sim_chance(prng, 300)) {
-        break_connections(options, 100, 50);
+        tune_broken_connections(options, 100, 50);
         options->slow_link = 200;
         habits->tunnels_stop = true;
     }
@@ -314,8 +315,8 @@ static void tune_tunnels(struct prng *prng, struct habits *habits, struct sim_op
 /* One endpoint is gone for good, and workers with a probe under way die. */
 static void tune_probes(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
     habits->clients = (uint32_t)sim_between(prng, 6, 12);
     habits->connections = (uint32_t)sim_between(prng, 30, 80);
@@ -332,8 +333,8 @@ static void tune_probes(struct prng *prng, struct habits *habits, struct sim_opt
 /* More requests than hosts may make, counted by several workers together, some of whom die. */
 static void tune_rates(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->workers = (uint32_t)sim_between(prng, 2, WORKERS_MAX);
     habits->clients = (uint32_t)sim_between(prng, 6, 24);
     habits->hosts = (uint32_t)sim_between(prng, 1, 6);
@@ -350,8 +351,8 @@ static void tune_rates(struct prng *prng, struct habits *habits, struct sim_opti
 /* Large bodies both ways, through few pipes or none, and everything that can cut them short. */
 static void tune_splice(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->splice_pipes = sim_chance(prng, 200) ? 0 : (uint32_t)sim_between(prng, 1, 4);
     habits->requests = 3;
     habits->bodies = 600;
@@ -374,7 +375,7 @@ static void tune_splice(struct prng *prng, struct habits *habits, struct sim_opt
     habits->origin_fails = habits->origin_silent = 30;
     habits->origin_closes = 300;
     habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
-    break_connections(options, 100, 30);
+    tune_broken_connections(options, 100, 30);
 }
 
 /*
@@ -383,8 +384,8 @@ static void tune_splice(struct prng *prng, struct habits *habits, struct sim_opt
  */
 static void tune_buffering(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     habits->clients = (uint32_t)sim_between(prng, 4, 16);
     habits->bodies = 600;
     habits->hold_request = sim_magnitude(prng, 1024, 512 * 1024);
@@ -411,14 +412,14 @@ static void tune_buffering(struct prng *prng, struct habits *habits, struct sim_
     habits->origin_stale = 200;
     habits->attempts = (uint32_t)sim_between(prng, 1, 4);
     habits->pipeline = (uint32_t)sim_between(prng, 1, 3);
-    break_connections(options, 80, 30);
+    tune_broken_connections(options, 80, 30);
 }
 
 /* HTTP/2 at clients, origins or both; those of HTTP/1 beside. Nothing goes wrong. */
-static void multi_base(struct prng *prng, struct habits *habits, struct sim_options *options)
+void tune_multi_base(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     bool client = sim_chance(prng, 700);
     struct prng aside = *prng; /* worlds without tunnels are what they were before there were any */
     prng_init(&aside, prng_next(&aside) + 1);
@@ -455,10 +456,10 @@ static void bear_lingering(struct habits *habits)
 static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
     if (sim_chance(prng, 400)) {
-        multi_base(prng, habits, options);
+        tune_multi_base(prng, habits, options);
     } else {
-        base(prng, habits);
-        rough_network(prng, options);
+        tune_base(prng, habits);
+        tune_rough_network(prng, options);
     }
     habits->clients = (uint32_t)sim_between(prng, 2, 16);
     habits->hosts = (uint32_t)sim_between(prng, 1, 8);
@@ -484,7 +485,7 @@ static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_op
     habits->proxied.unasked = 200;
     habits->proxied.drips = 300;
     if (sim_chance(prng, 300)) {
-        break_connections(options, 100, 30);
+        tune_broken_connections(options, 100, 30);
         options->slow_link = 100;
     }
 }
@@ -495,8 +496,8 @@ static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_op
  */
 static void seam_base(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    base(prng, habits);
-    rough_network(prng, options);
+    tune_base(prng, habits);
+    tune_rough_network(prng, options);
     bool calm = sim_chance(prng, 500);
     habits->attempts = 0;
     habits->request_body_max = habits->response_max = sim_magnitude(prng, 256, 64 * 1024);
@@ -513,7 +514,7 @@ static void seam_base(struct prng *prng, struct habits *habits, struct sim_optio
     habits->origin_fails = habits->origin_truncates = habits->origin_malformed = 40;
     habits->origin_silent = 20;
     habits->seam.drains_within = sim_chance(prng, 200) ? 20 * SECOND : 0;
-    break_connections(options, 80, 30);
+    tune_broken_connections(options, 80, 30);
     options->connect_error = options->connect_refused = 20;
     options->slow_link = 50;
 }
@@ -581,7 +582,7 @@ static void tune_seam_hedge(struct prng *prng, struct habits *habits, struct sim
 /* Windows of any size that change, few streams, refusals and goodbyes: what must come through. */
 static void tune_multi_strict(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    multi_base(prng, habits, options);
+    tune_multi_base(prng, habits, options);
     options->delay_max = sim_magnitude(prng, 100, 5 * MILLISECOND);
     habits->timeout = 600 * SECOND;
     habits->strict = true;
@@ -599,7 +600,7 @@ static void tune_multi_strict(struct prng *prng, struct habits *habits, struct s
 /* Peers that come and go, at any moment, on a network that breaks. */
 static void tune_multi_rough(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    multi_base(prng, habits, options);
+    tune_multi_base(prng, habits, options);
     habits->workers = (uint32_t)sim_between(prng, 1, 2);
     habits->drains = habits->workers == 1 && sim_chance(prng, 300);
     habits->kills = habits->workers > 1 && sim_chance(prng, 300);
@@ -617,7 +618,7 @@ static void tune_multi_rough(struct prng *prng, struct habits *habits, struct si
     habits->multi.changes = 200;
     habits->multi.late_windows = 100;
     habits->multi.few_streams = 200;
-    break_connections(options, 100, 30);
+    tune_broken_connections(options, 100, 30);
     options->connect_refused = options->connect_error = options->accept_error = 20;
     options->slow_link = 50;
 }
@@ -626,7 +627,7 @@ static void tune_multi_rough(struct prng *prng, struct habits *habits, struct si
 static void tune_multi_hostile(struct prng *prng, struct habits *habits,
                                struct sim_options *options)
 {
-    multi_base(prng, habits, options);
+    tune_multi_base(prng, habits, options);
     habits->request_body_max = habits->response_max = 8192;
     habits->hostile = 600;
     habits->noise = 150;
@@ -649,7 +650,7 @@ static void tune_multi_hostile(struct prng *prng, struct habits *habits,
 /* Windows that open late, hardly, or never; little memory, few buffers, bounds that bind. */
 static void tune_multi_stalls(struct prng *prng, struct habits *habits, struct sim_options *options)
 {
-    multi_base(prng, habits, options);
+    tune_multi_base(prng, habits, options);
     habits->clients = (uint32_t)sim_between(prng, 2, 12);
     habits->request_body_max = habits->response_max = sim_magnitude(prng, 1024, 128 * 1024);
     habits->buffer_pool = sim_chance(prng, 500) ? 256 * 1024 : habits->buffer_pool;
@@ -699,6 +700,10 @@ const struct scenario scenarios[] = {
     {.name = "multi-rough", .tune = tune_multi_rough},
     {.name = "multi-hostile", .tune = tune_multi_hostile},
     {.name = "multi-stalls", .tune = tune_multi_stalls},
+    {.name = "secure", .tune = tune_secure},
+    {.name = "secure-rough", .tune = tune_secure_rough},
+    {.name = "secure-crowd", .tune = tune_secure_crowd},
+    {.name = "secure-tunnels", .tune = tune_secure_tunnels},
     {.name = "control", .run = control_run},
     {.name = "logging", .run = logging_run},
     {.name = NULL},

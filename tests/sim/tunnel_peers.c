@@ -4,6 +4,7 @@
 
 #include "base/assert.h"
 #include "fault.h"
+#include "secure.h"
 
 enum {
     PEER_PATIENCE = 100 * SECOND, /* without a byte read: longer than any timer between */
@@ -16,7 +17,8 @@ struct peer {
     struct io *io;
     struct prng prng;
     struct wire wire;
-    struct peer *other; /* an origin's: known once the request has told its number */
+    struct secure secure; /* a client's, in a world that is */
+    struct peer *other;   /* an origin's: known once the request has told its number */
     struct reader head;
     bool is_client;
     bool active; /* connected, or about to be */
@@ -204,12 +206,17 @@ static void talk(struct peer *peer)
     }
     bool all = peer->raw && peer->produced == peer->size && wire_unsent(&peer->wire) == 0;
     if (all && !peer->silent && !peer->fin_sent && !peer->wire.failed) {
-        io_shutdown(peer->io, &peer->wire.socket);
-        peer->fin_sent = true;
+        wire_shutdown(&peer->wire);
+        (void)wire_pump(&peer->wire, UINT64_MAX);
+        peer->fin_sent = wire_is_shut(&peer->wire);
     }
     check_end(peer);
     if (peer->produced + peer->received >= peer->resets_at) {
-        end_peer(peer, true);
+        bool cuts = peer->wire.secure != NULL && sim_chance(&peer->prng, 500);
+        if (cuts) {
+            secure_fall_silent(&peer->secure); /* a FIN follows that nobody has vouched for */
+        }
+        end_peer(peer, !cuts);
     } else if (!lives || peer->wire.failed || (peer->fin_received && peer->fin_sent) ||
                (peer->fin_received && !peer->raw)) {
         end_peer(peer, false);
@@ -247,6 +254,8 @@ static void client_turn(void *context)
     if (waits && io_now(peer->io) >= peer->begin_at) {
         peer->active = true;
         peer->progress_at = io_now(peer->io);
+        bool secured = secure_draw_good(peer->peers->world, &peer->prng, &peer->secure);
+        peer->wire.secure = secured ? &peer->secure : NULL;
         (void)wire_connect(&peer->wire, &peer->peers->world->entry);
         push_request(peer);
     }

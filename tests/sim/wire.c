@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "secure.h"
 
 void wire_init(struct wire *wire, struct io *io)
 {
@@ -75,6 +76,9 @@ void wire_printf(struct wire *wire, const char *format, ...)
 size_t wire_pump(struct wire *wire, size_t most)
 {
     size_t total = 0;
+    if (wire->secure != NULL) {
+        return secure_pump(wire, most);
+    }
     while (wire_unsent(wire) > 0 && total < most && !wire->failed) {
         size_t size = wire_unsent(wire) < most - total ? wire_unsent(wire) : most - total;
         struct iovec piece = {wire->out + wire->head, size};
@@ -94,7 +98,8 @@ size_t wire_pump(struct wire *wire, size_t most)
 
 enum status wire_read(struct wire *wire, uint8_t *bytes, size_t size, size_t *got)
 {
-    enum status status = io_read(wire->io, &wire->socket, bytes, size, got);
+    enum status status = wire->secure != NULL ? secure_read(wire, bytes, size, got)
+                                              : io_read(wire->io, &wire->socket, bytes, size, got);
     if (status == OK) {
         wire->received += *got;
     }
@@ -105,8 +110,25 @@ enum status wire_read(struct wire *wire, uint8_t *bytes, size_t size, size_t *go
     return status;
 }
 
+void wire_shutdown(struct wire *wire)
+{
+    if (wire->secure != NULL) {
+        secure_shutdown(wire);
+    } else {
+        io_shutdown(wire->io, &wire->socket);
+    }
+}
+
+bool wire_is_shut(const struct wire *wire)
+{
+    return wire->secure == NULL || secure_is_shut(wire->secure);
+}
+
 void wire_close(struct wire *wire, bool abruptly)
 {
+    if (wire->secure != NULL && !abruptly) {
+        secure_finish(wire);
+    }
     if (abruptly) {
         io_reset(wire->io, &wire->socket);
     } else {

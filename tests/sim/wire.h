@@ -7,6 +7,8 @@
 
 #include "io/io.h"
 
+struct secure;
+
 struct wire {
     struct io *io;
     struct io_socket socket;
@@ -16,8 +18,9 @@ struct wire {
     size_t head; /* of the unsent bytes */
     size_t size; /* end of them */
     size_t room;
-    uint64_t sent;
+    uint64_t sent; /* without the coding, like the next */
     uint64_t received;
+    struct secure *secure; /* borrowed; NULL: the bytes go as they are */
 };
 
 void wire_init(struct wire *wire, struct io *io);
@@ -39,11 +42,20 @@ static inline size_t wire_unsent(const struct wire *wire)
     return wire->size - wire->head;
 }
 
-/* Writes at most `most` of the waiting bytes, as far as the socket takes them; how many went. */
+/*
+ * Writes at most `most` bytes, those that wait or what they are coded as, as far as the socket
+ * takes them; how many went.
+ */
 size_t wire_pump(struct wire *wire, size_t most);
 
 /* As io_read; sets `failed` on ERROR. */
 enum status wire_read(struct wire *wire, uint8_t *bytes, size_t size, size_t *got);
+
+/* Nothing more is pushed: says so, by the next wire_pump at the latest. */
+void wire_shutdown(struct wire *wire);
+
+/* Whether that is said. */
+bool wire_is_shut(const struct wire *wire);
 
 /* Forgets what waits, and closes; abruptly: with a reset. */
 void wire_close(struct wire *wire, bool abruptly);

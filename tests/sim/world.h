@@ -17,6 +17,7 @@ enum {
     WORKERS_MAX = 4,
     REQUESTS_MAX = 16,       /* of one connection */
     ORIGIN_CONNECTIONS = 64, /* of one origin */
+    SECURE_KINDS_MAX = 16,
 };
 
 /* What the exchanges of a seam do (seam.h); chances in thousandths. */
@@ -70,6 +71,18 @@ struct proxied_habits {
     uint32_t nobody;  /* likewise: one that names nobody */
     uint32_t unasked; /* chance, a connection of others: one all the same */
     uint32_t drips;   /* chance, a header: a few bytes at a time */
+};
+
+/* TLS in a world (secure.h); chances in thousandths. */
+struct secure_habits {
+    bool on;
+    bool has_default;    /* who names nobody who is known is served all the same */
+    uint8_t protocols;   /* a set of those that the listener knows */
+    uint32_t handshakes; /* at a time, in all workers */
+    uint32_t bad;        /* chance, a connection: it does not come to speak for itself */
+    uint32_t ends;       /* chance, one of the others: it ends by itself, somewhere */
+    uint32_t drips;      /* chance, a handshake: a few bytes at a time */
+    bool no_others;      /* nobody asks for what is served with another certificate */
 };
 
 /* All chances in thousandths. */
@@ -134,6 +147,7 @@ struct habits {
     struct seam_manners seam;  /* of scenarios with a story */
     struct multi_habits multi; /* all zero: nobody speaks HTTP/2 */
     struct proxied_habits proxied;
+    struct secure_habits secure;
 };
 
 struct seam_story;
@@ -163,6 +177,7 @@ struct world {
     /* Connections of balancers that began with no good header, and whose header came in part. */
     uint32_t bad_headers;
     uint32_t cut_headers;
+    uint32_t secured[SECURE_KINDS_MAX]; /* connections by enum secure_kind (secure.h) */
     struct caller *clients[CLIENTS_MAX];
     struct server *origins[ORIGINS_MAX];
     struct proxy *proxy; /* NULL: direct, or a story */
