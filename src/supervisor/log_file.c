@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -82,10 +83,28 @@ static void log_refusal(const struct generation *generation, const char *what, i
                 refusal_reason(REFUSAL_OF_FILE, error));
 }
 
+int log_file_separate(int fd)
+{
+    struct stat status;
+    char path[32];
+    if (fstat(fd, &status) != 0 || !(S_ISFIFO(status.st_mode) || isatty(fd))) {
+        errno = EINVAL;
+        return -1;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+static int open_standard_output(void)
+{
+    int fd = log_file_separate(STDOUT_FILENO);
+    return fd >= 0 ? fd : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+}
+
 enum status log_file_open(int *log, const struct generation *generation)
 {
     struct span target = generation_text(generation, generation->header->server.access_log);
-    int fd = is_file(target) ? open_path(generation) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    int fd = is_file(target) ? open_path(generation) : open_standard_output();
     if (fd < 0) {
         log_refusal(generation, "", errno);
         return ERROR;

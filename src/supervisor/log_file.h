@@ -29,4 +29,11 @@ NODISCARD bool log_file_reopen(int *log, const struct generation *generation);
 /* Closes what is open. Harmless on -1. */
 void log_file_close(int *log);
 
+/*
+ * Opens the pipe or terminal of a descriptor anew, close-on-exec and so that writing never blocks,
+ * however little a reader takes who stands still; who else has it is not concerned. -1 with errno:
+ * it is something else, or somebody else's, and stays as it is.
+ */
+NODISCARD int log_file_separate(int fd);
+
 #endif

@@ -355,6 +355,19 @@ static void raise_descriptor_limit(void)
     }
 }
 
+/*
+ * A terminal says that it has room when it has less than a line takes: the supervisor must not wait
+ * for somebody to look at it. Children inherit what is opened here.
+ */
+static void separate_standard_error(void)
+{
+    int fd = log_file_separate(STDERR_FILENO);
+    if (fd >= 0) {
+        (void)dup2(fd, STDERR_FILENO);
+        (void)close(fd);
+    }
+}
+
 static enum status shell_open(struct shell *shell, const struct shell_options *options)
 {
     shell->signals = -1;
@@ -418,6 +431,7 @@ int shell_run(const struct shell_options *options)
         return 1;
     }
     raise_descriptor_limit();
+    separate_standard_error();
     struct sandbox_support support;
     sandbox_probe(&support); /* here, so that it is said once and not by every child */
     sandbox_log_missing(&support);

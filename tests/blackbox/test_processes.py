@@ -214,6 +214,61 @@ class Bare:
             return sorted(int(pid) for pid in file.read().split())
 
 
+@pytest.fixture
+def terminal():
+    """A terminal that nobody looks at: both ends."""
+    ends = os.openpty()
+    yield ends
+    for end in ends:
+        os.close(end)
+
+
+def run_on(config, **outputs):
+    streams = {'stdin': subprocess.DEVNULL, 'stdout': subprocess.DEVNULL, **outputs}
+    return subprocess.Popen([binary(), 'run', '--config', str(config), '--control-socket', 'off'],
+                            env=environment(), **streams)
+
+
+def test_a_terminal_that_nobody_looks_at_holds_up_no_supervisor(echo, tmp_path, terminal):
+    port, admin_port = free_ports(2)
+    config = tmp_path / 'sentinel.kdl'
+    config.write_text(Plan([echo]).render(tmp_path, port, admin_port))
+    process = run_on(config, stderr=terminal[1])
+    try:
+        wait_for(lambda: is_served(port), 20, 'the start')
+        for _ in range(300):  # a line each, 100 bytes at least; a terminal holds some kilobytes
+            process.send_signal(signal.SIGHUP)
+            time.sleep(0.002)  # those that come together are one
+        replace(Bare(process.pid), 'worker', signal.SIGKILL, 20)
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def test_a_terminal_that_nobody_looks_at_holds_up_no_logger(echo, tmp_path, terminal):
+    port, admin_port = free_ports(2)
+    config = tmp_path / 'sentinel.kdl'
+    config.write_text(Plan([echo]).render(tmp_path, port, admin_port))
+    with open(tmp_path / 'stderr', 'w') as errors:
+        process = run_on(config, stdout=terminal[1], stderr=errors)
+    try:
+        wait_for(lambda: is_served(port), 20, 'the start')
+        with connect(port) as client:
+            for _ in range(300):
+                client.send(request_bytes())
+                assert client.read_response().status == 200
+        process.terminate()
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait(10)
+    told = (tmp_path / 'stderr').read_text()
+    assert 'the access log did not take everything in time' in told
+    assert 'logger did not end in time' not in told
+
+
 def disconnect_listeners(pid, ports):
     """Does to the listening sockets what a process that was taken over could: all share them."""
     system = ctypes.CDLL(None, use_errno=True)
