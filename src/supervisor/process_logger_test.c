@@ -158,7 +158,7 @@ static void what_comes_over_the_life_pipe_does_not_keep_a_logger_awake(void **st
     struct segment segment = {0};
     assert_int_equal(segment_map_reader(&segment, fixture->segment, &plan, &identity), OK);
     assert_int_equal(write(fixture->life[1], "x", 1), 1);
-    assert_in_range(turns_within(&segment, LOOK_MS), 1, TURNS_MAX);
+    assert_true(turns_within(&segment, LOOK_MS) <= TURNS_MAX);
     segment_unmap(&segment);
     assert_int_equal(quit(fixture), 0);
 }
