@@ -103,9 +103,10 @@ static enum status peer_write(struct transport *transport, const struct iovec *p
     }
 }
 
-static void peer_shutdown(struct transport *transport)
+static enum status peer_shutdown(struct transport *transport)
 {
     (void)transport;
+    return OK;
 }
 
 static void peer_close(struct transport *transport)

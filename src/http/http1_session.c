@@ -155,6 +155,17 @@ static void discard_input(struct http1_session *session)
     }
 }
 
+/* Says that no more comes as soon as there is room for it. */
+static void linger(struct http1_session *session)
+{
+    struct http1_wire *wire = &session->wire;
+    struct transport *transport = &wire->session.transport;
+    if (wire->fin_due) {
+        wire->fin_due = transport->ops->shutdown(transport) == AGAIN;
+    }
+    discard_input(session);
+}
+
 static void begin_linger(struct http1_session *session)
 {
     struct http1_wire *wire = &session->wire;
@@ -166,11 +177,11 @@ static void begin_linger(struct http1_session *session)
     }
     wire->inbox_start = wire->inbox_end;
     http1_wire_trim(wire);
-    wire->session.transport.ops->shutdown(&wire->session.transport);
+    wire->fin_due = true;
     wire->session.step = SESSION_LINGER;
     wire->in_remaining = context->limits.linger_bytes_max;
     set_timer(session, context->limits.linger_timeout);
-    discard_input(session);
+    linger(session);
 }
 
 /* Unread input would turn our close into a reset that can overtake the answer. */
@@ -197,7 +208,7 @@ static void session_run(struct session *base)
         session->wire.event_wake = true;
         break;
     case SESSION_LINGER:
-        discard_input(session);
+        linger(session);
         break;
     case SESSION_CLOSED:
         break;

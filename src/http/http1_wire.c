@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "http/http1_write.h"
+#include "net/tls.h"
 
 enum {
     /* Body pieces up to this size are gathered with what is pending; larger ones are sent at once.
@@ -459,7 +460,9 @@ enum status http1_wire_write_end(struct stream *stream, const struct fields *tra
         }
     }
     stream->out_ended = true;
-    wire->fin_due = wire->tunnel;
+    /* By TLS an end that is none is a cut. Without it the close that follows is as good. */
+    bool told_by_end = wire->out_framing == FRAMING_CLOSE && tls_is_on(&wire->session.transport);
+    wire->fin_due = wire->tunnel || told_by_end;
     return OK;
 }
 
@@ -477,11 +480,16 @@ enum status http1_wire_flush(struct stream *stream)
         http1_wire_update_unsent(wire);
     }
     if (wire->pipe != NULL) {
-        return http1_wire_flush_pipe(wire);
+        enum status status = http1_wire_flush_pipe(wire);
+        if (status != OK) {
+            return status;
+        }
     }
     if (wire->fin_due && !wire->out_broken) {
+        if (wire->session.transport.ops->shutdown(&wire->session.transport) == AGAIN) {
+            return AGAIN; /* who waits for what was written waits for this, too */
+        }
         wire->fin_due = false;
-        wire->session.transport.ops->shutdown(&wire->session.transport);
     }
     return wire->out_broken ? ERROR : OK;
 }

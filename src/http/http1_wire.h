@@ -29,7 +29,7 @@ struct http1_wire {
     bool upstream;         /* the peer answers: bytes behind its message are an error */
     bool in_spliced;       /* some of this body has come through a pipe */
     bool tunnel;           /* bytes both ways since http1_wire_begin_tunnel */
-    bool fin_due;          /* our end of a tunnel is to be told when all before it has left */
+    bool fin_due;          /* our end is to be told when all before it has left */
     bool in_ended_by_peer; /* the transport said END */
     bool in_broken;        /* nothing more can be read */
     bool out_broken;       /* nothing more can be written; an answer may still be read */

@@ -100,6 +100,16 @@ static void discard_input(struct http2_session *session)
     }
 }
 
+/* Says that no more comes as soon as there is room for it. */
+static void linger(struct http2_session *session)
+{
+    struct transport *transport = &session->session.transport;
+    if (session->fin_due) {
+        session->fin_due = transport->ops->shutdown(transport) == AGAIN;
+    }
+    discard_input(session);
+}
+
 static void begin_linger(struct http2_session *session)
 {
     struct http2_wire *wire = session->wire;
@@ -109,13 +119,13 @@ static void begin_linger(struct http2_session *session)
         http2_wire_close(session, false);
         return;
     }
-    base->transport.ops->shutdown(&base->transport);
+    session->fin_due = true;
     base->step = SESSION_LINGER;
     session->linger_left = limits->linger_bytes_max;
     http2_wire_drop(session);
     timer_set(base->context->wheel, &base->timer,
               io_now(base->context->io) + limits->linger_timeout);
-    discard_input(session);
+    linger(session);
 }
 
 /* The last GOAWAY: streams above the last one that we have seen were not looked at. */
@@ -266,7 +276,7 @@ static void session_run(struct session *base)
         return;
     }
     if (base->step == SESSION_LINGER) {
-        discard_input(session);
+        linger(session);
         return;
     }
     session->wire->running = true;

@@ -41,6 +41,8 @@ struct fixture {
     struct span input;
     int writes;
     size_t takes; /* bytes that the next writes take in all */
+    bool no_room; /* for what the transport has to say of its end */
+    int fins;
     size_t output_size;
     uint8_t output[OUTPUT];
     _Alignas(max_align_t) uint8_t memory[STREAMS][ARENA];
@@ -79,9 +81,11 @@ static enum status stub_write(struct transport *transport, const struct iovec *p
     return OK;
 }
 
-static void stub_shutdown(struct transport *transport)
+static enum status stub_shutdown(struct transport *transport)
 {
-    (void)transport;
+    struct fixture *it = fixture_of(transport);
+    it->fins += it->no_room ? 0 : 1;
+    return it->no_room ? AGAIN : OK;
 }
 
 static const struct transport_ops STUB = {.name = "stub",
@@ -375,9 +379,16 @@ static void a_connection_that_lingers_has_given_its_memory_back(void **state)
     struct session *session = &it.session.session;
     assert_int_equal(session->step, SESSION_IDLE);
     assert_true(it.stage.http2.memory.pages_in_use > 0);
+    it.no_room = true;
     session->ops->drain(session);
     assert_int_equal(session->step, SESSION_LINGER);
     assert_int_equal(it.stage.http2.memory.pages_in_use, 0);
+    session->ops->run(session);
+    assert_int_equal(it.fins, 0);
+    it.no_room = false; /* the end is told once there is room for it, and once */
+    session->ops->run(session);
+    session->ops->run(session);
+    assert_int_equal(it.fins, 1);
     session->ops->expire(session);
     assert_int_equal(session->step, SESSION_CLOSED);
     end(&it);

@@ -165,6 +165,7 @@ struct http2_session {
     struct session session;
     struct http2_wire *wire; /* NULL once it lingers, or is closed, and no stream is held */
     uint64_t linger_left;    /* bytes to be discarded at most */
+    bool fin_due;            /* it lingers, and has not yet said that no more comes */
     bool event_closed;
 };
 

@@ -125,7 +125,10 @@ struct stream_ops {
     /* Ends the outgoing message, once. AGAIN: no buffer now. trailers may be NULL. */
     enum status (*write_end)(struct stream *stream, const struct fields *trailers);
 
-    /* Sends what is pending. OK: all of it left; AGAIN: the rest waits for the peer; ERROR. */
+    /*
+     * Sends what is pending. OK: all of it left; AGAIN: the rest waits for the peer, which may be
+     * what TLS has to say of the end where nothing else tells it, with nothing `unsent`; ERROR.
+     */
     enum status (*flush)(struct stream *stream);
 
     /* Whether the connection is known to be broken: nobody is there any more. */

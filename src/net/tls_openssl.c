@@ -394,23 +394,29 @@ static enum status tls_write(struct transport *transport, const struct iovec *pi
     return *put > 0 ? OK : AGAIN;
 }
 
-/* Tries once: whoever closes has nothing else that waits to be sent. */
-static void say_goodbye(struct transport *transport)
+/* Without close_notify an end is a cut (RFC 8446, 6.1). AGAIN: the socket has no room for it. */
+static enum status say_goodbye(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    if (tls->established && !tls->broken && !tls->mute && !tls->said_goodbye) {
+    if (!tls->established || tls->broken || tls->mute) {
+        return OK;
+    }
+    if (!tls->said_goodbye) {
         tls->said_goodbye = true;
         if (SSL_shutdown(tls->ssl) < 0) {
             ERR_clear_error();
         }
-        (void)send_coded(transport);
     }
+    return send_coded(transport) == AGAIN ? AGAIN : OK;
 }
 
-static void tls_shutdown(struct transport *transport)
+static enum status tls_shutdown(struct transport *transport)
 {
-    say_goodbye(transport);
+    if (say_goodbye(transport) == AGAIN) {
+        return AGAIN;
+    }
     io_shutdown(transport->io, &transport->socket);
+    return OK;
 }
 
 void tls_abandon(struct transport *transport)
@@ -426,9 +432,10 @@ void tls_abandon(struct transport *transport)
     slab_release(connections, tls);
 }
 
+/* Who closes does not wait. */
 static void tls_close(struct transport *transport)
 {
-    say_goodbye(transport);
+    (void)say_goodbye(transport);
     tls_abandon(transport);
     transport->ops->close(transport);
 }

@@ -213,6 +213,39 @@ static void records_of_one_byte_do_not_hold_a_read(void **state)
     tls_server_destroy(server);
 }
 
+static void the_last_words_wait_for_room(void **state)
+{
+    struct fixture *fixture = *state;
+    struct tls_server *server = plain_server(fixture, (struct tls_server_settings){0});
+    struct tls_client *client = make_client(fixture, (struct tls_client_settings){.verify = true});
+    struct ends ends;
+    static char data[64 * 1024];
+    struct iovec piece = {data, sizeof(data)};
+    size_t put = 0;
+    size_t got = 0;
+    enum status status = OK;
+    open_ends(fixture, &ends, server, client, "a.example", NULL);
+    while (status == OK) {
+        status = ends.server.ops->write(&ends.server, &piece, 1, &put);
+    }
+    assert_int_equal(status, AGAIN);
+    assert_int_equal(ends.server.ops->shutdown(&ends.server), AGAIN);
+    assert_int_equal(ends.server.ops->shutdown(&ends.server), AGAIN);
+    assert_int_equal(ends.server.ops->write(&ends.server, &piece, 1, &put), ERROR);
+    bool told = false;
+    for (int i = 0; i < PUMP_MAX && status != END; i++) {
+        status = ends.client.ops->read(&ends.client, data, sizeof(data), &got);
+        assert_int_not_equal(status, ERROR); /* which a cut would be */
+        assert_true(status != END || told);  /* nothing but the last words is an end */
+        told = told || ends.server.ops->shutdown(&ends.server) == OK;
+        turn(fixture);
+    }
+    assert_int_equal(status, END);
+    close_ends(&ends);
+    tls_client_destroy(client);
+    tls_server_destroy(server);
+}
+
 static void an_end_that_is_told_is_an_end_and_a_cut_is_an_error(void **state)
 {
     struct fixture *fixture = *state;
@@ -223,7 +256,7 @@ static void an_end_that_is_told_is_an_end_and_a_cut_is_an_error(void **state)
     size_t got = 0;
     open_ends(fixture, &ends, server, client, "a.example", NULL);
     send_text(&ends.client, "last words");
-    ends.client.ops->shutdown(&ends.client);
+    assert_int_equal(ends.client.ops->shutdown(&ends.client), OK);
     expect_text(fixture, &ends.server, "last words");
     assert_int_equal(read_some(fixture, &ends.server, data, sizeof(data), &got), END);
     assert_int_equal(read_some(fixture, &ends.server, data, sizeof(data), &got), END);
@@ -656,6 +689,7 @@ int main(void)
         cmocka_unit_test(a_flood_without_data_ends_its_connection),
         cmocka_unit_test(keys_change_while_nothing_can_be_written),
         cmocka_unit_test(records_of_one_byte_do_not_hold_a_read),
+        cmocka_unit_test(the_last_words_wait_for_room),
         cmocka_unit_test(an_end_that_is_told_is_an_end_and_a_cut_is_an_error),
         cmocka_unit_test(the_name_chooses_the_certificate),
         cmocka_unit_test(a_name_that_nobody_serves_is_refused),

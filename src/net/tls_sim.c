@@ -474,22 +474,29 @@ static enum status sim_write(struct transport *transport, const struct iovec *pi
     return sum > 0 ? OK : AGAIN;
 }
 
-/* Tried once: where the socket is full FIN goes without it. */
-static void say_goodbye(struct transport *transport)
+/* AGAIN: the socket has no room for it. Without memory, or behind half a record, FIN goes alone. */
+static enum status say_goodbye(struct transport *transport)
 {
     struct tls *tls = transport->tls;
-    if (tls->established && !tls->broken && !tls->mute && !tls->said_goodbye) {
-        tls->said_goodbye = true;
-        if (tls->out == NULL && put_record(tls, RECORD_GOODBYE, SPAN_EMPTY)) {
-            (void)send_record(transport);
-        }
+    if (!tls->established || tls->broken || tls->mute) {
+        return OK;
     }
+    if (!tls->said_goodbye) {
+        tls->said_goodbye = true;
+        tls->mute = tls->out != NULL || !put_record(tls, RECORD_GOODBYE, SPAN_EMPTY);
+    }
+    enum status status = tls->mute ? OK : send_record(transport);
+    tls->mute = tls->mute || status == ERROR;
+    return status == AGAIN ? AGAIN : OK;
 }
 
-static void sim_shutdown(struct transport *transport)
+static enum status sim_shutdown(struct transport *transport)
 {
-    say_goodbye(transport);
+    if (say_goodbye(transport) == AGAIN) {
+        return AGAIN;
+    }
     io_shutdown(transport->io, &transport->socket);
+    return OK;
 }
 
 void tls_abandon(struct transport *transport)
@@ -505,7 +512,7 @@ void tls_abandon(struct transport *transport)
 static void sim_close(struct transport *transport)
 {
     if (transport_is_open(transport)) { /* the simulator may have killed the process */
-        say_goodbye(transport);
+        (void)say_goodbye(transport);
     }
     tls_abandon(transport);
     transport->ops->close(transport);

@@ -30,9 +30,13 @@ struct transport_ops {
      * come is still the socket's.
      */
     bool (*has_buffered)(const struct transport *transport);
-    void (*shutdown)(struct transport *transport); /* no more bytes from us: FIN */
-    void (*close)(struct transport *transport);    /* harmless when closed already */
-    void (*reset)(struct transport *transport);    /* close so that the peer sees a failure */
+    /*
+     * No more bytes from us: FIN, behind what the coding has to say of it. AGAIN: that waits for
+     * room; FIN goes with the call that says OK, also where nothing can be said any more.
+     */
+    enum status (*shutdown)(struct transport *transport);
+    void (*close)(struct transport *transport); /* harmless when closed already */
+    void (*reset)(struct transport *transport); /* close so that the peer sees a failure */
 };
 
 struct transport {

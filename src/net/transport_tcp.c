@@ -22,9 +22,10 @@ static enum status tcp_splice_out(struct transport *transport, struct io_pipe *p
     return io_splice_out(transport->io, &transport->socket, pipe, put);
 }
 
-static void tcp_shutdown(struct transport *transport)
+static enum status tcp_shutdown(struct transport *transport)
 {
     io_shutdown(transport->io, &transport->socket);
+    return OK;
 }
 
 static void tcp_close(struct transport *transport)
