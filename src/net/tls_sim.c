@@ -299,6 +299,7 @@ static enum status read_record(struct transport *transport)
 static void drop_record(struct tls *tls)
 {
     size_t size = record_size(tls);
+    ASSERT(size <= tls->in_size);
     tls->in_size -= size;
     tls->in_read = 0;
     memmove(tls->in, tls->in + size, tls->in_size);

@@ -250,13 +250,12 @@ static void check_record(const struct ledger_exchange *exchange, uint32_t number
 }
 
 /*
- * On a link with room for a byte at a time even an honest client's head can come too late, and on
- * one that takes a second for a head a body comes by less than the rate that is asked for.
+ * On a link with room for a byte at a time even an honest client's head can come too late, or its
+ * body by less than the rate that is asked for.
  */
 static bool was_too_slow(const struct ledger_exchange *exchange)
 {
-    bool narrow = exchange->head_took > HEAD_SLOW_US ||
-                  (exchange->head_took > SECOND && !exchange->body_sent);
+    bool narrow = exchange->head_took > HEAD_SLOW_US || !exchange->body_sent;
     return exchange->status == 408 && (!exchange->head_sent || narrow);
 }
 

@@ -1,4 +1,5 @@
 /* The scenarios: each turns a seed into a world. */
+#include "balancer.h"
 #include "seam.h"
 #include "tuning.h"
 
@@ -471,6 +472,9 @@ static void tune_proxied(struct prng *prng, struct habits *habits, struct sim_op
         habits->strict = true;
         habits->timeout = 600 * SECOND;
         habits->proxied.bad = habits->proxied.unasked = 200;
+        if (options->buffer_min < HEADER_MAX / 2) {
+            options->buffer_min = HEADER_MAX / 2; /* else a good header can come too late */
+        }
         bear_lingering(habits);
         return;
     }
