@@ -113,9 +113,12 @@ static void check_outcome(const struct ledger_exchange *exchange, uint32_t numbe
         run_failed("exchange %u: a call ended without a grpc-status", number);
     }
     if (!exchange->from_origin) {
-        /* No memory for the head, or it did not come in time: nothing says yet that it is a call.
+        /*
+         * No memory for the head, no room for one that had come in part, or it did not come in
+         * time: nothing says yet that it is a call.
          */
-        bool unread = (exchange->status == 503 && fault_has_struck()) || exchange->status == 408;
+        bool unread = (exchange->status == 503 && (fault_has_struck() || exchange->shed)) ||
+                      exchange->status == 408;
         if (!unread && (exchange->status != 200 || !is_of_workers(status))) {
             run_failed("exchange %u: a worker answered a call with %u, grpc-status %u", number,
                        exchange->status, status);

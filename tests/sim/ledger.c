@@ -189,6 +189,7 @@ void ledger_log_line(struct ledger *ledger, struct span line)
     exchange->logged_status = status == UINT64_MAX ? 0 : (uint16_t)status;
     exchange->logged_attempts = (uint32_t)digits_at(member(line, "attempts"), 0);
     exchange->logged_bytes_out = digits_at(member(line, "bytes_out"), 0);
+    exchange->shed = span_equal(text_of(member(line, "reason")), SPAN("connections_full"));
     call_note_record(exchange, member(line, "grpc_status"), member(line, "total_ms"));
 }
 

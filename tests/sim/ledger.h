@@ -61,6 +61,7 @@ struct ledger_exchange {
     uint16_t logged_status;
     uint32_t logged_attempts;
     uint64_t logged_bytes_out;
+    bool shed; /* for want of room among connections, before its head was complete */
 
     /* A tunnel (VERB_CONNECT): its bytes are those of request and response. */
     bool tunnel_open;    /* an origin has granted it */
