@@ -319,7 +319,7 @@ def test_the_service_is_told_what_is_left_of_the_time(plain, calls):
     calls.call('Echo', timeout=9)
     calls.call('Echo', timeout=None)
     left, unbounded = [left for _, _, left in plain.service.calls]
-    assert 3 < left <= 9
+    assert 3 < left < 9.5  # the library's clock is a cached one
     assert unbounded is None or unbounded > 10 ** 6
 
 
