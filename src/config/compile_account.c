@@ -1,8 +1,7 @@
 /*
- * Whom the processes become: `user` and `group` of `server`; and whose group the control socket is
- * of. Looked up here, in the compiler, so
- * that a name nobody has is reported with its place like every other mistake, and so that no other
- * process reads the system's tables of accounts.
+ * Whom the processes become: `user` and `group` of `server`; and which group the control socket
+ * belongs to. Looked up here, in the compiler, so that a name nobody has is reported with its place
+ * like every other mistake, and so that no other process reads the system's tables of accounts.
  */
 #include <stdio.h>
 

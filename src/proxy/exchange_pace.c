@@ -7,6 +7,7 @@
 enum {
     RATE_WINDOW_US = 10 * 1000 * 1000,
     READ_MIN = 1024, /* bytes: who takes less of what it is sent does not read it */
+    LOOK = 8,        /* the part of a wait after which it is looked at first, see has_read */
 };
 
 static const struct generation_timeouts *timeouts_of(const struct exchange *exchange)
@@ -94,7 +95,7 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
     pace->idle_deadline = now + idle;
     pace->looked = false;
     if (!source) {
-        exchange_set_deadline(exchange, which, now + idle / 2); /* see has_read */
+        exchange_set_deadline(exchange, which, now + idle / LOOK);
         return;
     }
     bool has_rate = timeouts->request_body_min_rate > 0 && !exchange->grpc.on;
@@ -107,8 +108,8 @@ void exchange_pace_lane(struct exchange *exchange, const struct lane *lane, stru
 /*
  * Whether the one that a lane writes to may have more time. The kernel says that there is room only
  * when a third of its buffer, which may be megabytes, is free: a peer that reads slowly and never
- * stops would look as if it had. What it acknowledges tells the difference. It is looked at in the
- * middle of the time and at its end, which costs nothing where things move.
+ * stops would look as if it had. What it acknowledges tells the difference. It is looked at soon
+ * after the wait has begun and at its end, which costs nothing where things move.
  */
 static bool has_read(struct exchange *exchange, const struct lane *lane, struct lane_pace *pace,
                      enum exchange_deadline which)

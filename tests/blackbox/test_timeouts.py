@@ -121,6 +121,19 @@ def test_a_client_that_reads_slowly_but_steadily_is_served(sentinel, origin):
     assert proxy.log_record()['reason'] == 'client_closed'
 
 
+def test_what_a_client_has_read_counts_for_the_whole_time(sentinel, origin):
+    server = origin([read_request, b'HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n',
+                     *[b'x' * 1000000] * 100, read_to_end])
+    proxy = sentinel(server, timeouts='response-write-idle 4s')
+    with proxy.connect(receive_buffer=8192) as client:
+        client.send(request_bytes())
+        time.sleep(1.2)
+        for _ in range(16):
+            assert client.sock.recv(4096) != b''
+        time.sleep(4)  # it has read in this time, if not of late
+        assert proxy.records() == []
+
+
 def test_a_slow_reader_of_our_own_answers_is_no_special_case(sentinel, echo):
     proxy = sentinel(echo, timeouts='response-write-idle 500ms', routes='''
 route "big" {
